@@ -5,7 +5,6 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
-import os
 import re
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 
 import platformdirs
 
+from . import yosys
 from .cost import Cost
 from .target import Target
 
@@ -85,12 +85,7 @@ _SYNTHESIS = {
 }
 _BATCH = "bitblocks_batch_of_tops"
 _CACHED = 4000  # results kept before the oldest go
-_YOSYS = """
-import sys
-from pyosys import libyosys
-libyosys.run_pass("script commands.ys", libyosys.Design())
-"""
-_TOOL_SECONDS = 3600
+_PLACER_SECONDS = 3600
 
 
 @dataclass(frozen=True)
@@ -252,9 +247,11 @@ def _run(
 
 
 def _yosys(commands: list[str], folder: Path, task: str) -> None:
-    """Run yosys in a child process, since its errors end the process it runs in."""
-    (folder / "commands.ys").write_text("\n".join(commands) + "\n", encoding="utf-8")
-    _tool([sys.executable, "-c", _YOSYS], folder, task)
+    try:
+        yosys.run(commands, folder)
+    except yosys.YosysError as error:
+        words = _last_words(str(error))
+        raise RuntimeError(f"{task} must succeed, not end with: {words}") from None
 
 
 def _tool(command: list[str], folder: Path, task: str) -> None:
@@ -267,11 +264,11 @@ def _tool(command: list[str], folder: Path, task: str) -> None:
                 stdout=stream,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
-                timeout=_TOOL_SECONDS,
+                timeout=_PLACER_SECONDS,
             )
         except subprocess.TimeoutExpired:
             raise RuntimeError(
-                f"{task} must end within {_TOOL_SECONDS} seconds, not run on"
+                f"{task} must end within {_PLACER_SECONDS} seconds, not run on"
             ) from None
     if done.returncode:
         words = _last_words(log.read_text(encoding="utf-8", errors="replace"))
@@ -449,6 +446,6 @@ def _store(path: Path, results: dict[str, Synthesis]) -> None:
             entry.unlink(missing_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as stream:
             stream.write(text)
-        os.replace(stream.name, path)
+        Path(stream.name).replace(path)
     except OSError:
         return
