@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Casts made by AMD's own ap_fixed headers."""
+
+import csv
+import gzip
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from quant import Format, narrow
+
+GOLDEN = Path(__file__).parents[2] / "shared/data/oracle_ap_fixed/golden_casts.csv.gz"
+
+
+def compare_golden() -> tuple[int, int]:
+    """Repeat every golden cast with narrow: (casts, differences)."""
+    groups = defaultdict(list)
+    with gzip.open(GOLDEN, "rt") as file:
+        _, *rows = csv.reader(file)
+    for rounding, overflow, *numbers in rows:
+        source_width, width, integer_bits, raw, wanted = map(int, numbers)
+        source, target = (
+            Format(source_width, source_width - 10),
+            Format(width, width - integer_bits),
+        )
+        modes = rounding.removeprefix("AP_"), overflow.removeprefix("AP_")
+        groups[source, target, *modes].append((raw, wanted))
+    differences = 0
+    for key, pairs in groups.items():
+        raws, wanted = np.array(pairs).T
+        differences += int(np.count_nonzero(narrow(raws, *key) != wanted))
+    return len(rows), differences
