@@ -49,7 +49,7 @@ RESERVED = frozenset(_VERILOG.split() + _VHDL.split() + _CPP.split())
 
 
 def legal_name(text: str, taken: set[str]) -> str:
-    """The identifier for ``text``: legal in Verilog, unlike every name in ``taken``, which it joins.
+    """The identifier for ``text``: legal, and unlike every name in ``taken``, which it joins.
 
     Letters, digits and single underscores stay; everything else becomes one underscore. Reserved
     words and leading digits get the prefix ``n``, equal names a number. ``taken`` holds names in

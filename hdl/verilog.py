@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Verilog-2005 of any component: readable, free of lint, the same bytes every time."""
+
+import json
+import re
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from amaranth.back import rtlil
+from amaranth.hdl import Value
+from amaranth.hdl._ir import PortDirection  # not exported; amaranth is pinned exactly
+from amaranth.lib import wiring
+
+from hdl import emit, emit_netlist, yosys
+from hdl.names import RESERVED, legal_name
+
+# Full `proc` leaves assignments only: an `always @*` over constants stays X in some simulators.
+_COMMANDS = (
+    "read_rtlil design.il",
+    "proc",
+    "opt_expr",
+    "opt_merge",
+    "opt_clean",
+    "opt_dff",
+    "opt_expr",
+    "opt_clean",
+    "wreduce",
+    "opt_expr",
+    "opt_clean",
+    "memory_collect",
+    "opt_clean",
+    "write_json design.json",
+)
+
+
+def verilog(component: wiring.Component, name: str) -> str:
+    """Verilog-2005 text of ``component``: top module ``name``, every other one ``name_...``.
+
+    Ports are named after the signature with single underscores (``i_valid``), then ``clk`` and
+    ``rst`` if there is anything to clock. Registers start unknown and are set by the reset;
+    only memories that nothing writes have initial contents.
+
+    Raises
+    ------
+    TypeError : component is not an Amaranth component, or name no string
+    ValueError : name is no legal identifier; a memory that is written has initial contents, or a
+        transparent read port; the component holds something that is no circuit (a print, a check)
+        or a module from elsewhere
+    """
+    if not isinstance(component, wiring.Component):
+        kind = type(component).__name__
+        raise TypeError(f"Verilog component must be an Amaranth component, not {kind}")
+    if not isinstance(name, str):
+        raise TypeError(f"Verilog name must be a string, not {type(name).__name__}")
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or name.lower() in RESERVED:
+        raise ValueError(f"Verilog name must be a legal identifier, not {name!r}")
+    ports = _ports(component)
+    text = rtlil.convert(component, name=name, ports=ports, emit_src=False)
+    modules, top = emit_netlist.read_netlist(_optimised(text))
+    emit_netlist.find_live(modules, top)
+    emit_netlist.simplify(modules)
+    return emit.write_design(modules, top, list(ports))
+
+
+def _ports(component: wiring.Component) -> dict[str, tuple[Value, Any]]:
+    """What :func:`amaranth.back.rtlil.convert` calls ports, under names with single underscores."""
+    taken: set[str] = set()
+    ports = {}
+    for path, member, value in component.signature.flatten(component):
+        bits = Value.cast(value)
+        if len(bits):
+            port = legal_name("_".join(map(str, path)), taken)
+            inward = member.flow == wiring.In
+            ports[port] = (bits, PortDirection.Input if inward else PortDirection.Output)
+    return ports
+
+
+def _optimised(text: str) -> dict[str, Any]:
+    """Yosys' netlist of RTLIL text, processes turned into words of logic, as its JSON."""
+    with tempfile.TemporaryDirectory() as folder:
+        directory = Path(folder)
+        (directory / "design.il").write_text(text, encoding="utf-8")
+        yosys.run(_COMMANDS, directory)
+        return json.loads((directory / "design.json").read_bytes())
