@@ -12,13 +12,25 @@ from .bounds import (
 from .check import check_shape
 from .floats import from_float, to_float
 from .format import Format, Ints
+from .kernels import DenseKernel, Kernel, ProductKernel, SumKernel, Tile
+from .matmul import Matmul
 from .narrow import Overflow, Rounding, narrow
+from .program import Program, ProgramInput, Step
 
 __all__ = [
+    "DenseKernel",
     "Format",
     "Ints",
+    "Kernel",
+    "Matmul",
     "Overflow",
+    "ProductKernel",
+    "Program",
+    "ProgramInput",
     "Rounding",
+    "Step",
+    "SumKernel",
+    "Tile",
     "accumulator_format",
     "attaining_inputs",
     "check_shape",

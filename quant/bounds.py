@@ -25,9 +25,9 @@ def dot_bounds(
     >>> dot_bounds([[3, -1], [0, 2]], Format(4, 0))
     (array([-31, -16]), array([29, 14]))
     """
-    weight = _integers(weight, f"{name} weight")
+    weight = to_ints(weight, f"{name} weight")
     check_shape(weight, ("outputs", "inputs"), f"{name} weight")
-    positive, negative = _row_sums(np.maximum(weight, 0)), _row_sums(np.minimum(weight, 0))
+    positive, negative = row_sums(np.maximum(weight, 0)), row_sums(np.minimum(weight, 0))
     least, most = input_format.min, input_format.max
     low = [p * least + n * most for p, n in zip(positive, negative, strict=True)]
     high = [p * most + n * least for p, n in zip(positive, negative, strict=True)]
@@ -43,7 +43,7 @@ def attaining_inputs(weight: ArrayLike, input_format: Format) -> tuple[Ints, Int
     >>> [x.tolist() for x in attaining_inputs([[3, -1]], Format(4, 0))]
     [[[-8, 7]], [[7, -8]]]
     """
-    weight = _integers(weight, "attaining_inputs weight")
+    weight = to_ints(weight, "attaining_inputs weight")
     check_shape(weight, ("outputs", "inputs"), "attaining_inputs weight")
     least, most = np.int64(input_format.min), np.int64(input_format.max)
     return np.where(weight < 0, most, least), np.where(weight < 0, least, most)
@@ -146,7 +146,7 @@ def _narrow_interval(
     return min(max(low, least), most), min(max(high, least), most)
 
 
-def _integers(values: ArrayLike, name: str) -> Ints:
+def to_ints(values: ArrayLike, name: str) -> Ints:
     """``values`` as int64, refusing what is not an integer of 64 bits, signed."""
     array = np.asarray(values)
     if not np.issubdtype(array.dtype, np.integer):
@@ -156,7 +156,7 @@ def _integers(values: ArrayLike, name: str) -> Ints:
     return array.astype(np.int64)
 
 
-def _row_sums(array: Ints) -> list[int]:
+def row_sums(array: Ints) -> list[int]:
     """Exact sum of each row, in Python's integers; halves of 32 bits cannot overflow int64."""
     upper, lower = (array >> 32).sum(axis=1), (array & 0xFFFFFFFF).sum(axis=1)
     return [(u << 32) + v for u, v in zip(upper.tolist(), lower.tolist(), strict=True)]

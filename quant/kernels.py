@@ -1,0 +1,332 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bit-exact fixed-point layers that stay in floats from one layer to the next.
+
+A tile holds some frames of one tensor, an array of shape (elements + 1, frames): element by
+element in raster order, channels last, and below them a row of ones, so that a bias is one more
+column of the weights. Its numbers are integers, its type float32, float64 or int64 as its kernel
+asks. A kernel is called as ``kernel(out, *tiles)`` and fills all rows of ``out`` but the last.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .bounds import accumulator_format, dot_bounds, to_ints
+from .check import check_shape
+from .format import Format, Ints
+from .matmul import FLOAT_BITS, Matmul, dot_magnitude
+from .narrow import Overflow, Rounding, round_shift, saturation_range, shift_narrow
+
+Tile = np.ndarray[Any, Any]
+
+INT64 = np.dtype(np.int64)
+LARGEST_SHIFT: dict[np.dtype[Any], int] = {np.dtype(np.float32): 100, np.dtype(np.float64): 900}
+"""Powers of two by which exact integers may be scaled, leaving the exponent's range to spare."""
+
+
+class Kernel(Protocol):
+    """What :class:`quant.Program` needs to know of one layer."""
+
+    dtype: np.dtype[Any]
+    """Type of the tiles it takes and fills."""
+    sizes: tuple[int, ...]
+    """Elements per frame of each tile it takes."""
+    size: int
+    """Elements per frame of the tile it fills."""
+
+    def __call__(self, out: Tile, *tiles: Tile) -> None: ...
+
+
+class Finish:
+    """Narrowing of exact sums in a tile: rounding, then overflow, in place.
+
+    Where it is exact, the sum arrives as a float, already multiplied by ``scale`` (a power of two)
+    and with ``offset`` (half a unit, for the modes that need it) added. Steps that the bounds prove
+    idle are left out.
+
+    Parameters
+    ----------
+    low, high : bounds of the sum
+    magnitude : largest absolute value on the way to the sum, in any order of summation
+    drop : fraction bits of the sum minus those of ``target``
+    rectify : take max(sum, 0) first
+    """
+
+    def __init__(
+        self,
+        low: int,
+        high: int,
+        magnitude: int,
+        drop: int,
+        target: Format,
+        rounding: Rounding | str,
+        overflow: Overflow | str,
+        rectify: bool = False,
+    ):
+        self.drop, self.target, self.rectify = drop, target, rectify
+        self.rounding, self.overflow = Rounding(rounding), Overflow(overflow)
+        self.rectify &= low < 0
+        magnitude += 1 << (drop - 1) if drop > 0 else 0  # half a unit, added or taken
+        ends = round_shift(low, drop, self.rounding), round_shift(high, drop, self.rounding)
+        self.dtype: np.dtype[Any] = INT64
+        for dtype, bits in FLOAT_BITS.items():
+            if magnitude <= 1 << bits and abs(drop) <= LARGEST_SHIFT[dtype]:
+                steps = self._steps(*ends, 1 << bits)
+                if steps is not None:
+                    self.dtype, self.steps = dtype, steps
+                    self.scale = 2.0**-drop
+                    halves = {Rounding.RND: 0.5, Rounding.RND_MIN_INF: -0.5}
+                    self.offset = halves.get(self.rounding, 0.0) if drop > 0 else 0.0
+                    break
+
+    def __call__(self, tile: Tile) -> None:
+        """Narrow the scaled sums in ``tile``."""
+        for step in self.steps:
+            step(tile)
+
+    def exact(self, sums: Ints) -> Ints:
+        """Narrow plain sums: the definition."""
+        sums = np.maximum(sums, 0) if self.rectify else sums
+        return shift_narrow(sums, self.drop, self.target, self.rounding, self.overflow)
+
+    def _steps(self, low: int, high: int, exact: int) -> list[Callable[[Tile], object]] | None:
+        """What to do to rounded sums from ``low`` to ``high``; None where floats cannot do it."""
+        steps: list[Callable[[Tile], object]] = []
+        if self.drop > 0:
+            steps.append(_rounding_step(self.rounding, self.drop))
+        least, most = saturation_range(self.target, self.overflow)
+        if self.rectify:
+            if self.overflow in (Overflow.SAT, Overflow.SAT_SYM) and most <= exact:
+                least = max(least, 0)
+            else:
+                top = float(max(high, 0))
+                steps.append(lambda tile: tile.clip(0.0, top, out=tile))
+                low, high = 0, max(high, 0)
+        if least <= low and high <= most:
+            return steps
+        span = 1 << self.target.width
+        if self.overflow is Overflow.WRAP:
+            if max(-low, high) + span > exact:
+                return None
+            return [*steps, _wrapping_step(float(least), float(span))]
+        if max(-least, most) > exact:
+            return None
+        bounds = float(least), float(most)
+        if self.overflow is Overflow.SAT_ZERO:
+            return [*steps, lambda tile: np.copyto(tile, 0, where=tile.clip(*bounds) != tile)]
+        return [*steps, lambda tile: tile.clip(*bounds, out=tile)]
+
+
+def _rounding_step(rounding: Rounding, drop: int) -> Callable[[Tile], object]:
+    """Round multiples of ``2**-drop``, to which ``Finish.offset`` was added, in place."""
+    match rounding:
+        case Rounding.RND | Rounding.TRN:
+            return lambda tile: np.floor(tile, out=tile)
+        case Rounding.RND_MIN_INF:
+            return lambda tile: np.ceil(tile, out=tile)
+        case Rounding.RND_CONV:
+            return lambda tile: np.rint(tile, out=tile)
+        case Rounding.TRN_ZERO:
+            return lambda tile: np.trunc(tile, out=tile)
+    away = 0.5 if rounding is Rounding.RND_INF else 0.5 - 2.0**-drop
+
+    def step(tile: Tile) -> None:
+        tile += np.copysign(tile.dtype.type(away), tile)
+        np.trunc(tile, out=tile)
+
+    return step
+
+
+def _wrapping_step(least: float, span: float) -> Callable[[Tile], object]:
+    """Reduce integers modulo ``span`` to those from ``least`` upwards, in place."""
+
+    def step(tile: Tile) -> None:
+        turns = tile - least
+        turns *= 1.0 / span
+        np.floor(turns, out=turns)
+        turns *= span
+        tile -= turns
+
+    return step
+
+
+class DenseKernel:
+    """``y = narrow(weight @ x + bias)``, for each of ``positions`` vectors x of a frame.
+
+    Raises ValueError where a sum can exceed 63 bits, starting with ``name``.
+
+    Parameters
+    ----------
+    weight : ints with weight_frac fraction bits, shape (outputs, inputs)
+    bias : ints with the fraction bits of weight @ x, shape (outputs,)
+    """
+
+    def __init__(
+        self,
+        weight: ArrayLike,
+        bias: ArrayLike,
+        weight_frac: int,
+        input_format: Format,
+        output_format: Format,
+        rounding: Rounding | str = Rounding.RND,
+        overflow: Overflow | str = Overflow.SAT,
+        positions: int = 1,
+        name: str = "DenseKernel",
+    ):
+        weight, bias = to_ints(weight, f"{name} weight"), to_ints(bias, f"{name} bias")
+        dots = dot_bounds(weight, input_format, name)
+        outputs, inputs = weight.shape
+        check_shape(bias, (outputs,), f"{name} bias")
+        biases: list[int] = bias.tolist()
+        low = min(n + b for n, b in zip(dots[0].tolist(), biases, strict=True))
+        high = max(n + b for n, b in zip(dots[1].tolist(), biases, strict=True))
+        frac = weight_frac + input_format.frac
+        accumulator_format(low, high, frac, name)
+        magnitude = dot_magnitude(weight, input_format) + max(map(abs, biases))
+        drop = frac - output_format.frac
+        self.finish = Finish(low, high, magnitude, drop, output_format, rounding, overflow)
+        self.dtype = self.finish.dtype
+        self.positions, self.inputs, self.outputs = positions, inputs, outputs
+        self.sizes, self.size = (positions * inputs,), positions * outputs
+        if self.dtype == INT64:
+            self.bias, self.product = bias, Matmul(weight, input_format, name)
+        else:
+            scaled = np.column_stack([weight, bias]) * self.finish.scale
+            scaled[:, -1] += self.finish.offset
+            self.matrix = scaled.astype(self.dtype)
+
+    def __call__(self, out: Tile, x: Tile) -> None:
+        y = out[:-1]
+        if self.dtype == INT64:
+            vectors = np.moveaxis(x[:-1].reshape(self.positions, self.inputs, -1), 1, 2)
+            narrowed = self.finish.exact(self.product.unchecked(vectors) + self.bias)
+            y.reshape(self.positions, self.outputs, -1)[:] = np.moveaxis(narrowed, 2, 1)
+            return
+        if self.positions == 1:
+            np.matmul(self.matrix, x, out=y)
+        else:
+            vectors = x[:-1].reshape(self.positions, self.inputs, -1)
+            sums = y.reshape(self.positions, self.outputs, -1)
+            np.matmul(self.matrix[:, :-1], vectors, out=sums)
+            sums += self.matrix[:, -1:]
+        self.finish(y)
+
+
+class SumKernel:
+    """``y = narrow(sum of weight * x)``, element by element, over one or more terms.
+
+    Identity is one term of weight 1, Add two of them; with ``rectify`` the sum is max(sum, 0).
+    Raises ValueError where a sum can exceed 63 bits, starting with ``name``.
+
+    Parameters
+    ----------
+    size : elements per frame
+    formats : Format of each x
+    weights : ints, for each x: one for all elements, or an array of shape (channels,) that is
+        repeated along the frame; 1 by default
+    weight_fracs : fraction bits of each weight; 0 by default
+    """
+
+    def __init__(
+        self,
+        size: int,
+        formats: tuple[Format, ...],
+        output_format: Format,
+        rounding: Rounding | str = Rounding.RND,
+        overflow: Overflow | str = Overflow.SAT,
+        weights: tuple[ArrayLike, ...] | None = None,
+        weight_fracs: tuple[int, ...] | None = None,
+        rectify: bool = False,
+        name: str = "SumKernel",
+    ):
+        weights = weights or (1,) * len(formats)
+        weight_fracs = weight_fracs or (0,) * len(formats)
+        fracs = [f.frac + w for f, w in zip(formats, weight_fracs, strict=True)]
+        frac = max(fracs)
+        low = high = magnitude = 0
+        self.factors: list[Any] = []
+        for weight, format, have in zip(weights, formats, fracs, strict=True):
+            column = to_ints(weight, f"{name} weight").reshape(-1, 1)
+            shift = frac - have
+            least, most = dot_bounds(column, format, name)
+            low += int(least.min()) << shift
+            high += int(most.max()) << shift
+            magnitude += dot_magnitude(column, format) << shift
+            self.factors.append((column, shift))
+        accumulator_format(low, high, frac, name)
+        drop = frac - output_format.frac
+        self.finish = Finish(low, high, magnitude, drop, output_format, rounding, overflow, rectify)
+        self.dtype = self.finish.dtype
+        self.sizes, self.size = (size,) * len(formats), size
+        if self.dtype == INT64:
+            self.factors = [column << shift for column, shift in self.factors]
+        else:
+            scaled = [column * self.finish.scale * 2.0**s for column, s in self.factors]
+            self.factors = [column.astype(self.dtype) for column in scaled]
+
+    def __call__(self, out: Tile, *tiles: Tile) -> None:
+        y = out[:-1]
+        for index, (factor, tile) in enumerate(zip(self.factors, tiles, strict=True)):
+            x = tile[:-1]
+            if factor.size > 1:
+                shape = self.size // factor.size, factor.size, -1
+                product: Tile = (x.reshape(shape) * factor).reshape(y.shape)
+            else:
+                product = x if factor.item() == 1 else x * factor.item()
+            np.copyto(y, product) if index == 0 else np.add(y, product, out=y)
+        _finish(self.finish, y)
+
+
+class ProductKernel:
+    """``y = narrow(w * x)`` of two tiles; ``w`` has as many elements as x or its channels, or one.
+
+    Raises ValueError where a product can exceed 63 bits, starting with ``name``.
+
+    Parameters
+    ----------
+    size, channels : elements per frame of x and of w
+    """
+
+    def __init__(
+        self,
+        size: int,
+        channels: int,
+        input_format: Format,
+        weight_format: Format,
+        output_format: Format,
+        rounding: Rounding | str = Rounding.RND,
+        overflow: Overflow | str = Overflow.SAT,
+        name: str = "ProductKernel",
+    ):
+        if size % channels:
+            raise ValueError(f"{name} channels must divide {size}, not be {channels}")
+        a, b = input_format, weight_format
+        corners = [x * y for x in (a.min, a.max) for y in (b.min, b.max)]
+        low, high, frac = min(corners), max(corners), a.frac + b.frac
+        accumulator_format(low, high, frac, name)
+        magnitude = max(*map(abs, corners), a.max, -a.min, b.max, -b.min)
+        drop = frac - output_format.frac
+        self.finish = Finish(low, high, magnitude, drop, output_format, rounding, overflow)
+        self.dtype = self.finish.dtype
+        self.sizes, self.size = (size, channels), size
+
+    def __call__(self, out: Tile, x: Tile, w: Tile) -> None:
+        y = out[:-1]
+        channels = self.sizes[1]
+        shape = self.size // channels, channels, -1
+        np.multiply(x[:-1].reshape(shape), w[:-1], out=y.reshape(shape))
+        if self.dtype != INT64 and self.finish.scale != 1.0:
+            y *= y.dtype.type(self.finish.scale)
+        _finish(self.finish, y)
+
+
+def _finish(finish: Finish, y: Tile) -> None:
+    """Narrow scaled floats that still lack the offset, or plain int64 sums, in place."""
+    if finish.dtype == INT64:
+        y[:] = finish.exact(y)
+        return
+    if finish.offset:
+        y += y.dtype.type(finish.offset)
+    finish(y)

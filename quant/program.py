@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs a graph of kernels over a batch, tile by tile."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from .format import Format, Ints
+from .kernels import Kernel, Tile
+
+TILE_BYTES = 1 << 21
+"""Most that the tiles of one step take together, so that they stay in the caches."""
+
+
+@dataclass(frozen=True)
+class ProgramInput:
+    """One input of a program: ``size`` elements per frame, in ``format``."""
+
+    name: str
+    size: int
+    format: Format
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kernel of a program, applied to the tensors numbered ``sources``."""
+
+    kernel: Kernel
+    sources: tuple[int, ...]
+
+
+class Program:
+    """Kernels in topological order, as one exact function of a batch of integers.
+
+    Tensors are numbered: first the inputs, then the result of each step. Raises ValueError where
+    a step's sources do not exist yet or have the wrong size.
+
+    Parameters
+    ----------
+    inputs : sequence of ProgramInput
+    steps : sequence of Step
+    outputs : numbers of the tensors to return
+    """
+
+    def __init__(
+        self,
+        inputs: tuple[ProgramInput, ...],
+        steps: tuple[Step, ...],
+        outputs: tuple[int, ...],
+    ):
+        self.inputs, self.steps, self.outputs = tuple(inputs), tuple(steps), tuple(outputs)
+        self.sizes = [port.size for port in self.inputs]
+        for number, step in enumerate(self.steps):
+            for source, size in zip(step.sources, step.kernel.sizes, strict=True):
+                if not 0 <= source < len(self.sizes):
+                    raise ValueError(
+                        f"Program step {number} must use earlier tensors, not {source}"
+                    )
+                if self.sizes[source] != size:
+                    raise ValueError(
+                        f"Program step {number} must use {size} elements, not {self.sizes[source]}"
+                    )
+            self.sizes.append(step.kernel.size)
+        if not all(0 <= output < len(self.sizes) for output in self.outputs):
+            raise ValueError(
+                f"Program outputs must be tensors below {len(self.sizes)}, not {self.outputs}"
+            )
+        per_frame = [
+            (sum(step.kernel.sizes) + step.kernel.size) * step.kernel.dtype.itemsize
+            for step in self.steps
+        ]
+        frames = TILE_BYTES // max(per_frame, default=8)
+        self.tile = 1 << (min(max(frames, 16), 2048).bit_length() - 1)
+
+    def __call__(self, *arrays: ArrayLike) -> tuple[Ints, ...]:
+        """Integers in, one array (frames, size) per input; integers out, one per output.
+
+        Refuses values outside the input's format.
+        """
+        checked = [self._check(x, port) for x, port in zip(arrays, self.inputs, strict=True)]
+        counts = {len(x) for x in checked}
+        if len(counts) > 1:
+            raise ValueError(f"Program inputs must have equally many frames, not {sorted(counts)}")
+        frames = counts.pop() if counts else 0
+        results = tuple(np.empty((frames, self.sizes[n]), np.int64) for n in self.outputs)
+        run = None
+        for start in range(0, frames, self.tile):
+            count = min(self.tile, frames - start)
+            if run is None or run.frames != count:
+                run = _Run(self, count)
+            parts = [x[start : start + count] for x in checked]
+            for part, x, port in zip(parts, checked, self.inputs, strict=True):
+                if not (port.format.min <= part.min() and part.max() <= port.format.max):
+                    port.format.check(x, port.name)
+            run(parts)
+            for result, number in zip(results, self.outputs, strict=True):
+                np.copyto(result[start : start + count], run.result(number).T, casting="unsafe")
+        return results
+
+    def _check(self, x: ArrayLike, port: ProgramInput) -> np.ndarray:
+        """``x`` as an array of the right shape and kind; its values are checked tile by tile."""
+        array = np.asarray(x)
+        if not np.issubdtype(array.dtype, np.integer):
+            raise TypeError(f"{port.name} must be integers, not {array.dtype}")
+        if array.ndim != 2 or array.shape[1] != port.size:
+            raise ValueError(
+                f"{port.name} must have shape (frames, {port.size}), not {array.shape}"
+            )
+        return array
+
+
+class _Run:
+    """The tiles of a program for a number of frames, and the loop over its steps."""
+
+    def __init__(self, program: Program, frames: int):
+        self.frames = frames
+        self.tiles: dict[tuple[int, np.dtype[Any]], Tile] = {}
+        inputs = len(program.inputs)
+        self.native = [np.dtype(np.int64)] * inputs + [s.kernel.dtype for s in program.steps]
+        self.sizes = program.sizes
+        self.loads: list[tuple[int, Tile]] = []
+        self.actions: list[tuple[Kernel | None, Tile, tuple[Tile, ...]]] = []
+        for number, step in enumerate(program.steps, inputs):
+            dtype = step.kernel.dtype
+            sources = tuple(self._tile(source, dtype, inputs) for source in step.sources)
+            self.actions.append((step.kernel, self._new(number, dtype), sources))
+        for number in program.outputs:
+            self._tile(number, self.native[number], inputs)
+
+    def __call__(self, arrays: list[np.ndarray]) -> None:
+        for number, tile in self.loads:
+            np.copyto(tile[:-1], arrays[number].T, casting="unsafe")
+        for kernel, out, sources in self.actions:
+            if kernel is None:
+                np.copyto(out, sources[0], casting="unsafe")
+            else:
+                kernel(out, *sources)
+
+    def result(self, number: int) -> Tile:
+        return self.tiles[number, self.native[number]][:-1]
+
+    def _new(self, number: int, dtype: np.dtype[Any]) -> Tile:
+        tile = np.ones((self.sizes[number] + 1, self.frames), dtype)
+        self.tiles[number, dtype] = tile
+        return tile
+
+    def _tile(self, number: int, dtype: np.dtype[Any], inputs: int) -> Tile:
+        """The tile of a tensor in ``dtype``, loaded or converted if it is not there yet."""
+        if (number, dtype) not in self.tiles:
+            tile = self._new(number, dtype)
+            if number < inputs:
+                self.loads.append((number, tile))
+            else:
+                self.actions.append((None, tile, (self.tiles[number, self.native[number]],)))
+        return self.tiles[number, dtype]
