@@ -18,7 +18,6 @@ from cocotb.clock import Clock
 from cocotb.triggers import Timer
 
 PERIOD = 10
-CHUNK = 1024
 
 
 @cocotb.test()
@@ -39,6 +38,13 @@ async def bench(dut):
                 running = design
             results.write(json.dumps(await design.run(job)) + "\n")
         results.write("done\n")
+
+
+def chances(bit, chance, seed):
+    """``bit`` with probability ``chance``, else 0, for ever."""
+    draw = random.Random(seed).random
+    while True:
+        yield from [bit if draw() < chance else 0 for _ in range(256)]
 
 
 class Port:
@@ -104,31 +110,21 @@ class DesignBench:
 
     def offers(self, job):
         """For each cycle the bits of the sources that would offer and the sinks that accept."""
-        fixed, generators = 0, []
+        fixed, varying = 0, []
         for number, port in enumerate(self.ports):
             pattern = job["patterns"].get(port.name)
             chance = job["stalls"][not port.is_input]
             if pattern == "wait":
                 continue
             if pattern is not None:
-                bits = itertools.cycle([port.bit * int(bit) for bit in pattern])
-                generators.append(lambda bits=bits: itertools.islice(bits, CHUNK))
+                varying.append(itertools.cycle([port.bit * int(bit) for bit in pattern]))
             elif chance == 1:
                 fixed |= port.bit
             else:
-                draw = random.Random(job["seed"] * 32 + number).random
-                generators.append(
-                    lambda draw=draw, chance=chance, bit=port.bit: [
-                        bit if draw() < chance else 0 for _ in range(CHUNK)
-                    ]
-                )
-        if not generators:
+                varying.append(chances(port.bit, chance, job["seed"] * 32 + number))
+        if not varying:
             return itertools.repeat(fixed)
-        return (
-            sum(bits, fixed)
-            for _ in itertools.count()
-            for bits in zip(*(generate() for generate in generators), strict=True)
-        )
+        return (fixed | sum(bits) for bits in zip(*varying, strict=True))
 
     async def run(self, job):
         began = time.perf_counter()

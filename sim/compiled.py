@@ -17,6 +17,7 @@ from . import tools
 from .cache import digest, materialise, scratch
 
 OPTIMISE = "-O1"
+RUNTIME_OPTIMISE = "-Os"
 ONE_FILE_BYTES = 400_000
 """Generated C++ up to this size is compiled as one file: reading the headers is what takes time."""
 
@@ -74,7 +75,9 @@ def verilated(
         with scratch() as work:
             _verilate(sources, top, main, work, trace)
             materialise(
-                digest("runtime", *versions[:2], *_CXX_FLAGS, optimise, str(trace)),
+                digest(
+                    "runtime", *versions[:2], *_CXX_FLAGS, RUNTIME_OPTIMISE, optimise, str(trace)
+                ),
                 lambda runtime: _build_runtime(runtime, trace, optimise),
                 work,
             )
@@ -128,7 +131,7 @@ def _verilate(sources: Sequence[str], top: str, main: str, work: Path, trace: bo
 
 
 def _runtime_names(trace: bool) -> list[str]:
-    names = ["verilated", "verilated_vpi", "verilated_dpi", "verilated_threads"]
+    names = ["verilated_threads", "verilated_vpi", "verilated"]
     return [*names, "verilated_vcd_c"] if trace else names
 
 
@@ -149,9 +152,10 @@ def _build_runtime(folder: Path, trace: bool, optimise: str) -> None:
     lines += [f"#include <{name}>" for name in ("map", "memory", "string", "vector")]
     header.write_text("\n".join([*lines, ""]))
     commands = [[*cxx, "-x", "c++-header", str(header), "-o", f"{header}.gch"]]
+    small = _cxx(trace, RUNTIME_OPTIMISE)
     for name in _runtime_names(trace):
         output = str(folder / f"{name}.o")
-        commands.append([*cxx, "-c", str(include / f"{name}.cpp"), "-o", output])
+        commands.insert(0, [*small, "-c", str(include / f"{name}.cpp"), "-o", output])
     _call_all(commands, folder)
 
 

@@ -85,8 +85,8 @@ def _one(k: int, design: Design, four_state: bool, ports: list[str], body: list[
                 "end",
                 f"assign trouble_{k}[{4 * j}] = other_{at} === 1'bx;",
                 f"assign trouble_{k}[{4 * j + 1}] = waiting_{at} & other_{at} === 1'b0;",
-                f"assign trouble_{k}[{4 * j + 2}] = waiting_{at} & other_{at} === 1'b1"
-                f" & payload_{at} !== held_{at};",
+                f"wire moved_{at} = other_{at} === 1'b1 & payload_{at} !== held_{at};",
+                f"assign trouble_{k}[{4 * j + 2}] = waiting_{at} & moved_{at};",
                 f"assign trouble_{k}[{4 * j + 3}] = other_{at} === 1'b1 & ^payload_{at} === 1'bx;",
             ]
             pins += [f".{port.valid}(other_{at})", f".{port.ready}(now_{k}[{j + 1}])"]
