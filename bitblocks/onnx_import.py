@@ -42,14 +42,7 @@ def import_onnx(path: str | Path, cut: str | Sequence[str] | None = None) -> Gra
     path : the file; external data must lie in its folder
     cut : name of the tensor, or tensors, that become the outputs
     """
-    location = Path(path)
-    try:
-        return _import(_Model(location), cut)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{_shown(location)} is not an ONNX model: a name is no text") from error
-
-
-def _import(model: "_Model", cut: str | Sequence[str] | None) -> Graph:
+    model = _Model(Path(path))
     outputs = model.outputs(cut)
     needed = model.needed(outputs)
     ports = model.ports(needed, outputs)
@@ -108,7 +101,8 @@ class _Model:
         self.path = path
         proto = self._parse(_read(path, 0, None, BYTES_LIMIT))
         self.graph = proto.graph
-        self.opset = self._checked_opset(proto)
+        self._check_opset(proto)
+        self._check_names()
         self.constants: dict[str, Any] = {}
         self.external_bytes = 0
         for tensor in self.graph.initializer:
@@ -144,14 +138,24 @@ class _Model:
             raise InputError(f"{_shown(self.path)} is not an ONNX model, or is cut off")
         return proto
 
-    def _checked_opset(self, proto: Any) -> int:
+    def _check_opset(self, proto: Any) -> None:
         versions = [entry.version for entry in proto.opset_import if entry.domain in _ONNX_DOMAINS]
         if len(versions) != 1 or not OLDEST_OPSET <= versions[0] <= NEWEST_OPSET:
             raise InputError(
                 f"{_shown(self.path)} must use one ONNX operator set from {OLDEST_OPSET} to "
                 f"{NEWEST_OPSET}, not {versions[0] if len(versions) == 1 else versions}"
             )
-        return int(versions[0])
+
+    def _check_names(self) -> None:
+        graph = self.graph
+        names = [part.name for part in (*graph.initializer, *graph.input, *graph.output)]
+        for node in graph.node:
+            names += [node.name, node.op_type, node.domain, *node.input, *node.output]
+            names += [attribute.name for attribute in node.attribute]
+        for tensor in graph.initializer:
+            names += [text for entry in tensor.external_data for text in (entry.key, entry.value)]
+        if not all(isinstance(name, str) for name in names):  # bytes where they are not UTF-8
+            raise InputError(f"{_shown(self.path)} must have names in UTF-8")
 
     def outputs(self, cut: str | Sequence[str] | None) -> list[str]:
         """Names of the tensors that the network ends in."""
@@ -167,8 +171,8 @@ class _Model:
                 near = near or tensors[-3:]
                 what = "output" if cut is None else "cut"
                 raise InputError(
-                    f"{_shown(self.path)} has no tensor {_shown(name)} for its {what}"
-                    + (f"; near it are {', '.join(map(_shown, near))}" if near else "")
+                    f"{_shown(self.path)} has no tensor {_shown(name)} for its {what}; "
+                    f"nearest: {', '.join(map(_shown, near))}"
                 )
         if not names or len(set(names)) < len(names):
             raise InputError(f"{_shown(self.path)} must have outputs, each of them once")

@@ -1,0 +1,865 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ONNX importer against onnx's own reference evaluator, and its refusals."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from bitblocks import InputError, evaluate, import_onnx
+from bitblocks.graph import Identity, Linear, Reshape, Scale
+
+DIGITS = Path(__file__).parents[1] / "examples" / "digits" / "digits.onnx"
+ZOO = Path(__file__).parents[2] / "shared" / "data" / "hls4ml_example_models" / "onnx"
+
+
+def seeded(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def model_of(nodes, inputs, outputs, constants=None, opset=17, batch="N"):
+    """A model; ``inputs`` maps names to frame shapes, ``outputs`` lists tensor names."""
+    graph = helper.make_graph(
+        nodes,
+        "test",
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, *shape])
+            for name, shape in inputs.items()
+        ],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+        [numpy_helper.from_array(value, name) for name, value in (constants or {}).items()],
+    )
+    opsets = [helper.make_opsetid("", opset)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+def saved(model, folder, name="model.onnx"):
+    path = folder / name
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def outputs_of(graph, x):
+    """Outputs in the model's own layout, by name."""
+    tensors = evaluate(graph, x)
+    results = {}
+    for port in graph.outputs:
+        back = np.argsort([0, *(axis + 1 for axis in port.axes)])
+        results[port.name] = tensors[port.source].transpose(back)
+    return results
+
+
+def assert_equals_onnx(model, folder, inputs, frames=3):
+    """The graph gives what onnx's reference evaluator gives; returns the graph."""
+    graph = import_onnx(saved(model, folder))
+    x = {
+        name: seeded(frames, *shape, seed=index)
+        for index, (name, shape) in enumerate(inputs.items())
+    }
+    expected = ReferenceEvaluator(model).run(None, x)
+    for port, want in zip(graph.outputs, expected, strict=True):
+        have = outputs_of(graph, x)[port.name]
+        assert have.shape == want.shape
+        np.testing.assert_allclose(have, want, rtol=1e-5, atol=1e-5)
+    return graph
+
+
+def refusal(model, folder, cut=None):
+    path = model if isinstance(model, Path) else saved(model, folder)
+    with pytest.raises(InputError) as caught:
+        import_onnx(path, cut)
+    return str(caught.value).replace(str(folder), "FOLDER")
+
+
+GEMM = {
+    "plain": {},
+    "alpha": {"alpha": 0.5},
+    "beta": {"beta": -2.0},
+    "transB": {"transB": 1},
+    "all": {"alpha": -1.5, "beta": 0.25, "transB": 1, "transA": 0},
+}
+
+
+@pytest.mark.parametrize("attributes", GEMM.values(), ids=GEMM)
+@pytest.mark.parametrize("c", [None, (), (1,), (5,), (1, 5), (1, 1)], ids=str)
+def test_gemm_equals_onnx(tmp_path, attributes, c):
+    shape = (5, 4) if attributes.get("transB") else (4, 5)
+    constants = {"w": seeded(*shape, seed=5)}
+    if c is not None:
+        constants["c"] = np.asarray(seeded(*c, seed=6))
+    nodes = [helper.make_node("Gemm", ["x", *constants], ["y"], name="fc", **attributes)]
+    graph = assert_equals_onnx(
+        model_of(nodes, {"x": (4,)}, ["y"], constants), tmp_path, {"x": (4,)}
+    )
+    assert [type(node) for node in graph.nodes] == [Linear]
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.5])
+def test_gemm_with_a_residual_as_c_equals_onnx(tmp_path, beta):
+    nodes = [helper.make_node("Gemm", ["x", "w", "x"], ["y"], beta=beta)]
+    model = model_of(nodes, {"x": (4,)}, ["y"], {"w": seeded(4, 4)})
+    assert_equals_onnx(model, tmp_path, {"x": (4,)})
+
+
+MATMUL = {  # frame shape, constant, constant on the left, output frame shape
+    "right": ((4,), (4, 5), False),
+    "right, one output": ((4,), (4, 1), False),
+    "positions": ((3, 4), (4, 5), False),
+    "planes": ((2, 3, 4), (4, 5), False),
+    "batched constant of one": ((3, 4), (1, 4, 5), False),
+    "vector": ((3, 4), (4,), False),
+    "left": ((4, 3), (5, 4), True),
+    "left of one column": ((4, 1), (5, 4), True),
+    "left vector": ((4, 3), (4,), True),
+}
+
+
+@pytest.mark.parametrize(("frame", "constant", "left"), MATMUL.values(), ids=MATMUL)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16])
+def test_matmul_equals_onnx(tmp_path, frame, constant, left, dtype):
+    weight = seeded(*constant, seed=7).astype(dtype)
+    nodes = [helper.make_node("MatMul", ["w", "x"] if left else ["x", "w"], ["y"])]
+    graph = import_onnx(saved(model_of(nodes, {"x": frame}, ["y"], {"w": weight}), tmp_path))
+    x = seeded(2, *frame)
+    want = np.matmul(weight.astype(float), x) if left else np.matmul(x, weight.astype(float))
+    np.testing.assert_allclose(outputs_of(graph, x)["y"], want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (4,), (1, 4), (3, 1), (3, 4), (1, 3, 4)], ids=str)
+@pytest.mark.parametrize("swap", [False, True])
+def test_added_constant_equals_onnx(tmp_path, shape, swap):
+    sources = ["b", "x"] if swap else ["x", "b"]
+    constants = {"b": np.asarray(seeded(*shape, seed=8))}
+    model = model_of([helper.make_node("Add", sources, ["y"])], {"x": (3, 4)}, ["y"], constants)
+    graph = assert_equals_onnx(model, tmp_path, {"x": (3, 4)})
+    assert [type(node) for node in graph.nodes] == [Scale]
+
+
+def test_added_constant_goes_into_the_linear_before_it(tmp_path):
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["z"], name="fc"),
+        helper.make_node("Add", ["b", "z"], ["y"]),
+    ]
+    constants = {"w": seeded(4, 5), "b": seeded(5)}
+    graph = assert_equals_onnx(
+        model_of(nodes, {"x": (4,)}, ["y"], constants), tmp_path, {"x": (4,)}
+    )
+    assert [(type(node), node.name) for node in graph.nodes] == [(Linear, "fc")]
+
+
+def norm(source, target, channels, seed=0, **attributes):
+    """A batch normalisation node and its constants."""
+    names = [f"{target}.{part}" for part in ("scale", "offset", "mean", "variance")]
+    values = [seeded(channels, seed=seed + index) for index in range(4)]
+    values[3] = values[3] ** 2 + np.float32(0.1)
+    node = helper.make_node("BatchNormalization", [source, *names], [target], **attributes)
+    return node, dict(zip(names, values, strict=True))
+
+
+@pytest.mark.parametrize("frame", [(4,), (4, 3), (3, 2, 2)], ids=str)
+@pytest.mark.parametrize("epsilon", [None, 1e-5, 0.5])
+def test_batch_normalization_equals_onnx(tmp_path, frame, epsilon):
+    attributes = {} if epsilon is None else {"epsilon": epsilon, "momentum": 0.3}
+    node, constants = norm("x", "y", frame[0], **attributes)
+    model = model_of([node], {"x": frame}, ["y"], constants)
+    graph = assert_equals_onnx(model, tmp_path, {"x": frame})
+    assert [type(node) for node in graph.nodes] == [Scale]
+
+
+def test_batch_normalizations_go_into_the_linears_around_them(tmp_path):
+    before, constants = norm("x", "a", 3, seed=10)
+    behind, more = norm("z", "b", 5, seed=20)
+    nodes = [
+        before,
+        helper.make_node("Flatten", ["a"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "w"], ["z"], name="fc1"),
+        behind,
+        helper.make_node("Relu", ["b"], ["c"]),
+        helper.make_node("Gemm", ["c", "v"], ["y"], name="fc2"),
+    ]
+    constants |= more | {"w": seeded(12, 5), "v": seeded(5, 2)}
+    model = model_of(nodes, {"x": (3, 2, 2)}, ["y"], constants)
+    graph = assert_equals_onnx(model, tmp_path, {"x": (3, 2, 2)})
+    assert [type(n).__name__ for n in graph.nodes] == ["Reshape", "Linear", "Relu", "Linear"]
+
+
+def test_batch_normalization_behind_a_tensor_read_twice_stays(tmp_path):
+    node, constants = norm("z", "n", 4)
+    nodes = [
+        helper.make_node("Gemm", ["x", "w"], ["z"]),
+        node,
+        helper.make_node("Add", ["z", "n"], ["y"]),
+    ]
+    model = model_of(nodes, {"x": (4,)}, ["y"], constants | {"w": seeded(4, 4)})
+    graph = assert_equals_onnx(model, tmp_path, {"x": (4,)})
+    assert [type(node).__name__ for node in graph.nodes] == ["Linear", "Scale", "Add"]
+
+
+def test_batch_normalization_before_two_linears_goes_into_both(tmp_path):
+    node, constants = norm("x", "n", 4)
+    nodes = [
+        node,
+        helper.make_node("Gemm", ["n", "w"], ["a"]),
+        helper.make_node("Gemm", ["n", "v"], ["b"]),
+        helper.make_node("Add", ["a", "b"], ["y"]),
+    ]
+    constants |= {"w": seeded(4, 4), "v": seeded(4, 4, seed=3)}
+    graph = assert_equals_onnx(
+        model_of(nodes, {"x": (4,)}, ["y"], constants), tmp_path, {"x": (4,)}
+    )
+    assert [type(node).__name__ for node in graph.nodes] == ["Linear", "Linear", "Add"]
+
+
+FLATTEN = {  # axis, batch, frame
+    "default": (None, "N", (2, 3, 4)),
+    "one": (1, "N", (2, 3, 4)),
+    "negative": (-3, "N", (2, 3, 4)),
+    "axis 2 behind one channel": (2, "N", (1, 3, 4)),
+    "axis 0 of a batch of one": (0, 1, (2, 3, 4)),
+    "fixed batch of another length": (1, 789444, (2, 3, 4)),
+    "last axis of ones": (3, "N", (1, 1, 4)),
+}
+
+
+@pytest.mark.parametrize(("axis", "batch", "frame"), FLATTEN.values(), ids=FLATTEN)
+def test_flatten_equals_onnx(tmp_path, axis, batch, frame):
+    attributes = {} if axis is None else {"axis": axis}
+    nodes = [
+        helper.make_node("Flatten", ["x"], ["flat"], **attributes),
+        helper.make_node("Gemm", ["flat", "w"], ["y"]),
+    ]
+    constants = {"w": seeded(int(np.prod(frame)), 5)}
+    model = model_of(nodes, {"x": frame}, ["y"], constants, batch=batch)
+    frames = 1 if batch == 1 else 3
+    graph = assert_equals_onnx(model, tmp_path, {"x": frame}, frames)
+    assert graph.inputs[0].shape == frame
+    assert graph.inputs[0].axes == (1, 2, 0)  # channels last on the stream
+
+
+RESHAPE = {  # target, allowzero, batch
+    "minus one": ([-1, 24], 0, "N"),
+    "zero": ([0, 24], 0, "N"),
+    "zero and minus one": ([0, -1], 0, "N"),
+    "through two axes": ([0, 4, -1], 0, "N"),
+    "two zeros": ([0, 0, 12], 0, "N"),
+    "batch of one": ([1, -1], 0, 1),
+    "batch of one written out": ([1, 24], 0, 1),
+    "no zero allowed": ([-1, 24], 1, "N"),
+}
+
+
+@pytest.mark.parametrize(("target", "allowzero", "batch"), RESHAPE.values(), ids=RESHAPE)
+def test_reshape_equals_onnx(tmp_path, target, allowzero, batch):
+    nodes = [
+        helper.make_node("Reshape", ["x", "s"], ["r"], allowzero=allowzero),
+        helper.make_node("Relu", ["r"], ["y"]),
+    ]
+    constants = {"s": np.array(target, np.int64)}
+    model = model_of(nodes, {"x": (2, 3, 4)}, ["y"], constants, batch=batch)
+    assert_equals_onnx(model, tmp_path, {"x": (2, 3, 4)}, 1 if batch == 1 else 3)
+
+
+def test_reshape_into_positions_and_back_equals_onnx(tmp_path):
+    nodes = [
+        helper.make_node("Reshape", ["x", "s"], ["r"]),
+        helper.make_node("MatMul", ["r", "w"], ["z"]),
+        helper.make_node("Flatten", ["z"], ["f"]),
+        helper.make_node("Gemm", ["f", "v"], ["y"]),
+    ]
+    constants = {"s": np.array([0, 6, 4]), "w": seeded(4, 5), "v": seeded(30, 2)}
+    model = model_of(nodes, {"x": (2, 3, 4)}, ["y"], constants)
+    graph = assert_equals_onnx(model, tmp_path, {"x": (2, 3, 4)})
+    assert graph.inputs[0].axes == (0, 1, 2)  # the positions decide the order
+
+
+def test_flattened_image_as_an_output_keeps_its_order(tmp_path):
+    nodes = [helper.make_node("Flatten", ["x"], ["y"])]
+    graph = assert_equals_onnx(model_of(nodes, {"x": (2, 3, 4)}, ["y"]), tmp_path, {"x": (2, 3, 4)})
+    assert graph.inputs[0].axes == (0, 1, 2)
+    assert [type(node) for node in graph.nodes] == [Reshape]
+
+
+def test_two_images_flattened_and_added_equal_onnx(tmp_path):
+    inputs = {"a": (2, 3, 3), "b": (18,)}
+    nodes = [
+        helper.make_node("Flatten", ["a"], ["f"]),
+        helper.make_node("Add", ["f", "b"], ["s"]),
+        helper.make_node("Relu", ["s"], ["y"]),
+    ]
+    assert_equals_onnx(model_of(nodes, inputs, ["y", "s"]), tmp_path, inputs)
+
+
+def test_identity_dropout_and_constants_equal_onnx(tmp_path):
+    nodes = [
+        helper.make_node("Constant", [], ["w0"], value=numpy_helper.from_array(seeded(5, 4))),
+        helper.make_node("Transpose", ["w0"], ["w1"], perm=[1, 0]),
+        helper.make_node("Identity", ["w1"], ["w"]),
+        helper.make_node("Constant", [], ["shape"], value_ints=[-1, 5]),
+        helper.make_node("Constant", [], ["b"], value_floats=[1.0, 2.0, 3.0, 4.0, 5.0]),
+        helper.make_node("Constant", [], ["c"], value_float=0.5),
+        helper.make_node("Identity", ["x"], ["x1"]),
+        helper.make_node("Dropout", ["x1"], ["x2"], seed=1),
+        helper.make_node("Gemm", ["x2", "w"], ["z"]),
+        helper.make_node("Reshape", ["z", "shape"], ["z1"]),
+        helper.make_node("Add", ["z1", "b"], ["z2"]),
+        helper.make_node("Add", ["c", "z2"], ["y"]),
+    ]
+    graph = assert_equals_onnx(model_of(nodes, {"x": (4,)}, ["y"]), tmp_path, {"x": (4,)})
+    assert [type(node) for node in graph.nodes] == [Linear]
+
+
+@pytest.mark.parametrize("flag", [False, True])
+def test_dropout_in_training_mode_is_refused(tmp_path, flag):
+    nodes = [helper.make_node("Dropout", ["x", "r", "t"], ["y"], name="drop")]
+    constants = {"r": np.float32(0.5), "t": np.array(flag)}
+    model = model_of(nodes, {"x": (4,)}, ["y"], constants)
+    if not flag:
+        assert_equals_onnx(model, tmp_path, {"x": (4,)})
+    else:
+        expected = "Dropout node 'drop' must be in inference mode, not training_mode"
+        assert refusal(model, tmp_path) == expected
+
+
+def test_input_that_is_an_output_passes_an_identity(tmp_path):
+    nodes = [helper.make_node("Identity", ["x"], ["y"])]
+    graph = assert_equals_onnx(model_of(nodes, {"x": (4,)}, ["y"]), tmp_path, {"x": (4,)})
+    assert [type(node) for node in graph.nodes] == [Identity]
+
+
+@pytest.mark.parametrize("batch", ["N", 1, 789444, None, 0])
+def test_axis_0_is_the_batch_whatever_its_length(tmp_path, batch):
+    nodes = [helper.make_node("Gemm", ["x", "w"], ["y"])]
+    model = model_of(nodes, {"x": (4,)}, ["y"], {"w": seeded(4, 5)}, batch=batch)
+    graph = import_onnx(saved(model, tmp_path))
+    x = seeded(3, 4)
+    want = x @ seeded(4, 5)
+    np.testing.assert_allclose(outputs_of(graph, x)["y"], want, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "dtype", [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.uint32, np.int64, np.uint64]
+)
+def test_integer_weights_are_taken(tmp_path, dtype):
+    weight = np.arange(20).reshape(4, 5).astype(dtype)
+    nodes = [helper.make_node("Gemm", ["x", "w"], ["y"])]
+    graph = import_onnx(saved(model_of(nodes, {"x": (4,)}, ["y"], {"w": weight}), tmp_path))
+    np.testing.assert_array_equal(graph.nodes[0].weight, weight.T)
+
+
+@pytest.mark.parametrize("kind", ["BFLOAT16", "FLOAT16", "INT4", "UINT4"])
+def test_small_number_types_are_taken(tmp_path, kind):
+    values = [0, 1, 2, 3, 4, 5, 6, 7]
+    model = model_of([helper.make_node("Gemm", ["x", "w"], ["y"])], {"x": (4,)}, ["y"])
+    tensor = helper.make_tensor("w", getattr(TensorProto, kind), [4, 2], values)
+    model.graph.initializer.append(tensor)
+    graph = import_onnx(saved(model, tmp_path))
+    np.testing.assert_array_equal(graph.nodes[0].weight, np.reshape(values, (4, 2)).T)
+
+
+@pytest.mark.parametrize(
+    ("name", "cut", "shape"),
+    [
+        ("two_layer_pytorch", "7", (10,)),
+        ("three_layer_pytorch", "15", (16,)),
+        ("three_layer_keras", "biased_tensor_name3", (16,)),
+    ],
+)
+def test_published_network_equals_onnx(name, cut, shape):
+    path = ZOO / f"{name}.onnx"
+    if not path.exists():
+        pytest.skip("the published networks are not beside this checkout")
+    graph = import_onnx(path, cut)
+    x = seeded(50, *shape)
+    model = onnx.load(path)
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info(cut, TensorProto.FLOAT, None))
+    del model.graph.node[-1]
+    (want,) = ReferenceEvaluator(model).run(None, {model.graph.input[0].name: x})
+    np.testing.assert_allclose(outputs_of(graph, x)[cut], want, rtol=1e-5, atol=1e-5)
+
+
+def test_digits_equal_onnx():
+    graph = import_onnx(DIGITS)
+    x = np.random.default_rng(0).integers(0, 17, (50, 1, 8, 8)).astype(np.float32)
+    (want,) = ReferenceEvaluator(str(DIGITS)).run(None, {"image": x})
+    np.testing.assert_allclose(outputs_of(graph, x)["logits"], want, rtol=1e-5, atol=1e-5)
+    names = [node.name for node in graph.nodes if isinstance(node, Linear)]
+    assert names == ["fc1", "residual.fc1", "residual.fc2", "fc2"]
+
+
+def random_network(generator):
+    """A random residual network over one image, with every operator in it now and then."""
+    frame = tuple(int(n) for n in generator.integers(1, 4, 3))
+    width = int(np.prod(frame))
+    nodes, constants, tensors, count = [], {}, {}, 0
+
+    def constant(*shape):
+        name = f"c{len(constants)}"
+        constants[name] = generator.normal(size=shape).astype(np.float32)
+        return name
+
+    if generator.random() < 0.5:
+        node, more = norm("x", "x.norm", frame[0], seed=int(generator.integers(1000)))
+        nodes.append(node)
+        constants |= more
+    nodes.append(helper.make_node("Flatten", [nodes[-1].output[0] if nodes else "x"], ["flat"]))
+    tensors["flat"] = width
+    for count in range(int(generator.integers(1, 9))):
+        source = str(generator.choice(list(tensors)))
+        size, target = tensors[source], f"t{count}"
+        kind = generator.choice(["Gemm", "MatMul", "Add", "Relu", "Norm", "Bias"])
+        if kind == "Gemm":
+            new = int(generator.integers(1, 6))
+            nodes.append(
+                helper.make_node(
+                    "Gemm", [source, constant(new, size), constant(new)], [target], transB=1
+                )
+            )
+            size = new
+        elif kind == "MatMul":
+            nodes.append(helper.make_node("MatMul", [source, constant(size, size)], [target]))
+        elif kind == "Add":
+            other = str(generator.choice([name for name in tensors if tensors[name] == size]))
+            nodes.append(helper.make_node("Add", [source, other], [target]))
+        elif kind == "Bias":
+            nodes.append(helper.make_node("Add", [source, constant(size)], [target]))
+        elif kind == "Relu":
+            nodes.append(helper.make_node("Relu", [source], [target]))
+        else:
+            node, more = norm(source, target, size, seed=int(generator.integers(1000)))
+            nodes.append(node)
+            constants |= more
+        tensors[target] = size
+    return model_of(nodes, {"x": frame}, [f"t{count}"], constants), {"x": frame}
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_network_equals_onnx(tmp_path, seed):
+    model, inputs = random_network(np.random.default_rng(seed))
+    assert_equals_onnx(model, tmp_path, inputs)
+
+
+def test_unneeded_nodes_and_inputs_are_left_out(tmp_path):
+    nodes = [
+        helper.make_node("Gemm", ["x", "w"], ["y"]),
+        helper.make_node("Sin", ["unused"], ["z"]),
+    ]
+    model = model_of(nodes, {"x": (4,), "unused": (3,)}, ["y"], {"w": seeded(4, 5)})
+    graph = import_onnx(saved(model, tmp_path))
+    assert [port.name for port in graph.inputs] == ["x"]
+
+
+def test_names_become_unique_plain_words(tmp_path):
+    names = ["/block/fc/Gemm", "block/fc", "a'b\n..", "BLOCK.FC", ""]
+    nodes = [
+        helper.make_node("Gemm", [f"t{i}", "w"], [f"t{i + 1}"], name=name)
+        for i, name in enumerate(names)
+    ]
+    model = model_of(nodes, {"t0": (4,)}, ["t5"], {"w": seeded(4, 4)})
+    graph = import_onnx(saved(model, tmp_path))
+    assert [node.name for node in graph.nodes] == [
+        "block.fc",
+        "block.fc_2",
+        "a_b",
+        "BLOCK.FC_3",
+        "linear1",
+    ]
+
+
+# -- refusals ----------------------------------------------------------------------------------
+
+
+def chain(*nodes, frame=(4,), **constants):
+    return model_of(list(nodes), {"x": frame}, ["y"], constants)
+
+
+node = helper.make_node
+FC = node("Gemm", ["x", "w"], ["t"], name="fc")
+W = seeded(4, 4)
+NAN = np.array([[np.nan] * 4] * 4, np.float32)
+REFUSED = {
+    "operator": (
+        chain(node("Sigmoid", ["x"], ["y"], name="act")),
+        "Sigmoid node 'act' is not supported",
+    ),
+    "operator behind a tensor": (
+        chain(FC, node("Softmax", ["t"], ["y"], name="act"), w=W),
+        "Softmax node 'act' is not supported; --cut t can end the network before it",
+    ),
+    "operator of another domain": (
+        chain(FC, node("Relu", ["t"], ["y"], domain="com.example"), w=W),
+        (
+            "com.example.Relu node that gives 'y' is not supported; "
+            "--cut t can end the network before it"
+        ),
+    ),
+    "nested graphs": (
+        chain(
+            FC,
+            node(
+                "If",
+                ["t"],
+                ["y"],
+                then_branch=helper.make_graph([], "a", [], []),
+                else_branch=helper.make_graph([], "b", [], []),
+            ),
+            w=W,
+        ),
+        "If node that gives 'y' is not supported; --cut t can end the network before it",
+    ),
+    "transA": (
+        chain(node("Gemm", ["x", "w"], ["y"], transA=1), w=W),
+        "Gemm node that gives 'y' attribute 'transA' must be 0, or it would mix the frames",
+    ),
+    "unknown attribute": (
+        chain(node("Gemm", ["x", "w"], ["y"], broadcast=1), w=W),
+        "Gemm node that gives 'y' attribute 'broadcast' is not supported",
+    ),
+    "attribute of the wrong type": (
+        chain(node("Gemm", ["x", "w"], ["y"], alpha="big"), w=W),
+        "Gemm node that gives 'y' attribute 'alpha' has no sensible value",
+    ),
+    "infinite attribute": (
+        chain(node("Gemm", ["x", "w"], ["y"], alpha=float("inf")), w=W),
+        "Gemm node that gives 'y' attribute 'alpha' has no sensible value",
+    ),
+    "constant A": (
+        chain(node("Gemm", ["w", "x"], ["y"]), w=W),
+        "Gemm node that gives 'y' must multiply frames by a constant B",
+    ),
+    "Gemm of an image": (
+        chain(node("Gemm", ["x", "w"], ["y"]), frame=(2, 4), w=W),
+        "Gemm node that gives 'y' must multiply matrices, not [2, 4] by [4, 4]",
+    ),
+    "Gemm of wrong size": (
+        chain(node("Gemm", ["x", "w"], ["y"]), frame=(3,), w=W),
+        "Gemm node that gives 'y' must have 3 inputs to its weights, not 4",
+    ),
+    "C with a row per frame": (
+        chain(node("Gemm", ["x", "w", "c"], ["y"]), w=W, c=seeded(2, 4)),
+        (
+            "Gemm node that gives 'y' constant 'c' must fit one frame of shape [4], "
+            "not have shape [2, 4]"
+        ),
+    ),
+    "matrix on the left": (
+        chain(node("MatMul", ["w", "x"], ["y"]), w=W),
+        (
+            "MatMul node that gives 'y' must not mix the frames, "
+            "as a constant on the left of them would"
+        ),
+    ),
+    "matrices per frame": (
+        chain(node("MatMul", ["x", "w"], ["y"]), frame=(2, 4), w=seeded(2, 4, 4)),
+        "MatMul node that gives 'y' must multiply by one matrix, the same for all frames",
+    ),
+    "product of frames": (
+        chain(node("MatMul", ["x", "x"], ["y"])),
+        "MatMul node that gives 'y' must multiply frames by a constant",
+    ),
+    "product with a vector": (
+        chain(node("MatMul", ["x", "w"], ["y"]), w=seeded(4)),
+        "MatMul node that gives 'y' must leave an axis beside the batch, not multiply by a vector",
+    ),
+    "unequal addends": (
+        chain(FC, node("Add", ["t", "x"], ["y"]), w=seeded(4, 3)),
+        (
+            "Add node that gives 'y' must add equal shapes, not [3] and [4]; "
+            "--cut t can end the network before it"
+        ),
+    ),
+    "constant that widens the frame": (
+        chain(node("Add", ["x", "b"], ["y"]), frame=(1,), b=seeded(5)),
+        "Add node that gives 'y' constant 'b' must fit one frame of shape [1], not have shape [5]",
+    ),
+    "Flatten of the batch": (
+        chain(node("Flatten", ["x"], ["y"], axis=0)),
+        "Flatten node that gives 'y' attribute 'axis' must leave axis 0 the batch, not be 0",
+    ),
+    "Flatten of channels into the batch": (
+        chain(node("Flatten", ["x"], ["y"], axis=2), frame=(3, 4)),
+        "Flatten node that gives 'y' attribute 'axis' must leave axis 0 the batch, not be 2",
+    ),
+    "Flatten beyond the axes": (
+        chain(node("Flatten", ["x"], ["y"], axis=3)),
+        "Flatten node that gives 'y' attribute 'axis' must be in [-2, 2], not 3",
+    ),
+    "Reshape that fixes the batch": (
+        chain(node("Reshape", ["x", "s"], ["y"]), s=np.array([1, 4])),
+        "Reshape node that gives 'y' must leave axis 0 the batch, not reshape [batch, 4] to [1, 4]",
+    ),
+    "Reshape that splits frames": (
+        chain(node("Reshape", ["x", "s"], ["y"]), s=np.array([-1, 2])),
+        (
+            "Reshape node that gives 'y' must leave axis 0 the batch, "
+            "not reshape [batch, 4] to [-1, 2]"
+        ),
+    ),
+    "Reshape without a batch": (
+        chain(node("Reshape", ["x", "s"], ["y"]), s=np.array([-1])),
+        "Reshape node that gives 'y' must leave axis 0 the batch, not reshape [batch, 4] to [-1]",
+    ),
+    "Reshape by a computed shape": (
+        chain(node("Reshape", ["x", "x"], ["y"])),
+        "Reshape node that gives 'y' must have a constant shape",
+    ),
+    "Reshape with zero allowed": (
+        chain(node("Reshape", ["x", "s"], ["y"], allowzero=1), s=np.array([0, 4])),
+        "Reshape node that gives 'y' must have a shape of at most one -1 and no 0, not [0, 4]",
+    ),
+    "Reshape from a missing axis": (
+        chain(node("Reshape", ["x", "s"], ["y"]), s=np.array([-1, 4, 0])),
+        (
+            "Reshape node that gives 'y' must take a 0 in its shape from an axis of the input: "
+            "[-1, 4, 0]"
+        ),
+    ),
+    "norm in training": (
+        chain(
+            node("BatchNormalization", ["x", "w", "w", "w", "v"], ["y"], training_mode=1),
+            w=seeded(4),
+            v=np.ones(4, np.float32),
+        ),
+        "BatchNormalization node that gives 'y' must be in inference mode, not training_mode",
+    ),
+    "norm of negative variance": (
+        chain(
+            node("BatchNormalization", ["x", "w", "w", "w", "v"], ["y"]),
+            w=seeded(4),
+            v=-np.ones(4, np.float32),
+        ),
+        "BatchNormalization node that gives 'y' variance and epsilon must sum to more than 0",
+    ),
+    "norm of wrong length": (
+        chain(node("BatchNormalization", ["x", "w", "w", "w", "w"], ["y"]), w=seeded(3)),
+        "BatchNormalization node that gives 'y' parameter 'w' must have shape [4], not [3]",
+    ),
+    "transposed frames": (
+        chain(node("Transpose", ["x"], ["y"], perm=[1, 0])),
+        "Transpose node that gives 'y' of anything but a constant is not supported",
+    ),
+    "NaN weight": (
+        chain(node("Gemm", ["x", "w"], ["y"]), w=NAN),
+        "constant 'w' must be finite, not NaN or infinite",
+    ),
+    "infinite weight": (
+        chain(node("Gemm", ["x", "w"], ["y"]), w=np.full((4, 4), np.inf, np.float32)),
+        "constant 'w' must be finite, not NaN or infinite",
+    ),
+    "weights of text": (
+        chain(node("Gemm", ["x", "w"], ["y"]), w=np.array([["a"]])),
+        "constant 'w' must hold numbers, not STRING",
+    ),
+    "complex weights": (
+        chain(node("Gemm", ["x", "w"], ["y"]), w=W.astype(np.complex64)),
+        "constant 'w' must hold numbers, not COMPLEX64",
+    ),
+    "zero-sized layer": (
+        chain(node("Gemm", ["x", "w"], ["y"]), w=np.zeros((4, 0), np.float32)),
+        "constant 'w' must have elements, not shape [4, 0]",
+    ),
+    "weights beyond 2**53": (
+        chain(node("Gemm", ["x", "w"], ["y"]), w=np.full((4, 4), 2**60)),
+        "constant 'w' must be below 2**53 to be exact",
+    ),
+    "unsorted nodes": (
+        chain(node("Relu", ["t"], ["y"], name="act"), FC, w=W),
+        (
+            "Relu node 'act' reads tensor 't', "
+            "which no earlier node gives: nodes must be sorted and free of cycles"
+        ),
+    ),
+    "cycle": (
+        chain(node("Add", ["x", "y"], ["y"], name="loop")),
+        (
+            "Add node 'loop' reads tensor 'y', "
+            "which no earlier node gives: nodes must be sorted and free of cycles"
+        ),
+    ),
+    "tensor from nowhere": (
+        chain(node("Relu", ["t"], ["y"])),
+        "Relu node that gives 'y' reads tensor 't', which nothing in the file gives",
+    ),
+    "tensor given twice": (
+        chain(FC, node("Relu", ["x"], ["t"]), node("Relu", ["t"], ["y"]), w=W),
+        "'FOLDER/model.onnx' must name each tensor once, not 't'",
+    ),
+    "output from nowhere": (
+        model_of([FC], {"x": (4,)}, ["y"], {"w": W}),
+        "'FOLDER/model.onnx' has no tensor 'y' for its output; nearest: 'x', 't'",
+    ),
+    "constant output": (
+        model_of(
+            [node("Relu", ["x"], ["r"]), node("Identity", ["w"], ["y"])],
+            {"x": (4,)},
+            ["y", "r"],
+            {"w": W},
+        ),
+        "output 'y' must depend on an input, not be constant",
+    ),
+    "no outputs": (
+        model_of([FC], {"x": (4,)}, [], {"w": W}),
+        "'FOLDER/model.onnx' must have outputs, each of them once",
+    ),
+    "dynamic length": (
+        chain(node("Relu", ["x"], ["y"]), frame=("height", 4)),
+        "input 'x' must have fixed lengths but for axis 0, not [?, ?, 4]",
+    ),
+    "zero length": (
+        chain(node("Relu", ["x"], ["y"]), frame=(0, 4)),
+        "input 'x' must have 1 to 1048576 elements, not [?, 0, 4]",
+    ),
+    "endless length": (
+        chain(node("Relu", ["x"], ["y"]), frame=(2**40,)),
+        "input 'x' must have 1 to 1048576 elements, not [?, 1099511627776]",
+    ),
+    "no axis but the batch": (
+        chain(node("Relu", ["x"], ["y"]), frame=()),
+        "input 'x' must have a batch axis and at least one more, not [?]",
+    ),
+    "old operator set": (
+        model_of([node("Relu", ["x"], ["y"])], {"x": (4,)}, ["y"], opset=6),
+        "'FOLDER/model.onnx' must use one ONNX operator set from 7 to 28, not 6",
+    ),
+    "too few inputs": (
+        chain(node("Gemm", ["x"], ["y"])),
+        "Gemm node that gives 'y' must have 2 to 3 inputs",
+    ),
+}
+
+
+@pytest.mark.parametrize(("model", "message"), REFUSED.values(), ids=REFUSED)
+def test_model_is_refused_by_name(tmp_path, model, message):
+    assert refusal(model, tmp_path) == message
+
+
+def test_batch_of_two_lengths_is_refused(tmp_path):
+    model = model_of([node("Add", ["a", "b"], ["y"])], {"a": (4,), "b": (4,)}, ["y"], batch=3)
+    model.graph.input[1].type.tensor_type.shape.dim[0].dim_value = 4
+    expected = "'FOLDER/model.onnx' inputs must agree on axis 0, the batch, not have 3 and 4"
+    assert refusal(model, tmp_path) == expected
+
+
+def test_input_of_integers_is_refused(tmp_path):
+    model = chain(node("Relu", ["x"], ["y"]))
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.INT32
+    assert refusal(model, tmp_path) == "input 'x' must be a tensor of floats, not INT32"
+
+
+def test_cut_names_its_neighbours(tmp_path):
+    model = chain(FC, node("Softmax", ["t"], ["y"]), w=W)
+    expected = "'FOLDER/model.onnx' has no tensor 'tt' for its cut; nearest: 't'"
+    assert refusal(model, tmp_path, "tt") == expected
+    graph = import_onnx(tmp_path / "model.onnx", "t")
+    assert [port.name for port in graph.outputs] == ["t"]
+    assert refusal(tmp_path / "model.onnx", tmp_path, "w").startswith(
+        "'FOLDER/model.onnx' has no tensor 'w' for its cut"
+    )
+
+
+def test_missing_empty_foreign_and_truncated_files_are_refused(tmp_path):
+    content = DIGITS.read_bytes()
+    cases = {
+        "empty": (b"", "is empty"),
+        "text": (b"hello, this is no model", "is not an ONNX model, or is cut off"),
+        "zip": (b"PK\x03\x04" + bytes(100), "is not an ONNX model, or is cut off"),
+        "cut": (content[: len(content) // 2], "is not an ONNX model, or is cut off"),
+        "zeros": (bytes(1000), "is not an ONNX model, or is cut off"),
+    }
+    for name, (text, rule) in cases.items():
+        (tmp_path / name).write_bytes(text)
+        assert refusal(tmp_path / name, tmp_path) == f"'FOLDER/{name}' {rule}"
+    assert refusal(tmp_path / "missing", tmp_path) == "'FOLDER/missing' does not exist"
+    expected = "'FOLDER' must be a file, not a folder or a device"
+    assert refusal(tmp_path, tmp_path) == expected
+
+
+def test_file_of_a_gigabyte_is_refused_without_reading_it(tmp_path):
+    path = tmp_path / "huge.onnx"
+    with path.open("wb") as file:
+        file.truncate(2**30)  # a hole: it takes no space
+    expected = "'FOLDER/huge.onnx' must have at most 256 MiB, not 1024 MiB"
+    assert refusal(path, tmp_path) == expected
+
+
+def with_external(folder, location, weight=W, **entries):
+    model = chain(FC, node("Relu", ["t"], ["y"]))
+    tensor = TensorProto(dims=weight.shape, data_type=TensorProto.FLOAT, name="w")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": location, **entries}.items():
+        tensor.external_data.add(key=key, value=str(value))
+    model.graph.initializer.append(tensor)
+    return saved(model, folder)
+
+
+def test_external_data_beside_the_model_is_read(tmp_path):
+    (tmp_path / "weights.bin").write_bytes(bytes(16) + W.tobytes())
+    graph = import_onnx(with_external(tmp_path, "weights.bin", offset=16, length=64))
+    np.testing.assert_array_equal(graph.nodes[0].weight, W.T)
+
+
+def test_external_data_elsewhere_is_refused(tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    outside = tmp_path / "weights.bin"
+    outside.write_bytes(W.tobytes())
+    (folder / "link.bin").symlink_to(outside)
+    (folder / "linked").symlink_to(tmp_path)
+    (folder / "loop").symlink_to(folder / "loop")
+    rule = "constant 'w' external data must lie in the folder of the model, not at "
+    for location in ("../weights.bin", str(outside), "link.bin", "linked/weights.bin", ""):
+        shown = repr(location.replace(str(tmp_path), "FOLDER"))
+        assert refusal(with_external(folder, location), tmp_path) == rule + shown
+    assert refusal(with_external(folder, "missing.bin"), tmp_path).endswith("does not exist")
+    (folder / "short.bin").write_bytes(bytes(60))
+    expected = "'FOLDER/model/short.bin' must have 64 bytes, not 60"
+    assert refusal(with_external(folder, "short.bin"), tmp_path) == expected
+    expected = "constant 'w' external data must have 64 bytes from a valid offset"
+    for entries in ({"offset": -1}, {"length": 10}, {"length": "ten"}):
+        assert refusal(with_external(folder, "short.bin", **entries), tmp_path) == expected
+    for entries in ({"offset": "ten"},):
+        assert refusal(with_external(folder, "short.bin", **entries), tmp_path) == (
+            "constant 'w' must name its external data rightly"
+        )
+    for location in ("loop", "nul\0byte"):
+        assert refusal(with_external(folder, location), tmp_path) == (
+            "constant 'w' must name its external data rightly"
+        )
+
+
+def test_data_shorter_than_its_shape_is_refused(tmp_path):
+    model = chain(FC, node("Relu", ["t"], ["y"]), w=W)
+    model.graph.initializer[0].dims[0] = 2**40
+    expected = f"constant 'w' must hold {2**42} numbers of FLOAT, not other data"
+    assert refusal(model, tmp_path) == expected
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_damaged_file_is_refused_or_read(tmp_path, seed):
+    generator = np.random.default_rng(seed)
+    content = bytearray(DIGITS.read_bytes())
+    heads = [match.start() for match in re.finditer(rb"[a-z]{3,}", bytes(content))]
+    for _ in range(int(generator.integers(1, 4))):
+        near = int(generator.choice(heads)) + int(generator.integers(-8, 12))
+        content[near % len(content)] = int(generator.integers(256))
+    path = tmp_path / "damaged.onnx"
+    path.write_bytes(bytes(content))
+    try:
+        graph = import_onnx(path)
+    except InputError as error:
+        message = str(error)
+    else:
+        message = "read"
+        evaluate(graph, np.zeros((1, *graph.inputs[0].shape)))
+    assert "\n" not in message
+    assert len(message) < 400
+
+
+def test_long_chain_imports(tmp_path):
+    count = 5000
+    nodes = [node("Relu", [f"t{i}"], [f"t{i + 1}"]) for i in range(count)]
+    model = model_of(nodes, {"t0": (2,)}, [f"t{count}"])
+    assert len(import_onnx(saved(model, tmp_path)).nodes) == count
