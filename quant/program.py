@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from .format import Format, Ints
 from .kernels import Kernel, Tile
+from .matmul import FLOAT_BITS
 
 TILE_BYTES = 1 << 21
 """Most that the tiles of one step take together, so that they stay in the caches."""
@@ -90,11 +91,7 @@ class Program:
             count = min(self.tile, frames - start)
             if run is None or run.frames != count:
                 run = _Run(self, count)
-            parts = [x[start : start + count] for x in checked]
-            for part, x, port in zip(parts, checked, self.inputs, strict=True):
-                if not (port.format.min <= part.min() and part.max() <= port.format.max):
-                    port.format.check(x, port.name)
-            run(parts)
+            run(checked, start)
             for result, number in zip(results, self.outputs, strict=True):
                 np.copyto(result[start : start + count], run.result(number).T, casting="unsafe")
         return results
@@ -115,7 +112,7 @@ class _Run:
     """The tiles of a program for a number of frames, and the loop over its steps."""
 
     def __init__(self, program: Program, frames: int):
-        self.frames = frames
+        self.program, self.frames = program, frames
         self.tiles: dict[tuple[int, np.dtype[Any]], Tile] = {}
         inputs = len(program.inputs)
         self.native = [np.dtype(np.int64)] * inputs + [s.kernel.dtype for s in program.steps]
@@ -129,9 +126,16 @@ class _Run:
         for number in program.outputs:
             self._tile(number, self.native[number], inputs)
 
-    def __call__(self, arrays: list[np.ndarray]) -> None:
+    def __call__(self, arrays: list[np.ndarray], start: int) -> None:
+        """Fill the tiles from the frames beginning at ``start``."""
         for number, tile in self.loads:
-            np.copyto(tile[:-1], arrays[number].T, casting="unsafe")
+            port, x = self.program.inputs[number], tile[:-1]
+            part = arrays[number][start : start + self.frames]
+            np.copyto(x, part.T, casting="unsafe")
+            if port.format.width > FLOAT_BITS.get(tile.dtype, 63):
+                x = part  # a float as narrow as the tile's would hide a small excess
+            if not (port.format.min <= x.min() and x.max() <= port.format.max):
+                port.format.check(arrays[number], port.name)
         for kernel, out, sources in self.actions:
             if kernel is None:
                 np.copyto(out, sources[0], casting="unsafe")

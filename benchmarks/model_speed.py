@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compare the speed of bit-accurate models on one thread; all compute the same integers.
+
+Run: python benchmarks/model_speed.py
+"""
+
+import importlib.util
+import os
+import sys
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # read when numpy is first imported
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from quant import DenseKernel, Format, Ints, Program, ProgramInput, Step, narrow
+
+WEIGHT_FRAC = 7
+ROUNDS = 40
+TILES = (256, 512, 1024, 2048, 4096)
+CASES = (  # sizes, frames, frames for the slow ones, least ratio to: bare, int64 @, alkaid
+    ((16, 64, 32, 32, 5), 1 << 13, 1 << 9, (0.45, 10, 10)),
+    ((784, 256, 256, 10), 1 << 11, 1 << 6, (None, 20, None)),
+)
+
+Layer = tuple[Ints, Ints, Format, Format]
+"""Weight, bias, input format, output format."""
+Run = tuple[int, Callable[[], object]]
+"""Frames, and what processes them."""
+
+
+def layers(sizes: tuple[int, ...]) -> list[Layer]:
+    """Random 8-bit layers; unsigned saturation is the ReLU between them."""
+    generator = np.random.default_rng(1)
+    result = []
+    input_format = Format(8, 4)
+    for index, (inputs, outputs) in enumerate(pairwise(sizes)):
+        last = index == len(sizes) - 2
+        frac = 4 - round(np.log2(inputs) / 2)
+        output_format = Format(8, frac - 1, True) if last else Format(8, frac, False)
+        weight = generator.integers(-127, 128, (outputs, inputs))
+        bias = generator.integers(-2000, 2001, outputs)
+        result.append((weight, bias, input_format, output_format))
+        input_format = output_format
+    return result
+
+
+def program(model: list[Layer]) -> Program:
+    """The model under test."""
+    steps = tuple(
+        Step(DenseKernel(weight, bias, WEIGHT_FRAC, input_format, output_format), (index,))
+        for index, (weight, bias, input_format, output_format) in enumerate(model)
+    )
+    first = model[0]
+    port = ProgramInput("x", first[0].shape[1], first[2])
+    return Program((port,), steps, (len(model),))
+
+
+def definition(model: list[Layer], x: Ints) -> Ints:
+    """The model in plain int64."""
+    for weight, bias, input_format, output_format in model:
+        sums = Format(40, WEIGHT_FRAC + input_format.frac)
+        x = narrow(x @ weight.T + bias, sums, output_format)
+    return x
+
+
+def bare_products(model: list[Layer], x: np.ndarray, tile: int) -> Callable[[], None]:
+    """Only the matrix products of the model, in the type of x, tile by tile."""
+    matrices = [np.ascontiguousarray(weight.T, x.dtype) for weight, *_ in model]
+    buffers = [np.empty((min(tile, len(x)), matrix.shape[1]), x.dtype) for matrix in matrices]
+
+    def run() -> None:
+        for start in range(0, len(x), tile):
+            part = x[start : start + tile]
+            for matrix, buffer in zip(matrices, buffers, strict=True):
+                part = np.matmul(part, matrix, out=buffer)
+
+    return run
+
+
+def alkaid_model(model: list[Layer]) -> Callable[[Ints], Ints]:
+    """The model as alkaid's interpreter runs it."""
+    from alkaid.trace import FVArray, trace
+
+    def bits(format: Format) -> tuple[int, int, int]:
+        return int(format.signed), format.width - format.signed - format.frac, format.frac
+
+    input_format = model[0][2]
+    inputs = y = FVArray.from_kif(*(np.full(model[0][0].shape[1], n) for n in bits(input_format)))
+    for weight, bias, source, target in model:
+        y = y @ (weight.T / 2.0**WEIGHT_FRAC) + bias / 2.0 ** (WEIGHT_FRAC + source.frac)
+        y = y.quantize(*bits(target), "SAT", "RND")
+    logic = trace(inputs, y)
+    output_frac = model[-1][3].frac
+    return lambda x: (
+        logic.predict(x / 2.0**input_format.frac, n_threads=1) * 2.0**output_frac
+    ).astype(np.int64)
+
+
+def frames_per_second(runs: dict[str, Run], rounds: int) -> dict[str, float]:
+    """Best of many short rounds, taken in turn, so that a busy machine troubles all alike."""
+    best = dict.fromkeys(runs, 0.0)
+    for _ in range(rounds):
+        for name, (frames, run) in runs.items():
+            start = time.perf_counter()
+            run()
+            best[name] = max(best[name], frames / (time.perf_counter() - start))
+    return best
+
+
+def fastest(runs: dict[str, Run]) -> Run:
+    """The run with the most frames per second."""
+    speeds = frames_per_second(runs, ROUNDS)
+    return runs[max(speeds, key=lambda name: speeds[name])]
+
+
+def exact_run(model: list[Layer], x: Ints, tile: int) -> Callable[[], object]:
+    """The model under test at a given tile."""
+    exact = program(model)
+    exact.tile = tile
+    return lambda: exact(x)
+
+
+def main() -> int:
+    """Print the table; returns 1 where a ratio is below its aim or integers differ."""
+    failed = False
+    table = Table("network", "model", "frames/s", "bit-accurate is", "aim")
+    for sizes, frames, few, aims in CASES:
+        model = layers(sizes)
+        input_format = model[0][2]
+        generator = np.random.default_rng(2)
+        x = generator.integers(input_format.min, input_format.max + 1, (frames, sizes[0]))
+        part, floats = x[:few], x.astype(np.float32)
+        wanted = definition(model, part)
+        same = np.array_equal(program(model)(part)[0], wanted)
+        tiles = [tile for tile in TILES if tile <= frames]
+        ours = {str(tile): (frames, exact_run(model, x, tile)) for tile in tiles}
+        bare = {str(tile): (frames, bare_products(model, floats, tile)) for tile in tiles}
+        runs: dict[str, Run] = {
+            "bit-accurate, int64 in and out": fastest(ours),
+            "float32 products": fastest(bare),
+            "int64 @, products only": (few, bare_products(model, part, few)),
+        }
+        if aims[2] is not None and importlib.util.find_spec("alkaid"):
+            peer = alkaid_model(model)
+            same &= np.array_equal(peer(part), wanted)
+            runs["alkaid's interpreter"] = (few, lambda peer=peer, part=part: peer(part))
+        (first, speed), *others = frames_per_second(runs, ROUNDS).items()
+        verdict = "identical integers" if same else "DIFFERENT integers"
+        table.add_row("-".join(map(str, sizes)), first, f"{speed:,.0f}", verdict, "")
+        for (name, other), aim in zip(others, aims, strict=False):
+            failed |= aim is not None and speed / other < aim
+            ratio = f"{speed / other:.2f} times as fast"
+            table.add_row("", name, f"{other:,.0f}", ratio, f"{aim:.2f}" if aim else "")
+        failed |= not same
+    Console(width=110).print(table)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
