@@ -15,7 +15,6 @@ from hdl.emit_netlist import (
     Module,
     Name,
     Operation,
-    extend,
 )
 from hdl.names import legal_name
 
@@ -248,9 +247,6 @@ class _ModuleWriter:
             top = wanted[-1] + 1
             if top < len(operation.result):
                 return [_cut(operation, 0, top)]
-        if operation.kind == "shr":
-            selection = _as_selection(operation, wanted[-1] + 1)
-            return [operation if selection is None else selection]
         return [operation]
 
     # Names.
@@ -729,26 +725,6 @@ def _cut(operation: Operation, low: int, high: int) -> Operation:
         operation.asynchronous,
         operation.enable_first,
     )
-
-
-def _as_selection(operation: Operation, width: int) -> Operation | None:
-    """A right shift as a part select, which is clearer and quicker, where padding stays small."""
-    value, amount = operation.operands
-    steps = next((at for at, bit in enumerate(amount) if bit != 0), len(amount))
-    top = len(amount)
-    while top > steps and amount[top - 1] == 0:
-        top -= 1
-    if top == steps or top > 16:
-        return None
-    reach = (((1 << (top - steps)) - 1) << steps) + width
-    needed = len(value)
-    while not operation.signed and needed > 1 and value[needed - 1] == 0:
-        needed -= 1
-    if reach > 2 * needed + width:
-        return None
-    words = extend(value, reach, operation.signed)
-    index = extend(amount[:top], (reach - 1).bit_length(), False)
-    return Operation("select", operation.result[:width], [words, index])
 
 
 def _core(bits: Bits, live: set[int]) -> Bits:

@@ -412,6 +412,10 @@ def read_netlist(source: dict[str, Any]) -> tuple[dict[str, Module], str]:
 
 def find_live(modules: dict[str, Module], top: str) -> None:
     """Fill ``live`` of every module and memory: the nets that an output of ``top`` depends on."""
+    for module in modules.values():
+        module.live.clear()
+        for memory in module.memories:
+            memory.live.clear()
     searches = {name: _Search(module, modules) for name, module in modules.items()}
     for module in modules.values():
         for instance in module.instances:
@@ -509,16 +513,23 @@ class _Search:
             self.reached.append(parent)
 
 
-def simplify(modules: dict[str, Module]) -> None:
-    """Rewrite sums of which only the higher bits are live: ``(a + 1) >> 1`` is ``(a >> 1) + a[0]``.
+def simplify(modules: dict[str, Module], top: str) -> None:
+    """Find what is live, and rewrite operations of which only some bits are.
 
-    That is what rounding half up leaves after its low bits are cut off, so that nothing is computed
-    for its carry alone.
+    Sums of which only the higher bits are live, as rounding half up leaves them: ``(a + 1) >> 1``
+    becomes ``(a >> 1) + a[0]``, so that nothing is computed for its carry alone. Right shifts
+    become part selects where that takes little padding.
     """
+    find_live(modules, top)
+    selections = 0
     for module in modules.values():
         for operation in module.operations:
             if operation.kind == "add":
                 _drop_carry_only_bit(operation, module.live)
+            elif operation.kind == "shr":
+                selections += _make_selection(operation, module.live)
+    if selections:  # they may need less
+        find_live(modules, top)
 
 
 def _drop_carry_only_bit(operation: Operation, live: set[int]) -> None:
@@ -531,3 +542,26 @@ def _drop_carry_only_bit(operation: Operation, live: set[int]) -> None:
                 operation.result = operation.result[1:]
                 operation.signed = False
             return
+
+
+def _make_selection(operation: Operation, live: set[int]) -> bool:
+    """Turn a right shift into a part select, clearer and quicker, where padding stays small."""
+    value, amount = operation.operands
+    width = max((at + 1 for at, bit in enumerate(operation.result) if bit in live), default=0)
+    steps = _low_zeros(amount)
+    top = len(amount)
+    while top > steps and amount[top - 1] == 0:
+        top -= 1
+    if width == 0 or top == steps or top > 16:
+        return False
+    reach = (((1 << (top - steps)) - 1) << steps) + width
+    needed = len(value)
+    while not operation.signed and needed > 1 and value[needed - 1] == 0:
+        needed -= 1
+    if reach > 2 * needed + width:
+        return False
+    index = extend(amount[:top], (reach - 1).bit_length(), False)
+    operation.kind = "select"
+    operation.result = operation.result[:width]
+    operation.operands = [extend(value, reach, operation.signed), index]
+    return True

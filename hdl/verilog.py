@@ -19,15 +19,9 @@ from hdl.names import RESERVED, legal_name
 _COMMANDS = (
     "read_rtlil design.il",
     "proc",
-    "opt_expr",
-    "opt_merge",
-    "opt_clean",
-    "opt_dff",
-    "opt_expr",
-    "opt_clean",
+    "opt",
     "wreduce",
-    "opt_expr",
-    "opt_clean",
+    "opt",
     "memory_collect",
     "opt_clean",
     "write_json design.json",
@@ -57,9 +51,10 @@ def verilog(component: wiring.Component, name: str) -> str:
         raise ValueError(f"Verilog name must be a legal identifier, not {name!r}")
     ports = _ports(component)
     text = rtlil.convert(component, name=name, ports=ports, emit_src=False)
+    # Yosys folds a constant $shift of a signed value as if it were unsigned; $sshr means the same.
+    text = re.sub(r"cell \$shift (\S+\n +parameter \\A_SIGNED 1\n)", r"cell $sshr \1", text)
     modules, top = emit_netlist.read_netlist(_optimised(text))
-    emit_netlist.find_live(modules, top)
-    emit_netlist.simplify(modules)
+    emit_netlist.simplify(modules, top)
     return emit.write_design(modules, top, list(ports))
 
 
