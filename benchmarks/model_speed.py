@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # read when numpy is first imported
 
@@ -24,9 +25,10 @@ from quant import DenseKernel, Format, Ints, Program, ProgramInput, Step, narrow
 WEIGHT_FRAC = 7
 ROUNDS = 40
 TILES = (256, 512, 1024, 2048, 4096)
-CASES = (  # sizes, frames, frames for the slow ones, least ratio to: bare, int64 @, alkaid
-    ((16, 64, 32, 32, 5), 1 << 13, 1 << 9, (0.45, 10, 10)),
-    ((784, 256, 256, 10), 1 << 11, 1 << 6, (None, 20, None)),
+ORDERS: tuple[Literal["C", "F"], ...] = ("C", "F")
+CASES = (  # sizes, frames, frames for int64, least ratio to the others
+    ((16, 64, 32, 32, 5), 1 << 13, 1 << 9, (0.45, 10, 10, 10)),
+    ((784, 256, 256, 10), 1 << 11, 1 << 6, (None, 20, 20, None)),
 )
 
 Layer = tuple[Ints, Ints, Format, Format]
@@ -70,9 +72,11 @@ def definition(model: list[Layer], x: Ints) -> Ints:
     return x
 
 
-def bare_products(model: list[Layer], x: np.ndarray, tile: int) -> Callable[[], None]:
+def bare_products(
+    model: list[Layer], x: np.ndarray, tile: int, order: Literal["C", "F"] = "C"
+) -> Callable[[], None]:
     """Only the matrix products of the model, in the type of x, tile by tile."""
-    matrices = [np.ascontiguousarray(weight.T, x.dtype) for weight, *_ in model]
+    matrices = [np.array(weight.T, x.dtype, order=order) for weight, *_ in model]
     buffers = [np.empty((min(tile, len(x)), matrix.shape[1]), x.dtype) for matrix in matrices]
 
     def run() -> None:
@@ -141,16 +145,22 @@ def main() -> int:
         same = np.array_equal(program(model)(part)[0], wanted)
         tiles = [tile for tile in TILES if tile <= frames]
         ours = {str(tile): (frames, exact_run(model, x, tile)) for tile in tiles}
-        bare = {str(tile): (frames, bare_products(model, floats, tile)) for tile in tiles}
+        bare = {
+            f"{tile} {order}": (frames, bare_products(model, floats, tile, order))
+            for tile in tiles
+            for order in ORDERS
+        }
+        slow = {order: (few, bare_products(model, part, few, order)) for order in ORDERS}
         runs: dict[str, Run] = {
             "bit-accurate, int64 in and out": fastest(ours),
             "float32 products": fastest(bare),
-            "int64 @, products only": (few, bare_products(model, part, few)),
+            "int64 products": fastest(slow),
+            "int64 definition": (few, lambda model=model, part=part: definition(model, part)),
         }
-        if aims[2] is not None and importlib.util.find_spec("alkaid"):
+        if aims[3] is not None and importlib.util.find_spec("alkaid"):
             peer = alkaid_model(model)
             same &= np.array_equal(peer(part), wanted)
-            runs["alkaid's interpreter"] = (few, lambda peer=peer, part=part: peer(part))
+            runs["alkaid's interpreter"] = (frames, lambda peer=peer, x=x: peer(x))
         (first, speed), *others = frames_per_second(runs, ROUNDS).items()
         verdict = "identical integers" if same else "DIFFERENT integers"
         table.add_row("-".join(map(str, sizes)), first, f"{speed:,.0f}", verdict, "")

@@ -73,6 +73,7 @@ class Program:
             for step in self.steps
         ]
         frames = TILE_BYTES // max(per_frame, default=8)
+        self._idle: list[_Run] = []
         self.tile = 1 << (min(max(frames, 16), 2048).bit_length() - 1)
 
     def __call__(self, *arrays: ArrayLike) -> tuple[Ints, ...]:
@@ -86,15 +87,23 @@ class Program:
             raise ValueError(f"Program inputs must have equally many frames, not {sorted(counts)}")
         frames = counts.pop() if counts else 0
         results = tuple(np.empty((frames, self.sizes[n]), np.int64) for n in self.outputs)
-        run = None
+        first = run = self._run(min(self.tile, frames))
         for start in range(0, frames, self.tile):
             count = min(self.tile, frames - start)
-            if run is None or run.frames != count:
-                run = _Run(self, count)
+            run = run if run.frames == count else _Run(self, count)
             run(checked, start)
             for result, number in zip(results, self.outputs, strict=True):
                 np.copyto(result[start : start + count], run.result(number).T, casting="unsafe")
+        self._idle = [first]
         return results
+
+    def _run(self, frames: int) -> "_Run":
+        """Tiles for ``frames``: those of the last batch, still in the caches, or new ones."""
+        try:
+            run = self._idle.pop()  # in one step, so that no two threads share tiles
+        except IndexError:
+            return _Run(self, frames)
+        return run if run.frames == frames else _Run(self, frames)
 
     def _check(self, x: ArrayLike, port: ProgramInput) -> np.ndarray:
         """``x`` as an array of the right shape and kind; its values are checked tile by tile."""
@@ -132,8 +141,8 @@ class _Run:
             port, x = self.program.inputs[number], tile[:-1]
             part = arrays[number][start : start + self.frames]
             np.copyto(x, part.T, casting="unsafe")
-            if port.format.width > FLOAT_BITS.get(tile.dtype, 63):
-                x = part  # a float as narrow as the tile's would hide a small excess
+            if port.format.width > FLOAT_BITS.get(tile.dtype, 0):
+                x = part  # in the tile a small excess could be rounded off, or a large one wrap
             if not (port.format.min <= x.min() and x.max() <= port.format.max):
                 port.format.check(arrays[number], port.name)
         for kernel, out, sources in self.actions:
@@ -146,7 +155,8 @@ class _Run:
         return self.tiles[number, self.native[number]][:-1]
 
     def _new(self, number: int, dtype: np.dtype[Any]) -> Tile:
-        tile = np.ones((self.sizes[number] + 1, self.frames), dtype)
+        tile = np.empty((self.sizes[number] + 1, self.frames), dtype)
+        tile[-1] = 1
         self.tiles[number, dtype] = tile
         return tile
 
