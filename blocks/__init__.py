@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The building blocks of neural networks, each with reference, rtl, timing and cost."""
+
+from .block import Block, Candidate, Lanes, Tensor
+from .elementwise import Add, Identity, ReLU
+from .linear import Folded, Linear, Neuron, Unrolled
+from .network import Network, NetworkPlan, Node, Route
+from .planner import plan, with_smallest_buffers
+from .reshape import Reshape
+
+__all__ = [
+    "Add",
+    "Block",
+    "Candidate",
+    "Folded",
+    "Identity",
+    "Lanes",
+    "Linear",
+    "Network",
+    "NetworkPlan",
+    "Neuron",
+    "Node",
+    "ReLU",
+    "Reshape",
+    "Route",
+    "Tensor",
+    "Unrolled",
+    "plan",
+    "with_smallest_buffers",
+]

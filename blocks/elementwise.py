@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Blocks that treat their numbers one by one: Identity, ReLU, Add."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from amaranth import Mux, Value
+from numpy.typing import ArrayLike
+
+import quant
+from hdl import Cost, Elementwise, ElementwiseArray, Events, Narrowing, Target
+from quant import Format, Ints, Overflow, Rounding
+
+from .block import (
+    Candidate,
+    Lanes,
+    Tensor,
+    check_format,
+    check_lanes,
+    check_modes,
+    check_tensor,
+    divisors,
+)
+
+
+class ElementwiseBlock(ABC):
+    """The views that follow from the circuit of one lane; a plan is a number of :class:`Lanes`."""
+
+    @property
+    @abstractmethod
+    def inputs(self) -> dict[str, Tensor]: ...
+
+    @property
+    @abstractmethod
+    def outputs(self) -> dict[str, Tensor]: ...
+
+    @abstractmethod
+    def circuit(self, lanes: int) -> Elementwise:
+        """The circuit of so many lanes."""
+
+    @property
+    def _size(self) -> int:
+        return self.outputs["o"].size
+
+    def plans(self, target: Target) -> Iterator[Candidate]:
+        """One lane, ..., all numbers of a frame at once."""
+        for lanes in divisors(self._size):
+            plan = Lanes(lanes)
+            yield Candidate(plan, self._size // lanes, lambda plan=plan: self.cost(plan, target))
+
+    def lanes(self, plan: Lanes) -> dict[str, int]:
+        """Port name -> numbers in a transfer."""
+        lanes = check_lanes(plan, self._size, type(self).__name__)
+        return dict.fromkeys((*self.inputs, *self.outputs), lanes)
+
+    def rtl(self, plan: Lanes) -> ElementwiseArray:
+        """A new circuit."""
+        return ElementwiseArray(self.circuit(self.lanes(plan)["o"]))
+
+    def timing(self, plan: Lanes) -> Events:
+        """When every transfer of a frame happens."""
+        lanes = self.lanes(plan)["o"]
+        return self.circuit(lanes).events(self._size // lanes)
+
+    def cost(self, plan: Lanes, target: Target) -> Cost:
+        """What it takes on a target."""
+        return self.circuit(self.lanes(plan)["o"]).inventory().cost(target)
+
+
+@dataclass(frozen=True)
+class Identity(ElementwiseBlock):
+    """``y = narrow(x)``: wires where the format stays, else one stage.
+
+    Parameters
+    ----------
+    input : Tensor of x
+    output_format : Format of y, which has the shape of x
+    rounding, overflow : how x is narrowed
+    """
+
+    input: Tensor
+    output_format: Format
+    rounding: Rounding = Rounding.RND
+    overflow: Overflow = Overflow.SAT
+
+    def __post_init__(self) -> None:
+        check_tensor(self.input, "Identity input")
+        check_format(self.output_format, "Identity output_format")
+        check_modes(self)
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        return {"i": self.input}
+
+    @property
+    def outputs(self) -> dict[str, Tensor]:
+        return {"o": Tensor(self.input.shape, self.output_format)}
+
+    def reference(self, x: ArrayLike) -> Ints:
+        """Integers in, integers out, shape (..., *shape)."""
+        values = self.input.check(x, "Identity input")
+        return quant.narrow(
+            values, self.input.format, self.output_format, self.rounding, self.overflow
+        )
+
+    def circuit(self, lanes: int) -> Elementwise:
+        """The circuit of so many lanes."""
+        x, modes = self.input.format, (self.output_format, self.rounding, self.overflow)
+        narrowing = Narrowing(x, x.min, x.max, *modes)
+        return Elementwise(
+            {"i": x}, lanes, _same, narrowing, exact_stage=False, narrow_stage=x != modes[0]
+        )
+
+
+@dataclass(frozen=True)
+class ReLU(ElementwiseBlock):
+    """``y = narrow(max(x, 0))``, one stage.
+
+    A Linear or Add with an unsigned output that saturates needs no ReLU behind it.
+
+    Parameters
+    ----------
+    input : Tensor of x
+    output_format : Format of y, which has the shape of x
+    rounding, overflow : how the result is narrowed
+    """
+
+    input: Tensor
+    output_format: Format
+    rounding: Rounding = Rounding.RND
+    overflow: Overflow = Overflow.SAT
+
+    def __post_init__(self) -> None:
+        check_tensor(self.input, "ReLU input")
+        check_format(self.output_format, "ReLU output_format")
+        check_modes(self)
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        return {"i": self.input}
+
+    @property
+    def outputs(self) -> dict[str, Tensor]:
+        return {"o": Tensor(self.input.shape, self.output_format)}
+
+    @property
+    def positive_format(self) -> Format:
+        """Format of max(x, 0)."""
+        return Format.containing(0, self.input.format.max, self.input.format.frac)
+
+    def reference(self, x: ArrayLike) -> Ints:
+        """Integers in, integers out, shape (..., *shape)."""
+        positive = np.maximum(self.input.check(x, "ReLU input"), 0)
+        return quant.narrow(
+            positive, self.positive_format, self.output_format, self.rounding, self.overflow
+        )
+
+    def circuit(self, lanes: int) -> Elementwise:
+        """The circuit of so many lanes."""
+        positive = self.positive_format
+        modes = (self.output_format, self.rounding, self.overflow)
+        narrowing = Narrowing(positive, 0, self.input.format.max, *modes)
+        exact = _positive if self.input.format.signed else _same
+        return Elementwise({"i": self.input.format}, lanes, exact, narrowing, exact_stage=False)
+
+
+@dataclass(frozen=True)
+class Add(ElementwiseBlock):
+    """``y = narrow(a + b)``, the join of a residual module; two stages, sum and narrowing.
+
+    Parameters
+    ----------
+    input_a, input_b : Tensors of one shape; their formats may differ
+    output_format : Format of y
+    rounding, overflow : how the exact sum is narrowed
+    """
+
+    input_a: Tensor
+    input_b: Tensor
+    output_format: Format
+    rounding: Rounding = Rounding.RND
+    overflow: Overflow = Overflow.SAT
+
+    def __post_init__(self) -> None:
+        check_tensor(self.input_a, "Add input_a")
+        check_tensor(self.input_b, "Add input_b")
+        check_format(self.output_format, "Add output_format")
+        check_modes(self)
+        if self.input_a.shape != self.input_b.shape:
+            raise ValueError(
+                f"Add input_b must have shape {self.input_a.shape} like input_a, "
+                f"not {self.input_b.shape}"
+            )
+        _ = self.sum_format
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        return {"i_a": self.input_a, "i_b": self.input_b}
+
+    @property
+    def outputs(self) -> dict[str, Tensor]:
+        return {"o": Tensor(self.input_a.shape, self.output_format)}
+
+    @property
+    def sum_format(self) -> Format:
+        """Format of a + b before it is narrowed."""
+        return quant.sum_format(self.input_a.format, self.input_b.format, name="Add")
+
+    @property
+    def _gains(self) -> tuple[int, int]:
+        """Fraction bits that the sum has more than a and than b."""
+        a, b, total = self.input_a.format, self.input_b.format, self.sum_format
+        return total.frac - a.frac, total.frac - b.frac
+
+    def reference(self, a: ArrayLike, b: ArrayLike) -> Ints:
+        """Integers in, integers out, each of shape (..., *shape)."""
+        gain_a, gain_b = self._gains
+        total = (self.input_a.check(a, "Add input_a") << gain_a) + (
+            self.input_b.check(b, "Add input_b") << gain_b
+        )
+        return quant.narrow(
+            total, self.sum_format, self.output_format, self.rounding, self.overflow
+        )
+
+    def circuit(self, lanes: int) -> Elementwise:
+        """The circuit of so many lanes."""
+        a, b, total = self.input_a.format, self.input_b.format, self.sum_format
+        gain_a, gain_b = self._gains
+        narrowing = Narrowing(
+            total,
+            (a.min << gain_a) + (b.min << gain_b),
+            (a.max << gain_a) + (b.max << gain_b),
+            self.output_format,
+            self.rounding,
+            self.overflow,
+        )
+
+        def exact(x: Value, y: Value) -> Value:
+            return (x << gain_a) + (y << gain_b)
+
+        return Elementwise({"i_a": a, "i_b": b}, lanes, exact, narrowing, exact_stage=True)
+
+
+def _same(x: Value) -> Value:
+    return x
+
+
+def _positive(x: Value) -> Value:
+    return Mux(x[-1], 0, x[:-1])

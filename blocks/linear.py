@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fully connected layers: Linear, and Neuron with a single output."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from amaranth import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+from numpy.typing import ArrayLike
+
+import quant
+from hdl import (
+    Cost,
+    Events,
+    Mac,
+    MacArray,
+    Requantisation,
+    Requantiser,
+    ShiftAdd,
+    ShiftAddArray,
+    Target,
+    chain,
+    stream_signature,
+)
+from quant import Format, Ints, Overflow, Rounding
+
+from .block import Candidate, Tensor, check_format, check_modes, check_tensor, divisors
+
+MAX_SHIFT = 4
+"""Most fraction bits by which the rows of one weight matrix may differ."""
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Plan: ``pe`` rows and ``simd`` columns of the matrix in a cycle, a multiplier for each.
+
+    Parameters
+    ----------
+    pe, simd : int, dividing outputs and inputs
+    weight_style : "block" or "logic", what the memory of the weights becomes
+    buffer_style : "block", "distributed" or "registers", what the memory of one vector becomes
+    """
+
+    pe: int
+    simd: int
+    weight_style: str = "logic"
+    buffer_style: str = "registers"
+
+
+@dataclass(frozen=True)
+class Unrolled:
+    """Plan: the whole matrix as one shift-add graph, a vector a cycle.
+
+    Parameters
+    ----------
+    adders_per_stage : int, adders between two registers
+    """
+
+    adders_per_stage: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Linear:
+    """``y = narrow((W << shift) @ x + b)`` on the last axis: exact sums, narrowed once.
+
+    Parameters
+    ----------
+    input : Tensor of x, shape (..., inputs); leading axes are positions with the same weights
+    weight : ints in weight_format, shape (outputs, inputs)
+    bias : ints with ``weight_format.frac + input.format.frac`` fraction bits, shape (outputs,)
+    weight_format, output_format : Format of W and of y
+    shift : ints 0 to 4, shape (outputs,), 0 if left out: row j of W stands for
+        ``weight[j] << shift[j]``, it has ``shift[j]`` fraction bits less than weight_format
+    rounding, overflow : how the sums are narrowed; an unsigned y that saturates is a free ReLU
+    """
+
+    input: Tensor
+    weight: Ints
+    bias: Ints
+    weight_format: Format
+    output_format: Format
+    shift: Ints | None = None
+    rounding: Rounding = Rounding.RND
+    overflow: Overflow = Overflow.SAT
+
+    def __post_init__(self) -> None:
+        check_tensor(self.input, "Linear input")
+        check_format(self.weight_format, "Linear weight_format")
+        check_format(self.output_format, "Linear output_format")
+        check_modes(self)
+        inputs = self.input.shape[-1]
+        quant.check_shape(self.weight, ("outputs", inputs), "Linear weight")
+        outputs = len(self.weight)
+        quant.check_shape(self.bias, (outputs,), "Linear bias")
+        weight = self.weight_format.check(self.weight, "Linear weight")
+        bias = Format(63, self._frac).check(self.bias, "Linear bias")
+        shift = np.zeros(outputs, np.int64) if self.shift is None else self.shift
+        quant.check_shape(shift, (outputs,), "Linear shift")
+        if not np.issubdtype(np.asarray(shift).dtype, np.integer):
+            raise TypeError(f"Linear shift must be integers, not {np.asarray(shift).dtype}")
+        shift = np.asarray(shift).astype(np.int64)
+        if shift.min() < 0 or shift.max() > MAX_SHIFT:
+            raise ValueError(
+                f"Linear shift must be between 0 and {MAX_SHIFT}, "
+                f"not span [{shift.min()}, {shift.max()}]"
+            )
+        for attribute, value in (("weight", weight), ("bias", bias), ("shift", shift)):
+            value.setflags(write=False)
+            object.__setattr__(self, attribute, value)
+        _ = self.sum_format
+
+    @property
+    def _frac(self) -> int:
+        return self.weight_format.frac + self.input.format.frac
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        return {"i": self.input}
+
+    @property
+    def outputs(self) -> dict[str, Tensor]:
+        return {"o": Tensor((*self.input.shape[:-1], len(self.weight)), self.output_format)}
+
+    @property
+    def positions(self) -> int:
+        """Vectors in a frame."""
+        return self.input.size // self.input.shape[-1]
+
+    @cached_property
+    def matrix(self) -> Ints:
+        """``W << shift``, shape (outputs, inputs)."""
+        return self.weight << self.shift[:, None]
+
+    @cached_property
+    def sum_format(self) -> Format:
+        """Format of the sums before they are narrowed, exact for these weights."""
+        low, high = quant.dot_bounds(self.matrix, self.input.format, "Linear")
+        # In Python's integers: the sum of two int64 could wrap.
+        ends = [
+            n + b
+            for n, b in zip((*low.tolist(), *high.tolist()), 2 * self.bias.tolist(), strict=True)
+        ]
+        return quant.accumulator_format(min(ends), max(ends), self._frac, "Linear")
+
+    def reference(self, x: ArrayLike) -> Ints:
+        """Integers in, integers out, shape (..., inputs) -> (..., outputs)."""
+        values = self.input.check(x, "Linear input")
+        sums = values @ self.matrix.T + self.bias
+        return quant.narrow(sums, self.sum_format, self.output_format, self.rounding, self.overflow)
+
+    def plans(self, target: Target) -> Iterator[Candidate]:
+        """Every folding that divides the matrix, from few multipliers to many, then unrolled."""
+        outputs, inputs = self.weight.shape
+        pairs = [(pe, simd) for pe in divisors(outputs) for simd in divisors(inputs)]
+        for pe, simd in sorted(pairs, key=lambda pair: (pair[0] * pair[1], pair)):
+            if pe * simd < outputs * inputs and self.weight.any():
+                plan = Folded(pe, simd)
+                interval = self.positions * outputs * inputs // (pe * simd)
+                yield Candidate(plan, interval, lambda plan=plan: self.cost(plan, target))
+        yield Candidate(Unrolled(), self.positions, lambda: self.cost(Unrolled(), target))
+
+    def lanes(self, plan: Folded | Unrolled) -> dict[str, int]:
+        """Port name -> numbers in a transfer."""
+        outputs, inputs = self.weight.shape
+        if isinstance(plan, Unrolled):
+            return {"i": inputs, "o": outputs}
+        if not isinstance(plan, Folded):
+            raise TypeError(f"Linear plan must be Folded or Unrolled, not {plan!r}")
+        return {"i": plan.simd, "o": plan.pe}
+
+    def design(self, plan: Folded | Unrolled) -> tuple[Mac | ShiftAdd, Requantisation]:
+        """The two parts of the circuit: exact sums, and what narrows them.
+
+        Powers of two that all rows of a lane share are left to the alignment.
+        """
+        self.lanes(plan)
+        if isinstance(plan, Unrolled):
+            part: Mac | ShiftAdd = ShiftAdd(self.weight, self.input.format, plan.adders_per_stage)
+        else:
+            part = Mac(
+                self.weight,
+                self.input.format,
+                plan.pe,
+                plan.simd,
+                plan.weight_style,
+                plan.buffer_style,
+            )
+        requantisation = Requantisation(
+            part.sums,
+            part.sources,
+            part.low,
+            part.high,
+            part.scale + self.shift,
+            self.bias,
+            self._frac,
+            self.output_format,
+            self.rounding,
+            self.overflow,
+        )
+        return part, requantisation
+
+    def rtl(self, plan: Folded | Unrolled) -> "LinearRtl":
+        """A new circuit."""
+        return LinearRtl(*self.design(plan))
+
+    def timing(self, plan: Folded | Unrolled) -> Events:
+        """When every transfer of a frame happens."""
+        part, requantisation = self.design(plan)
+        return chain(part.events(), requantisation.events().repeated(part.groups)).repeated(
+            self.positions
+        )
+
+    def cost(self, plan: Folded | Unrolled, target: Target) -> Cost:
+        """What it takes on a target."""
+        part, requantisation = self.design(plan)
+        return part.inventory().cost(target) + requantisation.inventory().cost(target)
+
+
+class LinearRtl(wiring.Component):
+    """Hardware of :class:`Linear`: exact sums, then what narrows them.
+
+    Members
+    -------
+    i : stream of x
+    o : stream of y, in index order
+    """
+
+    def __init__(self, sums: Mac | ShiftAdd, requantisation: Requantisation):
+        self._sums, self._requantisation = sums, requantisation
+        super().__init__(
+            {
+                "i": In(stream_signature(sums.number, sums.simd)),
+                "o": Out(stream_signature(requantisation.target, requantisation.lanes)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        array = MacArray if isinstance(self._sums, Mac) else ShiftAddArray
+        m.submodules.sums = sums = array(self._sums)
+        m.submodules.narrow = narrow = Requantiser(self._requantisation)
+        connect(m, flipped(self.i), sums.i)
+        connect(m, sums.o, narrow.i)
+        connect(m, narrow.o, flipped(self.o))
+        return m
+
+
+@dataclass(frozen=True, eq=False)
+class Neuron:
+    """``y = narrow(w @ x + b)``: a Linear with a single output.
+
+    Parameters
+    ----------
+    input : Tensor of x, shape (..., inputs)
+    weight : ints in weight_format, shape (inputs,)
+    bias : int with ``weight_format.frac + input.format.frac`` fraction bits
+    weight_format, output_format : Format of w and of y
+    rounding, overflow : how the sum is narrowed; an unsigned y that saturates is a free ReLU
+    """
+
+    input: Tensor
+    weight: Ints
+    bias: int
+    weight_format: Format
+    output_format: Format
+    rounding: Rounding = Rounding.RND
+    overflow: Overflow = Overflow.SAT
+
+    def __post_init__(self) -> None:
+        check_tensor(self.input, "Neuron input")
+        check_format(self.weight_format, "Neuron weight_format")
+        check_format(self.output_format, "Neuron output_format")
+        check_modes(self)
+        quant.check_shape(self.weight, (self.input.shape[-1],), "Neuron weight")
+        weight = self.weight_format.check(self.weight, "Neuron weight")
+        weight.setflags(write=False)
+        object.__setattr__(self, "weight", weight)
+        quant.check_shape(self.bias, (), "Neuron bias")
+        frac = self.weight_format.frac + self.input.format.frac
+        object.__setattr__(self, "bias", int(Format(63, frac).check(self.bias, "Neuron bias")))
+        _ = self.linear
+
+    @cached_property
+    def linear(self) -> Linear:
+        """The same as a Linear with one output."""
+        return Linear(
+            self.input,
+            self.weight[None],
+            np.array([self.bias]),
+            self.weight_format,
+            self.output_format,
+            None,
+            self.rounding,
+            self.overflow,
+        )
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        return self.linear.inputs
+
+    @property
+    def outputs(self) -> dict[str, Tensor]:
+        return self.linear.outputs
+
+    def reference(self, x: ArrayLike) -> Ints:
+        """Integers in, integers out, shape (..., inputs) -> (..., 1)."""
+        return self.linear.reference(self.input.check(x, "Neuron input"))
+
+    def plans(self, target: Target) -> Iterator[Candidate]:
+        """Folded over the inputs, then unrolled."""
+        return self.linear.plans(target)
+
+    def lanes(self, plan: Folded | Unrolled) -> dict[str, int]:
+        """Port name -> numbers in a transfer."""
+        return self.linear.lanes(plan)
+
+    def rtl(self, plan: Folded | Unrolled) -> LinearRtl:
+        """A new circuit."""
+        return self.linear.rtl(plan)
+
+    def timing(self, plan: Folded | Unrolled) -> Events:
+        """When every transfer of a frame happens."""
+        return self.linear.timing(plan)
+
+    def cost(self, plan: Folded | Unrolled, target: Target) -> Cost:
+        """What it takes on a target."""
+        return self.linear.cost(plan, target)

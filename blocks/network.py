@@ -1,0 +1,446 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Networks: any directed acyclic graph of blocks, itself a block."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from math import gcd
+from typing import Any
+
+from amaranth import Module
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+from numpy.typing import ArrayLike
+
+from hdl import (
+    Cost,
+    Edge,
+    Events,
+    Fifo,
+    Fork,
+    Gather,
+    Scatter,
+    Target,
+    legal_name,
+    shape,
+    stream_signature,
+)
+from quant import Ints
+
+from .block import Block, Candidate, Tensor
+
+
+@dataclass(frozen=True)
+class Node:
+    """A block of a network, under a name, fed by sources.
+
+    Parameters
+    ----------
+    name : str, without dots; those separate the names of nested networks
+    block : any block, or a Network
+    sources : for every input of the block the name of a network input or of an earlier node
+        (``node.output`` where that is a network with several outputs)
+    """
+
+    name: str
+    block: Any
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Route:
+    """The way from a source to one input of a node, or to an output of the network.
+
+    Parameters
+    ----------
+    source : name of a network input or node
+    node, port : of the consumer; node is "" for an output of the network
+    """
+
+    source: str
+    node: str
+    port: str
+
+    @property
+    def name(self) -> str:
+        """``node.port``, under which a plan holds the depth of the buffer on this route."""
+        return f"{self.node}.{self.port}" if self.node else self.port
+
+
+@dataclass(frozen=True)
+class NetworkPlan:
+    """How every block of a flat network is mapped, and what lies between them.
+
+    Parameters
+    ----------
+    plans : node name -> plan of its block
+    lanes : port of the network -> numbers in a transfer
+    depths : name of a route -> words in its buffer
+    """
+
+    plans: Mapping[str, Any]
+    lanes: Mapping[str, int]
+    depths: Mapping[str, int] = field(default_factory=dict)
+
+    def with_depths(self, depths: Mapping[str, int]) -> "NetworkPlan":
+        """The same with other buffers."""
+        return replace(self, depths=dict(depths))
+
+
+class Network:
+    """Blocks joined into a directed acyclic graph.
+
+    Parameters
+    ----------
+    inputs : name -> Tensor of one frame; at least one
+    nodes : in an order in which every source comes before what it feeds
+    outputs : name -> source; at least one
+
+    Members
+    -------
+    nodes : as given
+    input_names, output_names : as given; the ports are ``i`` and ``o`` where there is one, else
+        ``i_<name>`` and ``o_<name>``
+    """
+
+    def __init__(
+        self, inputs: Mapping[str, Tensor], nodes: Sequence[Node], outputs: Mapping[str, str]
+    ):
+        self.nodes = tuple(nodes)
+        self.input_names, self.output_names = tuple(inputs), tuple(outputs)
+        self._sources = dict(outputs)
+        for kind, names in (("inputs", inputs), ("outputs", outputs)):
+            if not names:
+                raise ValueError(f"Network {kind} must be at least one, not none")
+            for name in names:
+                if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+                    raise ValueError(f"Network {kind} must have identifiers as names, not {name!r}")
+        self.tensors: dict[str, Tensor] = {}
+        for name, tensor in inputs.items():
+            if not isinstance(tensor, Tensor):
+                raise TypeError(f"Network input {name} must be a Tensor, not {tensor!r}")
+            self.tensors[name] = tensor
+        for node in self.nodes:
+            self._check(node)
+            tensors = list(node.block.outputs.values())
+            if isinstance(node.block, Network):
+                names = node.block.output_names
+                self.tensors.update(
+                    (f"{node.name}.{n}", t) for n, t in zip(names, tensors, strict=True)
+                )
+            if len(tensors) == 1:
+                self.tensors[node.name] = tensors[0]
+        for name, source in outputs.items():
+            self._known(source, f"Network output {name}")
+        self.inputs = dict(zip(self._ports("i", inputs), inputs.values(), strict=True))
+        self.outputs = {
+            port: self.tensors[source]
+            for port, source in zip(self._ports("o", outputs), outputs.values(), strict=True)
+        }
+
+    @staticmethod
+    def _ports(direction: str, names: Mapping) -> list[str]:
+        return [direction] if len(names) == 1 else [f"{direction}_{name}" for name in names]
+
+    @classmethod
+    def chain(cls, *blocks: Any) -> "Network":
+        """Blocks one behind the other, named after their kind and place (``linear_1``)."""
+        if not blocks:
+            raise ValueError("Network chain must have at least one block, not none")
+        nodes, source = [], "x"
+        for number, block in enumerate(blocks, 1):
+            name = f"{type(block).__name__.lower()}_{number}"
+            nodes.append(Node(name, block, (source,)))
+            source = name
+        return cls({"x": next(iter(blocks[0].inputs.values()))}, nodes, {"y": source})
+
+    def _known(self, source: str, what: str) -> None:
+        if source not in self.tensors:
+            raise ValueError(f"{what} must come from an input or an earlier node, not {source!r}")
+
+    def _check(self, node: Node) -> None:
+        if not isinstance(node.name, str) or not node.name or "." in node.name:
+            raise ValueError(f"Network node must have a name without dots, not {node.name!r}")
+        if node.name in self.tensors or any(node.name == o.name for o in self._before(node)):
+            raise ValueError(f"Network node must have a name of its own, not {node.name!r}")
+        if not isinstance(node.block, Block):
+            raise TypeError(f"Network node {node.name} must be a block, not {node.block!r}")
+        wanted = node.block.inputs
+        if len(node.sources) != len(wanted):
+            raise ValueError(
+                f"Network node {node.name} must have {len(wanted)} sources, not {node.sources}"
+            )
+        for source, (port, tensor) in zip(node.sources, wanted.items(), strict=True):
+            self._known(source, f"Network node {node.name} input {port}")
+            if self.tensors[source] != tensor:
+                raise ValueError(
+                    f"Network node {node.name} input {port} must be {tensor}, "
+                    f"not {self.tensors[source]} from {source}"
+                )
+
+    def _before(self, node: Node) -> Iterator[Node]:
+        for other in self.nodes:
+            if other is node:
+                return
+            yield other
+
+    @cached_property
+    def flat(self) -> "Network":
+        """The same without nested networks, whose nodes get dotted names."""
+        if all(not isinstance(node.block, Network) for node in self.nodes):
+            return self
+        nodes: list[Node] = []
+        places = {name: name for name in self.input_names}
+        for node in self.nodes:
+            sources = tuple(places[source] for source in node.sources)
+            if not isinstance(node.block, Network):
+                nodes.append(Node(node.name, node.block, sources))
+                places[node.name] = node.name
+                continue
+            inner = node.block.flat
+            within = dict(zip(inner.input_names, sources, strict=True))
+            for part in inner.nodes:
+                within[part.name] = f"{node.name}.{part.name}"
+                fed = tuple(within[source] for source in part.sources)
+                nodes.append(Node(within[part.name], part.block, fed))
+            for name, source in inner._sources.items():
+                places[f"{node.name}.{name}"] = within[source]
+            if len(inner.output_names) == 1:
+                places[node.name] = within[source]
+        result = object.__new__(Network)
+        result.nodes = tuple(nodes)
+        result.input_names, result.output_names = self.input_names, self.output_names
+        result.inputs, result.outputs = self.inputs, self.outputs
+        result._sources = {name: places[source] for name, source in self._sources.items()}
+        result.tensors = dict(zip(self.input_names, self.inputs.values(), strict=True))
+        result.tensors.update((n.name, next(iter(n.block.outputs.values()))) for n in nodes)
+        return result
+
+    def trace(self, *frames: ArrayLike) -> dict[str, Ints]:
+        """Every tensor of the flat network by name, inputs included, shape (..., *shape)."""
+        if len(frames) != len(self.inputs):
+            raise ValueError(f"Network inputs must be {len(self.inputs)} arrays, not {len(frames)}")
+        flat = self.flat
+        values = {
+            name: tensor.check(frame, f"Network input {name}")
+            for (name, tensor), frame in zip(
+                zip(self.input_names, self.inputs.values(), strict=True), frames, strict=True
+            )
+        }
+        for node in flat.nodes:
+            values[node.name] = node.block.reference(*(values[s] for s in node.sources))
+        return values
+
+    def reference(self, *frames: ArrayLike) -> Any:
+        """Integers in, integers out, shapes (..., *shape); a tuple if there are several outputs."""
+        flat, values = self.flat, self.trace(*frames)
+        results = tuple(values[source] for source in flat._sources.values())
+        return results[0] if len(results) == 1 else results
+
+    @cached_property
+    def routes(self) -> list[Route]:
+        """Every way from a source to its consumers, of the flat network."""
+        flat = self.flat
+        if flat is not self:
+            return flat.routes
+        routes = [
+            Route(source, node.name, port)
+            for node in flat.nodes
+            for source, port in zip(node.sources, node.block.inputs, strict=True)
+        ]
+        ends = zip(flat._sources.values(), self.outputs, strict=True)
+        return routes + [Route(source, "", port) for source, port in ends]
+
+    def buffered(self, route: Route) -> bool:
+        """Whether a route has a buffer: all do but those to an output, which only convert lanes."""
+        return bool(route.node) or route.source in self.input_names
+
+    def plans(self, target: Target) -> Iterator[Candidate]:
+        """One plan for every interval worth asking for; see :func:`blocks.planner.plan`."""
+        from .planner import plan, worthwhile_intervals  # the planner knows networks
+
+        for interval in worthwhile_intervals(self, target):
+            made = plan(self, target, interval=interval)
+            yield Candidate(made, interval, lambda made=made: self.cost(made, target))
+
+    def lanes(self, plan: NetworkPlan) -> dict[str, int]:
+        """Port name -> numbers in a transfer."""
+        return dict(plan.lanes)
+
+    def rtl(self, plan: NetworkPlan) -> "NetworkRtl":
+        """A new circuit."""
+        return NetworkRtl(self.flat, plan)
+
+    def timing(self, plan: NetworkPlan) -> Events:
+        """When every transfer of a frame happens; route names give the events of its buffer.
+
+        The buffer of route r is written by ``r.write`` and read by ``r.read``.
+        """
+        flat, graph = self.flat, Events()
+        # Events at which a tensor leaves its source, and at which a node takes it.
+        starts = {name: f"input.{name}" for name in flat.input_names}
+        ends: dict[str, str] = {}
+        offers: dict[str, list[Edge]] = {}  # what the offer of a word waits for, not its taking
+
+        def include(part: Events, prefix: str, names: dict[str, str], output: str) -> None:
+            known = len(graph.edges)
+            graph.include(part, prefix, names)
+            new = [edge for edge in graph.edges[known:] if edge.target == output]
+            offers.setdefault(output, []).extend(new)
+
+        for node in flat.nodes:
+            timing = node.block.timing(plan.plans[node.name])
+            starts[node.name] = f"{node.name}.{timing.port('o')}"
+            ends |= {f"{node.name}.{p}": f"{node.name}.{timing.port(p)}" for p in node.block.inputs}
+            include(timing, f"{node.name}.", {}, starts[node.name])
+        for name, port in zip(flat.input_names, flat.inputs, strict=True):
+            graph.event(starts[name], flat.tensors[name].size // plan.lanes[port])
+            graph.ports[port] = starts[name]
+        forks: list[tuple[str, str]] = []
+        for source, routes in grouped(flat.routes).items():
+            branches = [starts[source]]
+            if len(routes) > 1:
+                branches = [f"{route.name}.fork" for route in routes]
+                fork = Fork.events(len(routes), graph.firings[starts[source]])
+                names = {f"o_{n}": branch for n, branch in enumerate(branches)}
+                graph.include(fork, rename={"i": starts[source], **names})
+                forks += [(starts[source], branch) for branch in branches]
+            for route, event in zip(routes, branches, strict=True):
+                elements = flat.elements(route, plan)
+                for n, (kind, size, words) in enumerate(elements):
+                    last = n == len(elements) - 1 and route.node
+                    following = ends[route.name] if last else f"{route.name}.{kind}"
+                    include(_EVENTS[kind](size, words), "", {"i": event, "o": following}, following)
+                    if kind == "fifo":
+                        graph.ports |= {
+                            f"{route.name}.write": event,
+                            f"{route.name}.read": following,
+                        }
+                    event = following
+                if not route.node:
+                    graph.ports[route.port] = event
+        for start, branch in forks:  # each branch is offered a word as soon as its source offers it
+            for edge in offers.get(start, []):
+                graph.after(branch, edge.source, edge.delay, edge.index)
+        return graph
+
+    def node(self, name: str) -> Node:
+        """The node of a name."""
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> dict[str, Node]:
+        return {node.name: node for node in self.nodes}
+
+    def source_lanes(self, source: str, plan: NetworkPlan) -> int:
+        """Numbers in a transfer of what leaves an input or a node."""
+        if source in self.input_names:
+            return plan.lanes[list(self.inputs)[self.input_names.index(source)]]
+        return self.node(source).block.lanes(plan.plans[source])["o"]
+
+    def elements(self, route: Route, plan: NetworkPlan) -> list[tuple[str, int, int]]:
+        """What lies on a route: (kind, ratio or depth, words of a frame at its narrow end).
+
+        Lanes are converted down to what both ends divide by, buffered there, and up again.
+        """
+        size = self.tensors[route.source].size
+        before = self.source_lanes(route.source, plan)
+        if route.node:
+            after = self.node(route.node).block.lanes(plan.plans[route.node])[route.port]
+        else:
+            after = plan.lanes[route.port]
+        common = gcd(before, after)
+        found = []
+        if before > common:
+            found.append(("scatter", before // common, size // before))
+        if self.buffered(route):
+            found.append(("fifo", plan.depths.get(route.name, 2), size // common))
+        if after > common:
+            found.append(("gather", after // common, size // after))
+        return found
+
+    def cost(self, plan: NetworkPlan, target: Target) -> Cost:
+        """What it takes on a target: the blocks, and what lies between them."""
+        flat = self.flat
+        parts = [node.block.cost(plan.plans[node.name], target) for node in flat.nodes]
+        return sum(parts, flat.routing_cost(plan, target))
+
+    def routing_cost(self, plan: NetworkPlan, target: Target) -> Cost:
+        """What the buffers, forks and lane converters take on a target."""
+        raise NotImplementedError
+
+
+_EVENTS = {"scatter": Scatter.events, "fifo": Fifo.events, "gather": Gather.events}
+
+
+def grouped(routes: list[Route]) -> dict[str, list[Route]]:
+    """Routes by source."""
+    groups: dict[str, list[Route]] = {}
+    for route in routes:
+        groups.setdefault(route.source, []).append(route)
+    return groups
+
+
+class NetworkRtl(wiring.Component):
+    """Hardware of :class:`Network`: the circuits of its blocks, with buffers between them.
+
+    Members
+    -------
+    i or i_<name>, o or o_<name> : streams of the network's inputs and outputs
+    levels : route name -> hierarchical name of the signal that counts the words in its buffer
+    """
+
+    def __init__(self, network: Network, plan: NetworkPlan):
+        self._network, self._plan = network, plan
+        members = {}
+        for flow, ports in ((In, network.inputs), (Out, network.outputs)):
+            for port, tensor in ports.items():
+                members[port] = flow(stream_signature(tensor.format, plan.lanes[port]))
+        taken: set[str] = set()
+        self._names = {node.name: legal_name(node.name, taken) for node in network.nodes}
+        self._route_names = {r.name: legal_name(r.name, taken) for r in network.routes}
+        self.levels = {
+            route.name: f"{self._route_names[route.name]}_fifo.level"
+            for route in network.routes
+            if network.buffered(route)
+        }
+        super().__init__(members)
+
+    def elaborate(self, platform):
+        m = Module()
+        network, plan = self._network, self._plan
+        circuits = {n.name: n.block.rtl(plan.plans[n.name]) for n in network.nodes}
+        for name, circuit in circuits.items():
+            m.submodules[self._names[name]] = circuit
+        starts = {name: circuit.o for name, circuit in circuits.items()}
+        for name, port in zip(network.input_names, network.inputs, strict=True):
+            starts[name] = flipped(getattr(self, port))
+        for source, routes in grouped(network.routes).items():
+            branches = [starts[source]]
+            if len(routes) > 1:
+                fork = Fork(starts[source].payload.shape(), len(routes))
+                m.submodules[f"{self._route_names[routes[0].name]}_fork"] = fork
+                connect(m, starts[source], fork.i)
+                branches = [getattr(fork, f"o_{b}") for b in range(len(routes))]
+            for route, stream in zip(routes, branches, strict=True):
+                end = getattr(circuits[route.node], route.port) if route.node else None
+                self._route(m, route, stream, end)
+        return m
+
+    def _route(self, m: Module, route: Route, stream, end) -> None:
+        """Connect a source to ``end``, or to an output of the network, through its elements."""
+        number = self._network.tensors[route.source].format
+        for kind, size, _ in self._network.elements(route, self._plan):
+            lanes = len(stream.payload)
+            element: Any
+            if kind == "fifo":
+                element = Fifo(data.ArrayLayout(shape(number), lanes), size)
+            elif kind == "scatter":
+                element = Scatter(number, lanes // size, size)
+            else:
+                element = Gather(number, lanes, size)
+            m.submodules[f"{self._route_names[route.name]}_{kind}"] = element
+            connect(m, stream, element.i)
+            stream = element.o
+        connect(m, stream, flipped(getattr(self, route.port)) if end is None else end)

@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The planner: the cheapest way to map a network so that it takes a frame every so many cycles."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from hdl import Target
+from hdl.cost import Cost
+
+from .block import Candidate
+from .linear import Unrolled
+from .network import Network, NetworkPlan
+
+MAX_DEPTH = 1 << 20  # words; a buffer that must be larger means that the graph is wrong
+
+
+def plan(
+    network: Network,
+    target: Target,
+    interval: int | None = None,
+    unroll: bool = False,
+) -> NetworkPlan:
+    """Map every block by its cheapest candidate that meets ``interval``, and size the buffers.
+
+    Parameters
+    ----------
+    interval : cycles from frame to frame; left out, one cycle for each number of the largest input
+    unroll : every matrix as a shift-add graph instead, a position a cycle
+
+    Raises
+    ------
+    ValueError : some block cannot be that fast
+    """
+    flat = network.flat
+    if interval is None:
+        interval = max(tensor.size for tensor in network.inputs.values())
+    if type(interval) is not int or interval < 1:
+        raise ValueError(f"plan interval must be a whole number of cycles above 0, not {interval}")
+    plans = {
+        node.name: _cheapest(node.name, node.block.plans(target), interval, unroll, target)
+        for node in flat.nodes
+    }
+    lanes = {}
+    for name, port in zip(flat.input_names, flat.inputs, strict=True):
+        wanted = [
+            flat.node(route.node).block.lanes(plans[route.node])[route.port]
+            for route in flat.routes
+            if route.source == name and route.node
+        ]
+        lanes[port] = max(wanted, default=1)
+    for route in flat.routes:
+        if not route.node:
+            lanes[route.port] = flat.source_lanes(route.source, NetworkPlan(plans, lanes))
+    return with_smallest_buffers(network, NetworkPlan(plans, lanes))
+
+
+def _cheapest(
+    name: str, candidates: Iterable[Candidate], interval: int, unroll: bool, target: Target
+) -> Any:
+    """Plan of the cheapest candidate that is fast enough."""
+    fast = list(candidates)
+    slowest = min(candidate.interval for candidate in fast)
+    unrolled = [candidate for candidate in fast if isinstance(candidate.plan, Unrolled)]
+    if unroll and unrolled:
+        return unrolled[0].plan
+    if unroll:
+        return min(fast, key=lambda candidate: candidate.interval).plan
+    fast = [candidate for candidate in fast if candidate.interval <= interval]
+    if not fast:
+        raise ValueError(f"plan interval of {name} must be at least {slowest}, not {interval}")
+    # Candidates come from few multipliers to many: only the slowest that do can be the cheapest.
+    longest = max(candidate.interval for candidate in fast)
+    rivals = [candidate for candidate in fast if candidate.interval == longest]
+    if len(rivals) == 1:
+        return rivals[0].plan
+    return min(rivals, key=lambda candidate: weight(candidate.cost, target)).plan
+
+
+def weight(cost: Cost, target: Target) -> float:
+    """One number for a cost: look-up tables, with everything else in look-up tables.
+
+    A multiplier stands for the look-up tables it replaces, a block RAM for as much as would hold
+    its bits, a flip-flop for half of the cell it shares with a look-up table.
+    """
+    return cost.lut + 0.5 * cost.ff + 100 * cost.dsp + 200 * cost.bram
+
+
+def with_smallest_buffers(network: Network, plan: NetworkPlan) -> NetworkPlan:
+    """The plan with the smallest buffers that keep the interval which unbounded ones would give.
+
+    Each buffer is the smallest by itself: one word less in any of them lengthens the interval.
+    Every buffer holds at least one word.
+    """
+    names = [route.name for route in network.routes if network.buffered(route)]
+
+    def interval(depths: dict[str, int]) -> float:
+        graph = network.timing(plan.with_depths(depths))
+        inputs = [graph.port(port) for port in network.inputs]
+        outputs = [graph.port(port) for port in network.outputs]
+        return graph.schedule(inputs, outputs).interval
+
+    best = own_interval(network, plan)
+    depths = dict.fromkeys(names, 2)
+    while interval(depths) > best:
+        depths = {name: 2 * depth for name, depth in depths.items()}
+        if max(depths.values()) > MAX_DEPTH:
+            raise RuntimeError(f"plan interval must come down to {best} with larger buffers")
+    for name in names:
+        low, high = 0, depths[name]  # too small, large enough
+        while high - low > 1:
+            middle = (low + high) // 2
+            if interval({**depths, name: middle}) > best:
+                low = middle
+            else:
+                high = middle
+        depths[name] = high
+    return plan.with_depths(depths)
+
+
+def own_interval(network: Network, plan: NetworkPlan) -> float:
+    """Cycles a frame of the slowest part of a network, were all the others arbitrarily fast."""
+    flat = network.flat
+    slowest = 1.0
+    for node in flat.nodes:
+        graph = node.block.timing(plan.plans[node.name])
+        inputs = [graph.port(port) for port in node.block.inputs]
+        outputs = [graph.port(port) for port in node.block.outputs]
+        slowest = max(slowest, graph.schedule(inputs, outputs).interval)
+    for route in flat.routes:
+        for kind, size, words in flat.elements(route, plan):
+            # One word a cycle at the narrow end, whatever the element.
+            slowest = max(slowest, words * (size if kind != "fifo" else 1))
+    for port, tensor in network.inputs.items():
+        slowest = max(slowest, tensor.size // plan.lanes[port])
+    return slowest
+
+
+def worthwhile_intervals(network: Network, target: Target) -> list[int]:
+    """Intervals at which some block of a network can be mapped differently, longest first."""
+    found = {
+        candidate.interval for node in network.flat.nodes for candidate in node.block.plans(target)
+    }
+    fastest = max(
+        min(candidate.interval for candidate in node.block.plans(target))
+        for node in network.flat.nodes
+    )
+    return sorted((n for n in found if n >= fastest), reverse=True)

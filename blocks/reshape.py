@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reshape: the same numbers in the same order under another shape; wires."""
+
+from dataclasses import dataclass
+from math import prod
+
+from amaranth import Value
+from numpy.typing import ArrayLike
+
+from hdl import Elementwise, Narrowing
+from quant import Ints
+
+from .block import Tensor, check_tensor
+from .elementwise import ElementwiseBlock
+
+
+@dataclass(frozen=True)
+class Reshape(ElementwiseBlock):
+    """``y`` holds the numbers of ``x``, in raster order, in ``shape``: no hardware.
+
+    Parameters
+    ----------
+    input : Tensor of x
+    shape : of y, of equally many numbers
+    """
+
+    input: Tensor
+    shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        check_tensor(self.input, "Reshape input")
+        if prod(Tensor(self.shape, self.input.format).shape) != self.input.size:
+            raise ValueError(f"Reshape shape must have {self.input.size} numbers, not {self.shape}")
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        return {"i": self.input}
+
+    @property
+    def outputs(self) -> dict[str, Tensor]:
+        return {"o": Tensor(self.shape, self.input.format)}
+
+    def reference(self, x: ArrayLike) -> Ints:
+        """Integers in, integers out, shape (..., *input.shape) -> (..., *shape)."""
+        values = self.input.check(x, "Reshape input")
+        return values.reshape(values.shape[: values.ndim - len(self.input.shape)] + self.shape)
+
+    def circuit(self, lanes: int) -> Elementwise:
+        """The circuit of so many lanes."""
+        number = self.input.format
+        narrowing = Narrowing(number, number.min, number.max, number)
+        return Elementwise(
+            {"i": number}, lanes, _same, narrowing, exact_stage=False, narrow_stage=False
+        )
+
+
+def _same(x: Value) -> Value:
+    return x

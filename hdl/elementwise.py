@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Functions of single numbers, applied to one or several streams lane by lane."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from amaranth import Module, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from quant import Format
+
+from .events import Events, pipeline_events
+from .narrow import Narrowing
+from .stream import joined, shape, stream_signature
+
+
+@dataclass(frozen=True, eq=False)
+class Elementwise:
+    """``y = narrow(exact(x, ...))`` on ``lanes`` numbers of each stream at a time.
+
+    One stage narrows; one before it holds the exact result where that takes arithmetic. Without
+    either the streams are wires.
+
+    Parameters
+    ----------
+    inputs : port name -> Format
+    exact : values of one number of each input -> their exact result, in ``narrowing.source``
+    narrowing : of the exact result
+    exact_stage, narrow_stage : whether there are registers for each
+    """
+
+    inputs: dict[str, Format]
+    lanes: int
+    exact: Callable[..., Value]
+    narrowing: Narrowing
+    exact_stage: bool
+    narrow_stage: bool = True
+
+    @property
+    def stages(self) -> int:
+        """Registers between input and output."""
+        return self.exact_stage + self.narrow_stage
+
+    def events(self, words: int) -> Events:
+        """Transfers of the ports, ``words`` a frame."""
+        return pipeline_events(self.stages, words, tuple(self.inputs))
+
+
+class ElementwiseArray(wiring.Component):
+    """Hardware of :class:`Elementwise`.
+
+    Members
+    -------
+    one stream for every input, ``lanes`` numbers a transfer; all are taken in one cycle
+    o : stream of y
+    """
+
+    def __init__(self, design: Elementwise):
+        self.design = design
+        inputs = {
+            port: In(stream_signature(number, design.lanes))
+            for port, number in design.inputs.items()
+        }
+        super().__init__(
+            {**inputs, "o": Out(stream_signature(design.narrowing.target, design.lanes))}
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        design, o = self.design, self.o
+        inputs = [getattr(self, port) for port in design.inputs]
+        enables = joined(m, inputs, design.stages, o)
+        number = shape(design.narrowing.source)
+        for p in range(design.lanes):
+            value = Signal(number, name=f"exact_{p}", reset_less=True)
+            exact = design.exact(*(i.payload[p] for i in inputs))
+            if design.exact_stage:
+                with m.If(enables[0]):
+                    m.d.sync += value.eq(exact)
+            else:
+                m.d.comb += value.eq(exact)
+            if design.narrow_stage:
+                value = design.narrowing.register(m, enables[-1], value, f"narrowed_{p}")
+            m.d.comb += o.payload[p].eq(value)
+        return m

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Read-only memories that hold tables of constants."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from amaranth import Cat, Const, Module, Value
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from numpy.typing import NDArray
+
+from quant import Format, Ints
+
+
+class Tables:
+    """Several tables of one depth, packed side by side into the words of one memory.
+
+    Only what differs is stored: each column of bits that is neither constant nor equal to another.
+
+    Parameters
+    ----------
+    tables : arrays of ints, each of shape (depth,)
+    style : "block" or "logic": what the memory becomes
+
+    Members
+    -------
+    depth, width : words of the memory, and bits of a word
+    formats : Format of each table, the narrowest
+    words : the stored words
+    """
+
+    def __init__(self, tables: Sequence[Ints], style: str):
+        self.depth, self.style = len(tables[0]), style
+        self.formats = [Format.containing(int(t.min()), int(t.max()), 0) for t in tables]
+        columns: dict[bytes, int] = {}
+        self._places: list[list[int]] = []  # of every bit: its column, or -1 for 0, -2 for 1
+        for table, number in zip(tables, self.formats, strict=True):
+            places = []
+            for bit in range(number.width):
+                column = (table >> bit & 1).astype(np.uint8)
+                if (column == column[0]).all():
+                    places.append(-1 - int(column[0]))
+                else:
+                    places.append(columns.setdefault(column.tobytes(), len(columns)))
+            self._places.append(places)
+        self.width = len(columns)
+        stored: NDArray[np.uint8] = np.array(
+            [np.frombuffer(c, np.uint8) for c in columns], np.uint8
+        )
+        bits = stored.reshape(self.width, self.depth).T.tolist()
+        self.words = [int("".join(map(str, word[::-1])) or "0", 2) for word in bits]
+
+    def number(self, n: int, word: Value) -> Value:
+        """Number of the n-th table in a stored word, in ``formats[n]``."""
+        bits = [word[p] if p >= 0 else Const(-1 - p, 1) for p in self._places[n]]
+        value = Cat(bits)
+        return value.as_signed() if self.formats[n].signed else value
+
+
+class Rom(wiring.Component):
+    """Memory of :class:`Tables`, read a cycle after ``address``.
+
+    Members
+    -------
+    address, enable : of the word to read
+    data : the stored word; ``tables.number`` gives the numbers back
+    """
+
+    def __init__(self, tables: Tables):
+        self.tables = tables
+        super().__init__(
+            {"address": In(range(tables.depth)), "enable": In(1), "data": Out(tables.width)}
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        tables = self.tables
+        if tables.width:
+            m.submodules.memory = memory = Memory(
+                shape=tables.width,
+                depth=tables.depth,
+                init=tables.words,
+                attrs={"rom_style": tables.style},
+            )
+            read = memory.read_port(domain="sync")
+            m.d.comb += [
+                read.addr.eq(self.address),
+                read.en.eq(self.enable),
+                self.data.eq(read.data),
+            ]
+        return m
