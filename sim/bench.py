@@ -179,7 +179,7 @@ class DesignBench:
                 break
             elif not left and status & outputs:
                 port = self.moving(status & outputs)[0]
-                problem = f"{port.name} offers more than {port.count} words"
+                problem = f"{port.name} gave more than {port.count} words"
                 break
             cycle += 1
             if cycle == end:

@@ -9,6 +9,7 @@ import os
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import cocotb_tools.config
@@ -34,6 +35,12 @@ _CXX_FLAGS = (
     "-DVM_TIMING=0",
     "-DVM_TRACE_FST=0",
     "-DVM_TRACE_SAIF=0",
+)
+_RUNTIME = ("verilated_threads", "verilated_vpi", "verilated")
+_TRACING = ("verilated_vcd_c",)
+_HEADER = "".join(
+    f"#include <{name}>\n"
+    for name in ("verilated.h", "verilated_vpi.h", "verilated_dpi.h", "map", "memory", "vector")
 )
 _VERILATOR_FLAGS = (
     "--cc",
@@ -65,7 +72,7 @@ def verilated(
     cocotb: bool = True,
 ) -> Path:
     """Program ``sim`` in ``destination``: the Verilog texts under Verilator with a C++ ``main``."""
-    versions = [str(tools.package_version("verilator")), str(tools.compiler_version())]
+    versions = [str(tools.package_version("verilator")), tools.compiler_version()]
     if cocotb:
         versions.append(str(tools.package_version("cocotb")))
     flags = [*_VERILATOR_FLAGS, *_CXX_FLAGS, optimise, str(trace), str(cocotb), top]
@@ -74,16 +81,8 @@ def verilated(
     def build(folder: Path) -> None:
         with scratch() as work:
             _verilate(sources, top, main, work, trace)
-            materialise(
-                digest(
-                    "runtime", *versions[:2], *_CXX_FLAGS, RUNTIME_OPTIMISE, optimise, str(trace)
-                ),
-                lambda runtime: _build_runtime(runtime, trace, optimise),
-                work,
-            )
-            objects = _compile_model(work, trace, optimise)
-            runtime = [work / f"{name}.o" for name in _runtime_names(trace)]
-            link = [tools.compiler(), *map(str, [*objects, *runtime]), "-pthread", "-o"]
+            objects = [*_runtime(trace, optimise, work), *_compile_model(work, optimise)]
+            link = [tools.compiler(), *map(str, objects), "-pthread", "-o"]
             link.append(str(folder / "sim"))
             if cocotb:
                 link += [f"-L{cocotb_tools.config.libs_dir}", "-lcocotbvpi_verilator"]
@@ -127,46 +126,48 @@ def _verilate(sources: Sequence[str], top: str, main: str, work: Path, trace: bo
     command = [program, *_VERILATOR_FLAGS, "--top-module", top, "-Mdir", "obj"]
     command += ["--trace-vcd"] if trace else []
     _call([*command, *_write(sources, work)], work, "Verilator", environment)
-    (work / "obj" / "main.cpp").write_text(main)
+    traced = f"#define VM_TRACE {int(trace)}\n#define VM_TRACE_VCD {int(trace)}\n"
+    (work / "obj" / "main.cpp").write_text(traced + main)
 
 
-def _runtime_names(trace: bool) -> list[str]:
-    names = ["verilated_threads", "verilated_vpi", "verilated"]
-    return [*names, "verilated_vcd_c"] if trace else names
-
-
-def _cxx(trace: bool, optimise: str) -> list[str]:
+def _cxx(optimise: str) -> list[str]:
     include = tools.verilator_root() / "include"
-    traced = [f"-DVM_TRACE={int(trace)}", f"-DVM_TRACE_VCD={int(trace)}"]
     includes = [f"-I{include}", f"-I{include / 'vltstd'}"]
-    return [tools.compiler(), *_CXX_FLAGS, *traced, optimise, *includes]
+    return [tools.compiler(), *_CXX_FLAGS, optimise, *includes]
 
 
-def _build_runtime(folder: Path, trace: bool, optimise: str) -> None:
+def _runtime(trace: bool, optimise: str, work: Path) -> list[Path]:
+    """Verilator's own part, and the header for the designs, from the cache to ``work``."""
+    versions = [str(tools.package_version("verilator")), tools.compiler_version(), *_CXX_FLAGS]
+    parts = {"runtime": _RUNTIME} | ({"tracing": _TRACING} if trace else {})
+    for part, names in parts.items():
+        key = digest(part, *versions, RUNTIME_OPTIMISE, optimise)
+        with_header = part == "runtime"
+        materialise(key, partial(_build_runtime, names, with_header, optimise), work)
+    return [work / f"{name}.o" for names in parts.values() for name in names]
+
+
+def _build_runtime(names: Sequence[str], header: bool, optimise: str, folder: Path) -> None:
     include = tools.verilator_root() / "include"
-    cxx = _cxx(trace, optimise)
-    header = folder / "runtime.h"
-    extra = ['#include "verilated_vcd_c.h"'] if trace else []
-    names = ["verilated", "verilated_vpi", "verilated_dpi"]
-    lines = [*(f'#include "{name}.h"' for name in names), *extra]
-    lines += [f"#include <{name}>" for name in ("map", "memory", "string", "vector")]
-    header.write_text("\n".join([*lines, ""]))
-    commands = [[*cxx, "-x", "c++-header", str(header), "-o", f"{header}.gch"]]
-    small = _cxx(trace, RUNTIME_OPTIMISE)
-    for name in _runtime_names(trace):
-        output = str(folder / f"{name}.o")
-        commands.insert(0, [*small, "-c", str(include / f"{name}.cpp"), "-o", output])
+    commands = [
+        [*_cxx(RUNTIME_OPTIMISE), "-c", str(include / f"{name}.cpp"), "-o", f"{name}.o"]
+        for name in names
+    ]
+    if header:
+        (folder / "runtime.h").write_text(_HEADER)
+        command = [*_cxx(optimise), "-x", "c++-header", "runtime.h", "-o", "runtime.h.gch"]
+        commands.append(command)
     _call_all(commands, folder)
 
 
-def _compile_model(work: Path, trace: bool, optimise: str) -> list[Path]:
+def _compile_model(work: Path, optimise: str) -> list[Path]:
     files = sorted((work / "obj").glob("*.cpp"))
     if sum(file.stat().st_size for file in files) <= ONE_FILE_BYTES:
         everything = work / "obj" / "everything.cc"
         everything.write_text("".join(f'#include "{file.name}"\n' for file in files))
         files = [everything]
     objects = [file.with_suffix(".o") for file in files]
-    cxx = [*_cxx(trace, optimise), "-I.", "-Iobj", "-include", "runtime.h"]
+    cxx = [*_cxx(optimise), "-I.", "-Iobj", "-include", "runtime.h"]
     commands = [
         [*cxx, "-c", str(file), "-o", str(target)]
         for file, target in zip(files, objects, strict=True)

@@ -5,7 +5,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ class SimulationError(RuntimeError):
     """The simulation did not run to its end, or a design broke the rules of its streams."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Transfers:
     """What moved over one port.
 
@@ -41,7 +41,7 @@ class Transfers:
     cycles: Ints
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Result:
     """What came of one job; cycle 0 is the first after its reset.
 
@@ -59,7 +59,7 @@ class Result:
     cycles: int
     problem: str | None
     maxima: dict[str, int]
-    seconds: float = field(compare=False)
+    seconds: float
 
 
 def simulate(

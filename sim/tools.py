@@ -108,21 +108,23 @@ def package_version(name: str) -> str | None:
         return None
 
 
-@functools.cache
 def program_version(command: str, option: str = "--version") -> str | None:
-    """First number with a dot in what ``command`` says about itself, or None if it cannot run."""
-    if shutil.which(command) is None:
+    """First number with a dot in what ``command`` says about itself, or None if it is missing."""
+    path = shutil.which(command)
+    if path is None:
         return None
-    told = subprocess.run([command, option], capture_output=True, text=True, check=False)
-    found = re.search(r"\d+\.\d+(?:\.\d+)*", told.stdout)
+    found = re.search(r"\d+\.\d+(?:\.\d+)*", _told(path, option))
     return found[0] if found else None
 
 
-@functools.cache
 def compiler_version() -> str:
     """The compiler's own line about itself."""
-    told = subprocess.run([compiler(), "--version"], capture_output=True, text=True, check=True)
-    return told.stdout.splitlines()[0]
+    return _told(compiler(), "--version").splitlines()[0]
+
+
+@functools.cache
+def _told(path: str, option: str) -> str:
+    return subprocess.run([path, option], capture_output=True, text=True, check=False).stdout
 
 
 def doctor() -> list[Tool]:

@@ -3,22 +3,31 @@
 
 import dataclasses
 import os
+import re
 import shutil
+import threading
+import time
 
 import numpy as np
 import pytest
 
 import sim.cache
+from quant import Format
 from sim import (
     AXI,
     STALLS,
     BuildError,
+    Clocking,
     Design,
     Job,
+    MissingTool,
     SimulationError,
     StreamPort,
+    doctor,
+    from_words,
     has_icarus,
     simulate,
+    to_words,
 )
 
 PIPELINE = """
@@ -230,125 +239,152 @@ def test_reset_at_any_cycle_leaves_the_next_job_exact(simulator):
         assert after.ports["m_axis"].cycles.tolist() == [4, 8, 12]
 
 
-def problem_of(old, new, simulator="verilator", **options):
-    """What the bench says of the pipeline with ``old`` replaced by ``new`` in its text."""
-    assert PIPELINE.count(old) == 1
-    design = plain(PIPELINE.replace(old, new), "pipeline", 8)
-    options = {"patterns": {"o": "0001"}, "patience": 100} | options
-    job = Job({"i": BYTES[:20]}, {"o": 20}, **options)
-    (result,) = simulate(design, [job], simulator, strict=False)
-    return result.problem
+WITHOUT_RESET = ("valid_1 <= 1'b0; valid_2 <= 1'b0; end", "valid_1 <= 1'b0; end")
+NEVER_READY = [("i_ready = move_0", "i_ready = 1'b0"), ("<= i_valid", "<= 1'b0")]
+STARTING_LATE = [
+    ("reg valid_0,", "reg on; always @(posedge clk) on <= ~rst;\n  reg valid_0,"),
+    ("i_ready = move_0", "i_ready = on & move_0"),
+    ("<= i_valid", "<= on & i_valid"),
+]
+VALID_BY_READY = [("o_valid = valid_2", "o_valid = valid_2 & o_ready")]
+FAULTS = {  # replacements in PIPELINE, options of the job, the problem it must meet
+    "none": ([], {}, None),
+    "none-under-stalls": ([], {"patterns": {"i": "01", "o": "0001"}}, None),
+    "valid-drops": (
+        [
+            (
+                "o_valid = valid_2;",
+                "o_valid = valid_2 & on; reg on; always @(posedge clk) on <= ~on & ~rst;",
+            )
+        ],
+        {"patterns": {"o": "00000001"}},
+        "cycle 4: o: valid was withdrawn before ready came",
+    ),
+    "payload-changes": (
+        [
+            (
+                "valid_2 <= valid_1; stage_2 <= stage_1; end",
+                "valid_2 <= valid_1; end stage_2 <= stage_1;",
+            )
+        ],
+        {"patterns": {"o": "00000001"}},
+        "cycle 4: o: the payload changed before ready came",
+    ),
+    "never-ready": (
+        NEVER_READY,
+        {},
+        "cycle 100: nothing moved for 100 cycles: i 0/20, o 0/20",
+    ),
+    "valid-by-ready-unnoticed": (VALID_BY_READY, {"patterns": {"o": "0001"}}, None),
+    "valid-by-ready": (
+        VALID_BY_READY,
+        {"patterns": {"o": "wait"}},
+        "cycle 102: nothing moved for 100 cycles: i 3/20, o 0/20",
+    ),
+    "dropped-word": (
+        [("<= i_valid", f"<= i_valid & i_payload != 8'd{BYTES[7]}")],
+        {},
+        "cycle 122: nothing moved for 100 cycles: i 20/20, o 19/20",
+    ),
+    "doubled-word": (
+        [
+            ("move_2 = ~valid_2 | o_ready;", "move_2 = ~valid_2 | o_ready & (valid_1 | again);"),
+            ("reg valid_0,", "reg again, valid_0,"),
+            (
+                "begin\n    if",
+                "begin again <= ~rst & valid_2 & o_ready & ~valid_1 & ~again;\n    if",
+            ),
+        ],
+        {},
+        "cycle 23: o gave more than 20 words",
+    ),
+    "word-too-early": (
+        [("o_valid = valid_2", "o_valid = 1'b1"), ("o_payload = stage_2", "o_payload = 8'd0")],
+        {"patterns": {"i": "01"}},
+        "cycle 20: o gave more than 20 words",
+    ),
+    "late-start": (STARTING_LATE, {}, None),
+}
+UNKNOWNS = {  # these only a simulator with four states can see
+    "no-reset": ([WITHOUT_RESET], {}, "cycle 0: o: valid or ready is unknown"),
+    "ready-without-reset": (
+        [("i_ready = move_0", "i_ready = move_0 & on; reg on; always @(posedge clk) on <= on")],
+        {},
+        "cycle 0: i: valid or ready is unknown",
+    ),
+    "payload-never-set": (
+        [
+            ("stage_2 <= stage_1;", "stage_2 <= stage_1 ^ never;"),
+            ("reg [7:0] ", "reg [7:0] never, "),
+        ],
+        {},
+        "cycle 3: o: the payload is unknown while valid",
+    ),
+    "payload-without-valid": (
+        [
+            (
+                "begin valid_0 <= i_valid; stage_0 <= i_payload + 8'd1; end",
+                "begin valid_0 <= ~rst; stage_0 <= i_payload; end",
+            )
+        ],
+        {"patterns": {"i": "0001"}},
+        "cycle 3: o: the payload is unknown while valid",
+    ),
+}
 
 
-def test_the_right_pipeline_meets_no_problem(simulator):
-    assert problem_of("8'd3", "8'd3", simulator) is None
+@pytest.fixture(scope="module")
+def outcomes():
+    """Results of all faulty pipelines, by simulator and fault; one simulation each."""
+    known = {}
+
+    def of(simulator):
+        if simulator not in known:
+            faults = FAULTS | (UNKNOWNS if simulator == "icarus" else {})
+            designs, jobs = [], []
+            for number, (replacements, options, _) in enumerate(faults.values()):
+                text = PIPELINE.replace("module pipeline", f"module pipeline_{number}")
+                for old, new in replacements:
+                    assert text.count(old) == 1, old
+                    text = text.replace(old, new)
+                designs.append(plain(text, f"pipeline_{number}", 8))
+                job = Job({"i": BYTES[:20]}, {"o": 20}, designs[-1].top, patience=100, **options)
+                jobs.append(job)
+            results = simulate(designs, jobs, simulator, strict=False)
+            known[simulator] = dict(zip(faults, results, strict=True))
+        return known[simulator]
+
+    return of
 
 
-def test_a_valid_that_drops_is_found(simulator):
-    flicker = "reg on; always @(posedge clk) on <= ~rst & ~on; assign o_valid = valid_2 & on;"
-    found = problem_of("assign o_valid = valid_2;", flicker, simulator, patterns={"o": "00000001"})
-    assert found == "cycle 4: o: valid was withdrawn before ready came"
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_is_found(outcomes, simulator, fault):
+    assert outcomes(simulator)[fault].problem == FAULTS[fault][2]
 
 
-def test_a_payload_that_changes_while_waiting_is_found(simulator):
-    right = "if (move_2) begin valid_2 <= valid_1; stage_2 <= stage_1; end"
-    wrong = "stage_2 <= stage_1; if (move_2) valid_2 <= valid_1;"
-    found = problem_of(right, wrong, simulator, patterns={"o": "00000001"})
-    assert found == "cycle 4: o: the payload changed before ready came"
-
-
-def test_a_ready_that_stays_low_is_found(simulator):
-    found = problem_of("assign i_ready = move_0;", "assign i_ready = 1'b0;", simulator)
-    assert found == "cycle 100: nothing moved for 100 cycles: i 0/20, o 0/20"
-
-
-def test_a_valid_that_waits_for_ready_is_found_by_a_sink_that_waits(simulator):
-    wrong = "assign o_valid = valid_2 & o_ready;"
-    options = {"simulator": simulator, "patience": 50}
-    for pattern, expected in [
-        ("0001", None),
-        ("wait", "nothing moved for 50 cycles: i 3/20, o 0/20"),
-    ]:
-        found = problem_of("assign o_valid = valid_2;", wrong, patterns={"o": pattern}, **options)
-        assert found is expected or found.endswith(expected)
-
-
-def test_a_dropped_word_is_found(simulator):
-    wrong = f"valid_0 <= i_valid & i_payload != 8'd{BYTES[7]};"
-    found = problem_of("valid_0 <= i_valid;", wrong, simulator, patterns={})
-    assert found == "cycle 121: nothing moved for 100 cycles: i 20/20, o 19/20"
-
-
-def test_a_doubled_word_is_found(simulator):
-    wrong = (
-        "reg again; always @(posedge clk) again <= ~rst & valid_2 & o_ready;"
-        "assign o_valid = valid_2 | again;"
-    )
-    found = problem_of("assign o_valid = valid_2;", wrong, simulator, patterns={})
-    assert found == "cycle 23: o offers more than 20 words"
-
-
-def test_a_word_out_of_nothing_is_found_before_other_ports_are_done(simulator):
-    wrong = "assign o_valid = 1'b1;"
-    found = problem_of("assign o_valid = valid_2;", wrong, simulator, patterns={"i": "01"})
-    assert found == "cycle 20: o gave more than 20 words"
-
-
-def test_a_missing_reset_is_found(simulator):
-    """Verilator starts registers at random, Icarus at X; both see a valid bit without reset."""
-    right = "begin valid_0 <= 1'b0; valid_1 <= 1'b0; valid_2 <= 1'b0; end"
-    wrong = "begin valid_0 <= 1'b0; valid_1 <= 1'b0; end"
-    found = problem_of(right, wrong, simulator)
-    if simulator == "icarus":
-        assert found == "cycle 0: i: valid or ready is unknown; o: valid or ready is unknown"
-
-
-def test_a_latency_off_by_one_shows_in_the_cycles(simulator):
-    slow = PIPELINE.replace("assign i_ready = move_0;", "assign i_ready = move_0 & started;")
-    slow = slow.replace(
-        "reg valid_0,", "reg started; always @(posedge clk) started <= ~rst; reg valid_0,"
-    )
-    (result,) = simulate(plain(slow, "pipeline", 8), [Job({"i": BYTES}, {"o": 200})], simulator)
-    assert result.ports["o"].cycles[0] == 4
-
-
-@pytest.fixture
-def icarus():
+@pytest.mark.parametrize("fault", UNKNOWNS)
+def test_each_unknown_value_is_found_by_icarus(outcomes, fault):
     if not has_icarus() and not os.environ.get("CI"):
         pytest.skip("Icarus Verilog is not installed")
+    assert outcomes("icarus")[fault].problem == UNKNOWNS[fault][2]
 
 
-@pytest.mark.usefixtures("icarus")
-def test_an_unknown_payload_is_found_by_icarus():
-    wrong = "stage_2 <= {stage_1[7:1], stage_1[0] & never}; end reg never; always begin #10000;"
-    right = "stage_2 <= stage_1; end"
-    design = PIPELINE.replace(right, "stage_2 <= stage_1 | never; end").replace(
-        "reg valid_0,", "reg [7:0] never; reg valid_0,"
-    )
-    assert wrong != right
-    job = Job({"i": BYTES}, {"o": 200})
-    (result,) = simulate(plain(design, "pipeline", 8), [job], "icarus", strict=False)
-    assert result.problem == "cycle 3: o: the payload is unknown while valid"
-
-
-@pytest.mark.usefixtures("icarus")
-def test_a_payload_taken_without_valid_is_unknown_in_icarus():
-    """What a source shows while it is not valid must not reach an output."""
-    wrong = "stage_0 <= i_payload + 8'd1; if (move_0) begin valid_0 <= i_valid | ~rst; end"
-    right = "if (move_0) begin valid_0 <= i_valid; stage_0 <= i_payload + 8'd1; end"
-    found = problem_of(right, wrong, "icarus", patterns={"i": "0001"})
-    assert found == "cycle 3: o: the payload is unknown while valid"
+def test_a_latency_off_by_one_shows_in_the_cycles(outcomes, simulator):
+    exact, late = (outcomes(simulator)[name].ports["o"] for name in ("none", "late-start"))
+    assert exact.words == late.words == through_pipeline(BYTES[:20])
+    np.testing.assert_array_equal(exact.cycles + 1, late.cycles)
 
 
 def test_a_problem_raises_unless_it_is_asked_for(simulator):
-    design = plain(PIPELINE.replace("i_ready = move_0", "i_ready = 1'b0"), "pipeline", 8)
-    job = Job({"i": BYTES}, {"o": 200}, name="all bytes", patience=7)
+    jobs = [Job({"i": BYTES}, {"o": n}, name=f"{n} words", patience=7) for n in (200, 202, 201)]
     message = (
-        r"^job 0 \(all bytes\) on pipeline: cycle 7: "
-        r"nothing moved for 7 cycles: i 0/200, o 0/200$"
+        r"^job 1 \(202 words\) on pipeline: cycle 209: nothing moved for 7 cycles: "
+        r"i 200/200, o 200/202\n"
+        r"job 2 \(201 words\) on pipeline: cycle 209: nothing moved for 7 cycles: "
+        r"i 200/200, o 200/201$"
     )
     with pytest.raises(SimulationError, match=message):
-        simulate(design, [job], simulator)
+        simulate(DESIGNS[0], jobs, simulator)
 
 
 def test_a_simulation_that_ends_early_is_not_taken_for_success(simulator):
@@ -375,9 +411,8 @@ def test_verilog_with_an_error_is_refused_with_the_words_of_the_tool(simulator):
 def test_waves_are_written_where_they_are_wanted(simulator, tmp_path):
     target = tmp_path / "some.vcd"
     job = Job({"i": BYTES[:5]}, {"o": 5})
-    plain_run = simulate(DESIGNS[0], [job], simulator)
-    waved = simulate(DESIGNS[0], [job], simulator, waves=target)
-    assert waved == plain_run
+    (result,) = simulate(DESIGNS[0], [job], simulator, waves=target)
+    assert result.ports["o"].cycles.tolist() == [3, 4, 5, 6, 7]
     text = target.read_text()
     assert "$enddefinitions" in text
     assert " stage_2 " in text
@@ -391,7 +426,7 @@ def test_no_perl_and_no_make_is_needed(simulator, monkeypatch, tmp_path):
             (tmp_path / program).symlink_to(path)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert shutil.which("perl") is None
-    fresh = PIPELINE + f"// {simulator} {tmp_path.name} {os.getpid()}"
+    fresh = PIPELINE + f"// {time.time()}"
     (result,) = simulate(plain(fresh, "pipeline", 8), [Job({"i": [4]}, {"o": 1})], simulator)
     assert result.ports["o"].words == [15]
 
@@ -402,14 +437,243 @@ def test_the_environment_of_this_process_stays_as_it_was(simulator):
     assert dict(os.environ) == before
 
 
-def test_an_equal_entry_is_built_once(monkeypatch, tmp_path):
-    monkeypatch.setenv("BITBLOCKS_CACHE", str(tmp_path))
-    built = []
+@pytest.fixture
+def own_cache(monkeypatch, tmp_path):
+    """A cache of this test's own."""
+    monkeypatch.setenv("BITBLOCKS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
-    def counting(path):
-        built.append(path)
 
-    assert sim.cache.materialise("a" * 32, counting, tmp_path)
-    assert not sim.cache.materialise("a" * 32, counting, tmp_path)
-    assert sim.cache.materialise("b" * 32, counting, tmp_path)
-    assert len(built) == 2
+def entry(key, size=1, log=None):
+    """Whether cache entry ``key`` had to be built; its file is looked at through a new folder."""
+
+    def build(folder):
+        if log is not None:
+            log.append(key)
+        (folder / "file").write_bytes(bytes(size))
+
+    with sim.cache.scratch() as folder:
+        built = sim.cache.materialise(key, build, folder)
+        assert (folder / "file").stat().st_size == size
+    return built
+
+
+def test_a_model_is_compiled_again_only_when_something_changed(own_cache):
+    if not has_icarus() and not os.environ.get("CI"):
+        pytest.skip("Icarus Verilog is not installed")
+
+    def entries():
+        return set((own_cache / "entries").iterdir())
+
+    job = Job({"i": [4]}, {"o": 1})
+    assert simulate(DESIGNS[0], [job], "icarus")[0].ports["o"].words == [15]
+    first = entries()
+    simulate(DESIGNS[0], [Job({"i": [5, 6]}, {"o": 2})], "icarus")
+    assert entries() == first
+    changed = plain(PIPELINE.replace("8'd3", "8'd5"), "pipeline", 8)
+    assert simulate(changed, [job], "icarus")[0].ports["o"].words == [25]
+    assert len(entries()) == 2
+    assert list((own_cache / "scratch").iterdir()) == []
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_an_entry_is_built_once():
+    assert entry("a")
+    assert not entry("a")
+    assert entry("b")
+
+
+def test_the_least_recently_used_entries_are_removed(own_cache, monkeypatch):
+    monkeypatch.setattr(sim.cache, "LIMIT_BYTES", 250)
+    for age, key in enumerate("abc"):
+        assert entry(key, 80)
+        os.utime(own_cache / "entries" / key, (age, age))
+    assert not entry("a", 80)  # now the youngest
+    assert entry("d", 80)
+    assert sorted(path.name for path in (own_cache / "entries").iterdir()) == ["a", "c", "d"]
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_an_entry_larger_than_the_bound_is_still_usable(monkeypatch):
+    monkeypatch.setattr(sim.cache, "LIMIT_BYTES", 10)
+    assert entry("a", 80)
+    assert not entry("a", 80)
+
+
+def test_a_failed_build_leaves_nothing_behind(own_cache):
+    def fail(folder):
+        (folder / "half").write_text("")
+        raise BuildError("Half must be whole")
+
+    with sim.cache.scratch() as folder, pytest.raises(BuildError):
+        sim.cache.materialise("a", fail, folder)
+    assert not (own_cache / "entries").exists()
+    assert list((own_cache / "scratch").iterdir()) == []
+    assert entry("a")
+
+
+@pytest.mark.usefixtures("own_cache")
+def test_entries_come_whole_while_others_build_and_remove_them(monkeypatch):
+    monkeypatch.setattr(sim.cache, "LIMIT_BYTES", 150)
+    log, failures = [], []
+
+    def work(seed):
+        keys = np.random.default_rng(seed).choice(list("abc"), 60)
+        try:
+            for key in keys:
+                entry(str(key), 60, log)
+        except Exception as failure:
+            failures.append(failure)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert len(log) < 240
+
+
+def test_stale_leftovers_are_removed(own_cache):
+    assert entry("a")
+    old = own_cache / "scratch" / "left-over"
+    old.mkdir()
+    os.utime(old, (0, 0))
+    assert entry("b")
+    assert not old.exists()
+
+
+def test_words_and_frames_are_each_other_s_inverse():
+    rng = np.random.default_rng(5)
+    for format in (Format(1, 0), Format(7, 3), Format(8, 0, False), Format(33, 2), Format(63, 0)):
+        for lanes in (1, 3, 8):
+            for whole_bytes in (False, True):
+                frames = rng.integers(format.min, format.max, (4, 10), endpoint=True)
+                frames[0], frames[1] = format.min, format.max
+                words = to_words(frames, format, lanes, whole_bytes)
+                bits = -(-format.width // 8) * 8 if whole_bytes else format.width
+                expected = []
+                for frame in frames.tolist():
+                    for k in range(0, 10, lanes):
+                        lane_codes = [value % 2**bits for value in frame[k : k + lanes]]
+                        expected.append(sum(c << bits * n for n, c in enumerate(lane_codes)))
+                assert words == expected
+                back = from_words(words, format, 10, lanes, whole_bytes)
+                np.testing.assert_array_equal(back, frames)
+
+
+def test_an_unfinished_frame_is_left_out():
+    assert from_words([1, 2, 3], Format(8, 0), 2, 1).tolist() == [[1, 2]]
+
+
+def test_padding_that_is_not_zero_is_refused():
+    with pytest.raises(ValueError, match=r"^Stream padding must be zero, not hold other bits$"):
+        from_words([0x11, 0x11], Format(4, 0), 3, 2)
+
+
+def test_an_element_with_wrong_extension_is_refused():
+    message = r"^Stream data must be in \[-8, 7\] for format s4.0, not span \[8, 8\]$"
+    with pytest.raises(ValueError, match=message):
+        from_words([0x08], Format(4, 0), 1, 1, whole_bytes=True)
+
+
+def test_doctor_names_every_tool_with_its_version():
+    found = {tool.name: tool for tool in doctor()}
+    assert found["cocotb"].version.startswith("2.")
+    assert found["verilator"].version.startswith("5.")
+    assert found["g++"].version[0].isdigit()
+    assert all(tool.needed_for and tool.how_to_get_it for tool in found.values())
+
+
+def test_a_missing_tool_is_named_with_its_remedy(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    message = r"^iverilog must be on the PATH: apt install iverilog$"
+    with pytest.raises(MissingTool, match=message):
+        simulate(DESIGNS[0], [Job({"i": [4]}, {"o": 1})], "icarus")
+    assert {tool.name: tool.version for tool in doctor()}["iverilog"] is None
+
+
+REFUSALS = {
+    "direction": (
+        lambda: StreamPort.plain("i", "inout", 8),
+        "StreamPort direction must be 'in' or 'out', not 'inout'",
+    ),
+    "bits-of-zero": (
+        lambda: StreamPort.plain("i", "in", 0),
+        "StreamPort bits must be at least 1, not 0",
+    ),
+    "signal-name": (
+        lambda: StreamPort.plain("a b", "in", 8),
+        "StreamPort signal must be a plain Verilog identifier, not 'a b_valid'",
+    ),
+    "clock-name": (
+        lambda: Clocking("clk;", "rst"),
+        "Clocking clock must be a plain Verilog identifier, not 'clk;'",
+    ),
+    "top-name": (
+        lambda: plain("", "4bit", 8),
+        "Design top must be a plain Verilog identifier, not '4bit'",
+    ),
+    "no-ports": (lambda: Design("", "top", ()), "Design ports must be between 1 and 30, not 0"),
+    "equal-ports": (
+        lambda: Design("", "top", [StreamPort.plain("i", "in", 8)] * 2),
+        "Design ports must have different names, not i, i",
+    ),
+    "stalls": (
+        lambda: Job({}, {}, stalls=(0, 1)),
+        "Job stalls must be above 0 and at most 1, not 0",
+    ),
+    "pattern": (
+        lambda: Job({}, {}, patterns={"o": "000"}),
+        "Job pattern of o must be 'wait' or 0s and 1s with a 1, not '000'",
+    ),
+    "cut": (lambda: Job({}, {}, cut=0), "Job cut must be at least 1, not 0"),
+    "word": (
+        lambda: simulate(DESIGNS[0], [Job({"i": [256]}, {"o": 1})]),
+        "Job word for i must be in [0, 2**8), not 0x100",
+    ),
+    "last": (
+        lambda: simulate(DESIGNS[2], [Job({"s_axis": [1]}, {}, last={"s_axis": [True, False]})]),
+        "Job last of s_axis must have 1 entries, not 2",
+    ),
+    "unknown-port": (
+        lambda: simulate(DESIGNS[0], [Job({"x": [1]}, {"o": 1})]),
+        "Design pipeline port must be one of i, o, not 'x'",
+    ),
+    "input-as-output": (
+        lambda: simulate(DESIGNS[0], [Job({}, {"i": 1})]),
+        "Job outputs must name ports that are outputs, not 'i'",
+    ),
+    "output-as-input": (
+        lambda: simulate(DESIGNS[0], [Job({"o": [1]}, {})]),
+        "Job inputs must name ports that are inputs, not 'o'",
+    ),
+    "waiting-source": (
+        lambda: simulate(DESIGNS[0], [Job({}, {}, patterns={"i": "wait"})]),
+        "Job pattern 'wait' must be for an output, not 'i'",
+    ),
+    "which-design": (
+        lambda: simulate(DESIGNS, [Job({"i": [1]}, {"o": 1})]),
+        "Job design must be one of pipeline, fifo, accumulator, not ''",
+    ),
+    "equal-designs": (
+        lambda: simulate([DESIGNS[0]] * 2, []),
+        "simulate designs must have different tops, not pipeline, pipeline",
+    ),
+    "no-designs": (lambda: simulate([], []), "simulate designs must be at least one, not none"),
+    "simulator": (
+        lambda: simulate(DESIGNS[0], [], "modelsim"),
+        "simulate simulator must be 'verilator' or 'icarus', not 'modelsim'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("act", "message"), REFUSALS.values(), ids=REFUSALS)
+def test_wrong_arguments_are_refused(act, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        act()
+
+
+def test_a_width_that_is_no_int_is_refused():
+    with pytest.raises(TypeError, match=r"^StreamPort bits must be an int, not 8\.0$"):
+        StreamPort.plain("i", "in", 8.0)
