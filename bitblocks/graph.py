@@ -20,7 +20,7 @@ class Port:
 
     Parameters
     ----------
-    name : str, unique among inputs or outputs
+    name : str, a letter and then letters, digits or underscores; unique among inputs or outputs
     source : str, the input or node that it comes from; an input's is its own name
     shape : lengths in the model's layout
     axes : the order in which the axes travel over the stream, slowest first
@@ -48,7 +48,7 @@ class Linear:
     """
 
     name: str
-    sources: tuple[str]
+    sources: tuple[str, ...]
     weight: Floats
     bias: Floats
 
@@ -74,7 +74,7 @@ class Relu:
     """``y = max(x, 0)``."""
 
     name: str
-    sources: tuple[str]
+    sources: tuple[str, ...]
 
     def shape(self, source: Shape) -> Shape:
         """Shape of y, which is that of x."""
@@ -90,7 +90,7 @@ class Identity:
     """``y = x``."""
 
     name: str
-    sources: tuple[str]
+    sources: tuple[str, ...]
 
     def shape(self, source: Shape) -> Shape:
         """Shape of y, which is that of x."""
@@ -106,7 +106,7 @@ class Add:
     """``y = a + b``, two tensors of one shape."""
 
     name: str
-    sources: tuple[str, str]
+    sources: tuple[str, ...]
 
     def shape(self, source_a: Shape, source_b: Shape) -> Shape:
         """Shape of y; raises InputError where the two differ."""
@@ -131,7 +131,7 @@ class Scale:
     """
 
     name: str
-    sources: tuple[str]
+    sources: tuple[str, ...]
     weight: Floats
     bias: Floats
 
@@ -153,7 +153,7 @@ class Reshape:
     """The same elements in the same raster order under another ``target`` shape."""
 
     name: str
-    sources: tuple[str]
+    sources: tuple[str, ...]
     target: Shape
 
     def shape(self, source: Shape) -> Shape:
@@ -257,7 +257,12 @@ def evaluate(graph: Graph, x: ArrayLike | Mapping[str, ArrayLike]) -> dict[str, 
     Shape (frames, ...) each. Sums run in index order and no library chooses it, so that every
     machine finds the same bits.
     """
-    tensors = graph.frames(x)
+    return evaluate_frames(graph, graph.frames(x))
+
+
+def evaluate_frames(graph: Graph, frames: Mapping[str, Floats]) -> dict[str, Floats]:
+    """Every tensor of ``graph`` for inputs that are in stream order already, as by ``frames``."""
+    tensors = dict(frames)
     for node in graph.nodes:
         tensors[node.name] = node.evaluate(*(tensors[source] for source in node.sources))
     return tensors
@@ -293,7 +298,7 @@ def _rebuilt(graph: Graph, nodes: dict[str, GraphNode], alias: dict[str, str]) -
     return Graph(
         graph.inputs,
         tuple(
-            replace(node, sources=tuple(alias.get(source, source) for source in node.sources))  # type: ignore[arg-type]
+            replace(node, sources=tuple(alias.get(source, source) for source in node.sources))
             for name, node in nodes.items()
             if name not in alias
         ),

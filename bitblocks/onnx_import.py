@@ -77,10 +77,10 @@ def _argument(name: str) -> str:
     return shlex.quote(name) if name.isprintable() and len(name) <= 80 else _shown(name)
 
 
-def _label(text: str, joint: str) -> str:
-    """``text`` in letters, digits and underscores only; its path joined by ``joint``."""
-    parts = (re.sub(r"[^A-Za-z0-9]+", "_", part).strip("_") for part in re.split(r"[/.]", text))
-    return joint.join(part for part in parts if part)[:60].rstrip("._")
+def _label(text: str) -> str:
+    """``text`` as a letter and then letters, digits and single underscores; may be empty."""
+    label = re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_")[:60].rstrip("_")
+    return f"n{label}" if label[:1].isdigit() else label
 
 
 def _unique(label: str, taken: set[str]) -> str:
@@ -388,7 +388,7 @@ class _Builder:
         self.taken: set[str] = set()
         self.inputs = []
         for (name, shape), order in zip(ports, axes, strict=True):
-            label = _unique(_label(name, "_") or "input", self.taken)
+            label = _unique(_label(name) or "input", self.taken)
             port = Port(label, label, shape, order)
             self.inputs.append(port)
             self.shapes[label] = port.stream_shape
@@ -403,7 +403,7 @@ class _Builder:
         for name in outputs:
             if name not in self.values:
                 raise InputError(f"output {_shown(name)} must depend on an input, not be constant")
-            label = _unique(_label(name, "_") or "output", taken)
+            label = _unique(_label(name) or "output", taken)
             ports.append(self._output(label, self.values[name]))
         return Graph(tuple(self.inputs), tuple(self.nodes), tuple(ports))
 
@@ -481,7 +481,7 @@ class _Builder:
         path = [part for part in re.split(r"[/.]", node.name) if part]
         if len(path) > 1 and re.fullmatch(rf"{re.escape(node.op_type)}(_\d+)?", path[-1]):
             path.pop()
-        label = _label("/".join(path), ".")
+        label = _label("/".join(path))
         if label:
             return label
         kind = _LABELS.get(node.op_type, node.op_type.lower())

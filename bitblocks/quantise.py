@@ -1,0 +1,698 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Post-training quantisation: a float graph becomes a network of integers.
+
+Every decision is made from integers, or from floats combined element by element and summed
+exactly, so that every machine makes the same ones.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+import blocks
+from bitblocks import graph as float_graph
+from bitblocks import precision as precision_file
+from bitblocks.errors import InputError
+from bitblocks.graph import Floats, Graph, GraphNode, Shape, evaluate_frames
+from bitblocks.precision import LayerPrecision, Precision
+from quant import (
+    Format,
+    Ints,
+    Matmul,
+    Overflow,
+    Rounding,
+    accumulator_format,
+    from_float,
+    narrow,
+    narrow_bounds,
+    sum_format,
+    to_float,
+)
+
+FRAMES_LIMIT = 1024
+"""Most calibration frames that are used, evenly spaced among those given."""
+OUTPUT_BITS = 16
+"""Width to which a final output may stay as exact as its sums."""
+SCALES_LIMIT = 1024
+"""Most numbers of a Scale that becomes a diagonal matrix."""
+MAX_SHIFT = 4
+"""Most fraction bits by which the output channels of one Linear differ."""
+LARGEST = 2.0**400
+"""What no number may reach, so that sums of squares stay finite."""
+RECTIFYING = (Overflow.SAT, Overflow.SAT_SYM)
+"""Overflow modes in which an unsigned output is max(x, 0)."""
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """What became of one layer or input.
+
+    Parameters
+    ----------
+    name, kind : of the layer; the kind is its block's, or "input"
+    shape : of one frame that it gives
+    output_format, weight_format : Format; the latter None without weights
+    rounding, overflow : how it narrows; None where it does not
+    signal_to_noise : decibels against the float network, infinite where equal
+    saturated : share of the numbers given that lie at an end of output_format
+    """
+
+    name: str
+    kind: str
+    shape: Shape
+    output_format: Format
+    weight_format: Format | None
+    rounding: Rounding | None
+    overflow: Overflow | None
+    signal_to_noise: float
+    saturated: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """What quantisation decided.
+
+    Parameters
+    ----------
+    layers : inputs first, then blocks in the order of the network
+    precision : every decision, which gives the same integers when it is given back
+    frames : number of frames behind the signal-to-noise ratios
+    calibrated : whether these were calibration data, or else random numbers
+    """
+
+    layers: tuple[LayerReport, ...]
+    precision: Precision
+    frames: int
+    calibrated: bool
+
+
+def quantise(
+    graph: Graph,
+    calibration: ArrayLike | Mapping[str, ArrayLike] | None = None,
+    weight_bits: int = 8,
+    activation_bits: int = 8,
+    input_format: Format | str | Mapping[str, Format | str] | None = None,
+    rounding: Rounding | str = Rounding.RND,
+    overflow: Overflow | str = Overflow.SAT,
+    precision: str | Path | Mapping[str, Any] | None = None,
+) -> tuple[blocks.Network, Report]:
+    """The network of integers nearest to ``graph``, and what was decided.
+
+    All scales are powers of two. On calibration data each tensor gets the fraction bits whose
+    error is least after its layer, each output channel of the weights likewise (they differ by 4
+    at most), and biases take up the mean error that is left, layer by layer behind inputs that
+    are quantised already. Without data the ranges come from interval bounds of the input format.
+    A Relu behind a Linear or Add becomes the unsigned output of that block. Final outputs keep
+    all bits of their sums, up to 16. Raises InputError.
+
+    Parameters
+    ----------
+    calibration : frames in the model's own layout, shape (frames, ...), or a mapping by input
+    weight_bits, activation_bits : widths, 2 to 32
+    input_format : of all inputs, or a mapping by input
+    precision : a precision file or what it holds; what it names goes before everything else
+
+    Source: R. Krishnamoorthi, Quantizing deep convolutional networks for efficient inference,
+    2018, section 3 (https://arxiv.org/abs/1806.08342); M. Nagel et al., Data-free quantization
+    through weight equalization and bias correction, 2019, section 4.2
+    (https://arxiv.org/abs/1906.04721).
+    """
+    for name, bits in (("weight_bits", weight_bits), ("activation_bits", activation_bits)):
+        if type(bits) is not int or not 2 <= bits <= 32:
+            raise InputError(f"{name} must be a whole number from 2 to 32, not {bits!r}")
+    modes = _mode(Rounding, "rounding", rounding), _mode(Overflow, "overflow", overflow)
+    defaults = _Settings(None, None, weight_bits, *modes)
+    if precision is None:
+        overrides: Precision = {}
+    elif isinstance(precision, str | Path):
+        overrides = precision_file.read(precision)
+    else:
+        overrides = precision_file.parse(precision)
+    formats = _input_formats(graph, input_format, overrides)
+    quantiser = _Quantiser(_without_scales(graph), activation_bits, defaults, overrides)
+    return quantiser.run(calibration, formats)
+
+
+def _mode(kind: Any, name: str, value: object) -> Any:
+    if value not in tuple(kind):
+        raise InputError(f"{name} must be one of {', '.join(kind)}, not {value!r}")
+    return kind(value)
+
+
+def _input_formats(
+    graph: Graph,
+    given: Format | str | Mapping[str, Format | str] | None,
+    overrides: Precision,
+) -> dict[str, Format]:
+    names = [port.name for port in graph.inputs]
+    if not isinstance(given, Mapping):
+        given = {} if given is None else dict.fromkeys(names, given)
+    formats = {}
+    for name, value in given.items():
+        if name not in names:
+            raise InputError(f"input_format must be for one of {', '.join(names)}, not {name!r}")
+        try:
+            formats[name] = value if isinstance(value, Format) else Format.parse(value)
+        except (ValueError, TypeError) as error:
+            rule = "must be a format like 's8.4' or 'u5.-1'"
+            raise InputError(f"input_format {rule}, not {value!r}") from error
+    for name in names:
+        override = overrides.get(name, LayerPrecision()).output_format
+        if override is not None:
+            formats[name] = override
+    return formats
+
+
+def _without_scales(graph: Graph) -> Graph:
+    """``graph`` with every Scale as a Linear of a diagonal matrix."""
+    taken = set(graph.shapes)
+
+    def free(name: str) -> str:
+        while name in taken:
+            name += "_"
+        taken.add(name)
+        return name
+
+    nodes: list[GraphNode] = []
+    for node in graph.nodes:
+        if not isinstance(node, float_graph.Scale):
+            nodes.append(node)
+            continue
+        shape, source = graph.shapes[node.name], node.sources[0]
+        rows = [part.reshape(-1, shape[-1]) for part in (node.weight, node.bias)]
+        if all((part == part[0]).all() for part in rows):
+            weight, bias = rows[0][0], rows[1][0]
+        else:
+            weight, bias = node.weight.ravel(), node.bias.ravel()
+        if len(weight) > SCALES_LIMIT:
+            raise InputError(
+                f"layer {node.name} must scale at most {SCALES_LIMIT} numbers by themselves, "
+                f"not {len(weight)}"
+            )
+        if len(weight) == shape[-1]:
+            nodes.append(float_graph.Linear(node.name, (source,), np.diag(weight), bias))
+            continue
+        flat, scaled = free(f"{node.name}_flat"), free(f"{node.name}_scale")
+        nodes += [
+            float_graph.Reshape(flat, (source,), (len(weight),)),
+            float_graph.Linear(scaled, (flat,), np.diag(weight), bias),
+            float_graph.Reshape(node.name, (scaled,), shape),
+        ]
+    return replace(graph, nodes=tuple(nodes))
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What is decided of a layer before it is looked at."""
+
+    output_format: Format | None
+    weight_format: Format | None
+    weight_bits: int
+    rounding: Rounding
+    overflow: Overflow
+
+    def over(self, override: LayerPrecision) -> "_Settings":
+        """These where ``override`` decides nothing."""
+        bits = override.weight_bits
+        if override.weight_format is not None:
+            bits = override.weight_format.width
+        return _Settings(
+            override.output_format,
+            override.weight_format,
+            bits or self.weight_bits,
+            override.rounding or self.rounding,
+            override.overflow or self.overflow,
+        )
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One block to be: the graph node it computes, and the tensor it gives.
+
+    ``rectified`` is the name of the Relu inside it, if there is one.
+    """
+
+    node: GraphNode
+    rectified: str | None
+    bits: int
+
+    @property
+    def target(self) -> str:
+        return self.rectified or self.node.name
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """A tensor of the network: where it comes from, its integers, and bounds of each of them."""
+
+    source: str
+    format: Format
+    frames: Ints
+    low: Ints
+    high: Ints
+
+    def floats(self) -> Floats:
+        return to_float(self.frames, self.format)
+
+
+_FIELDS: dict[type, tuple[str, ...]] = {
+    float_graph.Linear: (
+        "output_format",
+        "weight_format",
+        "weight_bits",
+        "rounding",
+        "overflow",
+    ),
+    float_graph.Add: ("output_format", "rounding", "overflow"),
+    float_graph.Relu: ("output_format", "rounding", "overflow"),
+}
+
+
+class _Quantiser:
+    """Goes through the graph once, layer by layer."""
+
+    def __init__(
+        self, graph: Graph, activation_bits: int, defaults: _Settings, overrides: Precision
+    ):
+        self.graph, self.activation_bits = graph, activation_bits
+        self.defaults, self.overrides = defaults, overrides
+        self.steps = self._plan()
+        allowed: dict[str, tuple[str, ...]] = {
+            port.name: ("output_format",) for port in graph.inputs
+        }
+        for step in self.steps:
+            if type(step.node) in _FIELDS:
+                allowed[step.node.name] = _FIELDS[type(step.node)]
+        precision_file.check(overrides, allowed)
+
+    def _settings(self, name: str) -> _Settings:
+        """Overrides of a layer, with the network's defaults where it has none."""
+        return self.defaults.over(self.overrides.get(name, LayerPrecision()))
+
+    def _plan(self) -> list[_Step]:
+        """The blocks to be, with each Relu inside the block before it where that is allowed."""
+        readers: dict[str, list[GraphNode | None]] = {name: [] for name in self.graph.shapes}
+        for node in self.graph.nodes:
+            for source in node.sources:
+                readers[source].append(node)
+        for port in self.graph.outputs:
+            readers[port.source].append(None)
+        steps, inside = [], set()
+        for node in self.graph.nodes:
+            if node.name in inside:
+                continue
+            rectified = None
+            only = readers[node.name][0] if len(readers[node.name]) == 1 else None
+            if isinstance(node, float_graph.Linear | float_graph.Add):
+                settings = self._settings(node.name)
+                signed = settings.output_format is not None and settings.output_format.signed
+                if (
+                    isinstance(only, float_graph.Relu)
+                    and settings.overflow in RECTIFYING
+                    and not signed
+                ):
+                    rectified = only.name
+                    inside.add(rectified)
+            final = all(reader is None for reader in readers[rectified or node.name])
+            bits = max(OUTPUT_BITS, self.activation_bits) if final else self.activation_bits
+            steps.append(_Step(node, rectified, bits))
+        return steps
+
+    # -- the whole network --------------------------------------------------------------------
+
+    def run(
+        self, calibration: ArrayLike | Mapping[str, ArrayLike] | None, formats: dict[str, Format]
+    ) -> tuple[blocks.Network, Report]:
+        graph = self.graph
+        missing = [port.name for port in graph.inputs if port.name not in formats]
+        self.calibrated = calibration is not None
+        if calibration is not None:
+            frames = {
+                name: data[_evenly(len(data))] for name, data in graph.frames(calibration).items()
+            }
+            for name in missing:
+                if not _peak(frames[name]) < LARGEST:
+                    raise InputError(f"data for input {name} must be below 2**400")
+                formats[name] = self._input_format(frames[name])
+        elif missing:
+            raise InputError(
+                f"quantisation must have calibration data, or an input format for "
+                f"{', '.join(missing)}"
+            )
+        else:
+            frames = self._random_frames(formats)
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.exact = evaluate_frames(graph, frames)
+        for name, data in self.exact.items():
+            if not _peak(data) < LARGEST:
+                raise InputError(f"layer {name} must give numbers below 2**400")
+        self.tensors: dict[str, _Tensor] = {}
+        self.layers: list[LayerReport] = []
+        self.precision: Precision = {}
+        for port in graph.inputs:
+            self._input(port.name, formats[port.name], port.stream_shape)
+        nodes = []
+        for step in self.steps:
+            try:
+                block = self._block(step)
+            except InputError:
+                raise
+            except ValueError as error:  # such as a sum beyond 63 bits
+                raise InputError(f"layer {step.node.name} cannot be built: {error}") from error
+            sources = tuple(self.tensors[source].source for source in step.node.sources)
+            nodes.append(blocks.Node(step.node.name, block, sources))
+        network = blocks.Network(
+            {
+                port.name: blocks.Tensor(port.stream_shape, formats[port.name])
+                for port in graph.inputs
+            },
+            tuple(nodes),
+            {port.name: self.tensors[port.source].source for port in graph.outputs},
+        )
+        count = len(next(iter(frames.values())))
+        return network, Report(tuple(self.layers), self.precision, count, self.calibrated)
+
+    def _random_frames(self, formats: dict[str, Format]) -> dict[str, Floats]:
+        """Numbers of each input's format, all equally likely."""
+        generator = np.random.default_rng(0)
+        frames = {}
+        for port in self.graph.inputs:
+            format = formats[port.name]
+            shape = (256, *port.stream_shape)
+            codes = generator.integers(format.min, format.max, shape, endpoint=True)
+            frames[port.name] = to_float(codes, format)
+        return frames
+
+    def _input_format(self, data: Floats) -> Format:
+        """The format of an input: least error, without fraction bits that are always 0."""
+        signed = bool((data < 0).any())
+        formats = _formats_around(_peak(data), self.activation_bits, signed)
+        errors = [_square_sum(to_float(from_float(data, f), f) - data) for f in formats]
+        format = formats[errors.index(min(errors))]
+        codes = from_float(data, format)
+        if min(errors) == 0 and codes.any():
+            zeros = int(np.bitwise_or.reduce(np.abs(codes), axis=None))
+            zeros = min((zeros & -zeros).bit_length() - 1, format.width - 1)
+            format = Format(format.width - zeros, format.frac - zeros, signed)
+        return format
+
+    def _input(self, name: str, format: Format, shape: Shape) -> None:
+        frames = from_float(self.exact[name], format)
+        low, high = (np.full(shape, end, np.int64) for end in (format.min, format.max))
+        self.tensors[name] = _Tensor(name, format, frames, low, high)
+        self.precision[name] = LayerPrecision(output_format=format)
+        self._note(name, "input", name, None, None)
+
+    def _note(
+        self,
+        name: str,
+        kind: str,
+        target: str,
+        weight_format: Format | None,
+        settings: _Settings | None,
+    ) -> None:
+        tensor = self.tensors[target]
+        signal = _square_sum(self.exact[target])
+        noise = _square_sum(tensor.floats() - self.exact[target])
+        if noise == 0:
+            ratio = math.inf
+        else:
+            ratio = 10 * math.log10(signal / noise) if signal else -math.inf
+        ends = (tensor.frames == tensor.format.max) | (
+            (tensor.frames == tensor.format.min) & tensor.format.signed
+        )
+        self.layers.append(
+            LayerReport(
+                name,
+                kind,
+                self.graph.shapes[target],
+                tensor.format,
+                weight_format,
+                None if settings is None else settings.rounding,
+                None if settings is None else settings.overflow,
+                ratio,
+                float(np.count_nonzero(ends) / ends.size),
+            )
+        )
+
+    # -- one block ----------------------------------------------------------------------------
+
+    def _block(self, step: _Step) -> Any:
+        """The block of ``step``; its tensor, decisions and report are noted."""
+        node = step.node
+        sources = [self.tensors[name] for name in node.sources]
+        inputs: list[Any] = [
+            blocks.Tensor(self.graph.shapes[name], tensor.format)
+            for name, tensor in zip(node.sources, sources, strict=True)
+        ]
+        settings = self._settings(node.name)
+        weight_format: Format | None = None
+        block: Any
+        if isinstance(node, float_graph.Linear):
+            block, low, high = self._linear(step, node, sources[0], inputs[0], settings)
+            weight_format = block.weight_format
+        elif isinstance(node, float_graph.Add | float_graph.Relu):
+            block, low, high = self._elementwise(step, sources, inputs, settings)
+        else:
+            (source,) = sources
+            if isinstance(node, float_graph.Reshape):
+                block = blocks.Reshape(inputs[0], node.target)
+            else:
+                block = blocks.Identity(inputs[0], source.format)
+            shape = self.graph.shapes[node.name]
+            low, high = source.low.reshape(shape), source.high.reshape(shape)
+        decided = type(node) in _FIELDS
+        if decided:
+            self.precision[node.name] = LayerPrecision(
+                output_format=block.output_format,
+                weight_format=weight_format,
+                rounding=settings.rounding,
+                overflow=settings.overflow,
+            )
+        frames = block.reference(*(tensor.frames for tensor in sources))
+        output = block.outputs["o"]
+        self.tensors[step.target] = _Tensor(node.name, output.format, frames, low, high)
+        self._note(
+            node.name,
+            type(block).__name__,
+            step.target,
+            weight_format,
+            settings if decided else None,
+        )
+        return block
+
+    def _linear(
+        self,
+        step: _Step,
+        node: float_graph.Linear,
+        source: _Tensor,
+        input: blocks.Tensor,
+        settings: _Settings,
+    ) -> tuple[blocks.Linear, Ints, Ints]:
+        """The block, and bounds of what it gives."""
+        wanted = self.exact[node.name].reshape(-1, len(node.bias))
+        x = source.frames.reshape(-1, input.shape[-1])
+        bits = settings.weight_bits
+        fracs = self._weight_fracs(node, x, source.format, wanted, bits, bool(step.rectified))
+        override = settings.weight_format
+        frac, shift = _aligned(fracs, None if override is None else override.frac)
+        weight_format = Format(bits, frac)
+        weight = np.stack(
+            [
+                from_float(row, Format(bits, frac - drop))
+                for row, drop in zip(node.weight, shift.tolist(), strict=True)
+            ]
+        )
+        matrix = weight << shift[:, np.newaxis]
+        product = Matmul(matrix, source.format, node.name)
+        sum_frac = frac + source.format.frac
+        bias = node.bias
+        if self.calibrated:
+            bias = _means(wanted - np.ldexp(product(x).astype(np.float64), -sum_frac))
+        largest = float(np.abs(bias).max())
+        if largest and math.frexp(largest)[1] + sum_frac > 61:
+            raise InputError(f"layer {node.name} bias must fit 63 bits with its fraction")
+        bias_ints = from_float(bias, Format(63, sum_frac))
+        low, high = _dot_interval(matrix, source)
+        low, high = low + bias_ints, high + bias_ints
+        sums = (product(x) + bias_ints).reshape(self.exact[node.name].shape)
+        format = self._output_format(step, settings, sums, low, high, sum_frac)
+        block = blocks.Linear(
+            input,
+            weight,
+            bias_ints,
+            weight_format,
+            format,
+            shift,
+            settings.rounding,
+            settings.overflow,
+        )
+        ends = narrow_bounds(
+            low, high, block.sum_format, format, settings.rounding, settings.overflow
+        )
+        return block, *ends
+
+    def _weight_fracs(
+        self,
+        node: float_graph.Linear,
+        x: Ints,
+        format: Format,
+        wanted: Floats,
+        bits: int,
+        rectified: bool,
+    ) -> list[int | None]:
+        """Fraction bits of each output channel that give the least error; None for a row of 0."""
+        peaks = [_peak(row) for row in node.weight]
+        choices: list[list[tuple[float, int]]] = [[] for _ in peaks]
+        for offset in (0, 1, 2, -1):
+            fracs = [_frac_for(peak, bits, True) + offset for peak in peaks]
+            weight = np.stack(
+                [
+                    from_float(row, Format(bits, frac))
+                    for row, frac in zip(node.weight, fracs, strict=True)
+                ]
+            )
+            scales = -np.array(fracs)
+            if self.calibrated:
+                sums = Matmul(weight, format, node.name)(x).astype(np.float64)
+                error = np.ldexp(sums, scales - format.frac) - wanted
+                error -= _means(error)  # the bias will take this up
+                if rectified:
+                    error = np.maximum(wanted + error, 0.0) - np.maximum(wanted, 0.0)
+                errors = [_square_sum(column) for column in error.T]
+            else:
+                rows = np.ldexp(weight.astype(np.float64), scales[:, np.newaxis]) - node.weight
+                errors = [_square_sum(row) for row in rows]
+            for choice, error_sum, frac in zip(choices, errors, fracs, strict=True):
+                choice.append((error_sum, frac))
+        return [
+            min(choice, key=lambda pair: pair[0])[1] if peak else None
+            for choice, peak in zip(choices, peaks, strict=True)
+        ]
+
+    def _elementwise(
+        self,
+        step: _Step,
+        sources: list[_Tensor],
+        inputs: list[Any],
+        settings: _Settings,
+    ) -> tuple[Any, Ints, Ints]:
+        """An Add or ReLU, and bounds of what it gives."""
+        modes = (settings.rounding, settings.overflow)
+        block: Any
+        if len(sources) == 2:
+            a, b = sources
+            exact = sum_format(a.format, b.format, name="sum")
+            left_a, left_b = exact.frac - a.format.frac, exact.frac - b.format.frac
+            sums = (a.frames << left_a) + (b.frames << left_b)
+            low = (a.low << left_a) + (b.low << left_b)
+            high = (a.high << left_a) + (b.high << left_b)
+            format = self._output_format(step, settings, sums, low, high, exact.frac)
+            block = blocks.Add(inputs[0], inputs[1], format, *modes)
+        else:
+            (x,) = sources
+            exact = x.format
+            sums, low, high = (np.maximum(n, 0) for n in (x.frames, x.low, x.high))
+            format = self._output_format(step, settings, sums, low, high, exact.frac)
+            block = blocks.ReLU(inputs[0], format, *modes)
+        return block, *narrow_bounds(low, high, exact, format, *modes)
+
+    def _output_format(
+        self,
+        step: _Step,
+        settings: _Settings,
+        sums: Ints,
+        low: Ints,
+        high: Ints,
+        frac: int,
+    ) -> Format:
+        """The format for exact ``sums`` of ``frac`` fraction bits, bounded by ``low``, ``high``."""
+        if settings.output_format is not None:
+            return settings.output_format
+        source = accumulator_format(low, high, frac, step.node.name)
+        least, most = int(low.min()), int(high.max())
+        if step.rectified:
+            least, most = max(least, 0), max(most, 0)
+        exact = Format.containing(least, most, frac)
+        if exact.width <= step.bits:
+            return exact
+        signed = least < 0
+        if not self.calibrated or settings.overflow == Overflow.WRAP:
+            bound = max(most, ~least if signed else 0).bit_length()
+            format = Format(step.bits, frac + step.bits - signed - bound, signed)
+            if settings.overflow == Overflow.WRAP:
+                wide = Format(63, format.frac)
+                ends = narrow([least, most], source, wide, settings.rounding)
+                if ends[0] < format.min or ends[1] > format.max:  # rounded beyond the end
+                    format = replace(format, frac=format.frac - 1)
+            return format
+        wanted = self.exact[step.target]
+        formats = _formats_around(_peak(wanted), step.bits, signed, frac)
+        errors = [
+            _square_sum(
+                to_float(narrow(sums, source, f, settings.rounding, settings.overflow), f) - wanted
+            )
+            for f in formats
+        ]
+        return formats[errors.index(min(errors))]
+
+
+def _evenly(count: int) -> Ints:
+    """Indices of at most FRAMES_LIMIT frames out of ``count``."""
+    kept = min(count, FRAMES_LIMIT)
+    return np.arange(kept) * count // kept
+
+
+def _square_sum(values: Floats) -> float:
+    """The sum of squares, rounded once: the order does not matter."""
+    return math.fsum(np.square(values).ravel().tolist())
+
+
+def _means(values: Floats) -> Floats:
+    """Mean of each column, its sum rounded once."""
+    return np.array([math.fsum(column) for column in values.T.tolist()]) / len(values)
+
+
+def _peak(values: Floats) -> float:
+    return float(np.abs(values).max())
+
+
+def _frac_for(peak: float, bits: int, signed: bool) -> int:
+    """Fraction bits with which ``bits`` bits just hold ``peak``; 1 stands in for a peak of 0."""
+    return bits - signed - math.frexp(max(peak, 2.0**-400) if peak else 1.0)[1]
+
+
+def _formats_around(
+    peak: float, bits: int, signed: bool, most_frac: int | None = None
+) -> list[Format]:
+    """Formats that just hold ``peak``, have a bit to spare, or cut the largest numbers off.
+
+    The first of equally good ones is to be taken. None is finer than ``most_frac``.
+    """
+    frac = _frac_for(peak, bits, signed)
+    fracs = [frac, frac - 1, frac + 1, frac + 2, frac + 3]
+    if most_frac is not None:
+        fracs = list(dict.fromkeys(min(n, most_frac) for n in fracs))
+    return [Format(bits, n, signed) for n in fracs]
+
+
+def _aligned(fracs: list[int | None], given: int | None) -> tuple[int, Ints]:
+    """One fraction for all rows, and how many bits less each row has, 0 to MAX_SHIFT."""
+    used = [frac for frac in fracs if frac is not None]
+    if given is None:
+        given = min(max(used), min(used) + MAX_SHIFT) if used else 0
+    shifts = [0 if frac is None else min(max(given - frac, 0), MAX_SHIFT) for frac in fracs]
+    return given, np.array(shifts, np.int64)
+
+
+def _dot_interval(matrix: Ints, source: _Tensor) -> tuple[Ints, Ints]:
+    """Bounds of each ``matrix @ x``, which the format's own bounds have shown to fit int64."""
+    positive, negative = np.maximum(matrix, 0).T, np.minimum(matrix, 0).T
+    low = source.low @ positive + source.high @ negative
+    high = source.high @ positive + source.low @ negative
+    return low, high
