@@ -168,11 +168,7 @@ class _ModuleWriter:
             port: [module.ports[port].bits[at] for at in live_positions(module, port, is_top)]
             for port in module.ports
         }
-        self.instances = [
-            instance
-            for instance in module.instances
-            if any(bit in module.live for _, bits in self.outputs(instance) for bit in bits)
-        ]
+        self.instances = [instance for instance in module.instances if self.outputs(instance)]
         self.memories = [memory for memory in module.memories if memory.live]
         self.collect()
         self.name_everything()

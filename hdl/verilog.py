@@ -28,6 +28,20 @@ _COMMANDS = (
 )
 
 
+class EmissionPlatform:
+    """What ``elaborate`` gets as its platform when Verilog is written, never in simulation.
+
+    Members
+    -------
+    rtlil_modules : dict of RTLIL text of a module, by the module's name
+        A component that knows its circuit, but as thousands of statements would take Amaranth too
+        long, adds it here and holds an ``Instance`` of that name.
+    """
+
+    def __init__(self) -> None:
+        self.rtlil_modules: dict[str, str] = {}
+
+
 def verilog(component: wiring.Component, name: str) -> str:
     """Verilog-2005 text of ``component``: top module ``name``, every other one ``name_...``.
 
@@ -50,7 +64,9 @@ def verilog(component: wiring.Component, name: str) -> str:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or name.lower() in RESERVED:
         raise ValueError(f"Verilog name must be a legal identifier, not {name!r}")
     ports = _ports(component)
-    text = rtlil.convert(component, name=name, ports=ports, emit_src=False)
+    platform = EmissionPlatform()
+    text = rtlil.convert(component, name=name, platform=platform, ports=ports, emit_src=False)
+    text = "\n".join([text, *platform.rtlil_modules.values()])
     # Yosys folds a constant $shift of a signed value as if it were unsigned; $sshr means the same.
     text = re.sub(r"cell \$shift (\S+\n +parameter \\A_SIGNED 1\n)", r"cell $sshr \1", text)
     modules, top = emit_netlist.read_netlist(_optimised(text))

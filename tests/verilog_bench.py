@@ -107,7 +107,7 @@ def hex_rows(component, rows):
 
 
 def icarus(designs, folder):
-    """Outputs per design and cycle, in hexadecimal text; ``designs``: name -> (component, text, rows)."""
+    """Outputs per design and cycle, in hexadecimal; ``designs``: name -> component, text, rows."""
     folder = Path(folder)
     sources = []
     for name, (component, text, rows) in designs.items():
