@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """narrow: golden casts of ap_fixed, exhaustive over small formats, exact at the extremes."""
 
-import re
-
 import numpy as np
 import pytest
 from golden_casts import GOLDEN, compare_golden
 from narrow_oracle import OVERFLOWS, ROUNDINGS, compare, exact_narrow
 from numpy.testing import assert_array_equal
+from refusal import refused
 
 from quant import Format, Overflow, Rounding, narrow
 
@@ -88,10 +87,6 @@ def test_the_argument_is_not_changed():
         for target in (Format(3, 0), Format(3, 4, signed=False)):
             narrow(value, Format(4, 2), target, rounding, overflow)
     assert_array_equal(value, np.arange(-8, 8))
-
-
-def refused(error, message):
-    return pytest.raises(error, match=f"^{re.escape(message)}$")
 
 
 def test_an_unknown_mode_is_refused():
