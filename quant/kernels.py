@@ -24,6 +24,8 @@ Tile = np.ndarray[Any, Any]
 INT64 = np.dtype(np.int64)
 LARGEST_SHIFT: dict[np.dtype[Any], int] = {np.dtype(np.float32): 100, np.dtype(np.float64): 900}
 """Powers of two by which exact integers may be scaled, leaving the exponent's range to spare."""
+HALF_ADDED = (Rounding.RND, Rounding.RND_ZERO, Rounding.RND_MIN_INF, Rounding.RND_INF)
+"""Modes that add or subtract up to half a unit before they cut."""
 
 
 class Kernel(Protocol):
@@ -68,7 +70,8 @@ class Finish:
         self.drop, self.target, self.rectify = drop, target, rectify
         self.rounding, self.overflow = Rounding(rounding), Overflow(overflow)
         self.rectify &= low < 0
-        magnitude += 1 << (drop - 1) if drop > 0 else 0  # half a unit, added or taken
+        if drop > 0 and self.rounding in HALF_ADDED:
+            magnitude += 1 << (drop - 1)
         ends = round_shift(low, drop, self.rounding), round_shift(high, drop, self.rounding)
         self.dtype: np.dtype[Any] = INT64
         for dtype, bits in FLOAT_BITS.items():
@@ -254,7 +257,7 @@ class SumKernel:
             low += int(least.min()) << shift
             high += int(most.max()) << shift
             magnitude += dot_magnitude(column, format) << shift
-            self.factors.append((column, shift))
+            self.factors.append((column, min(shift, 63)))  # more leaves bounds only if all are 0
         accumulator_format(low, high, frac, name)
         drop = frac - output_format.frac
         self.finish = Finish(low, high, magnitude, drop, output_format, rounding, overflow, rectify)
@@ -263,7 +266,7 @@ class SumKernel:
         if self.dtype == INT64:
             self.factors = [column << shift for column, shift in self.factors]
         else:
-            scaled = [column * self.finish.scale * 2.0**s for column, s in self.factors]
+            scaled = [(column << s) * self.finish.scale for column, s in self.factors]
             self.factors = [column.astype(self.dtype) for column in scaled]
 
     def __call__(self, out: Tile, *tiles: Tile) -> None:
