@@ -12,7 +12,7 @@ from amaranth.hdl import Value
 from amaranth.hdl._ir import PortDirection  # not exported; amaranth is pinned exactly
 from amaranth.lib import wiring
 
-from hdl import emit, emit_netlist, yosys
+from hdl import emit, emit_liveness, emit_netlist, yosys
 from hdl.names import RESERVED, legal_name
 
 # Full `proc` leaves assignments only: an `always @*` over constants stays X in some simulators.
@@ -70,7 +70,7 @@ def verilog(component: wiring.Component, name: str) -> str:
     # Yosys folds a constant $shift of a signed value as if it were unsigned; $sshr means the same.
     text = re.sub(r"cell \$shift (\S+\n +parameter \\A_SIGNED 1\n)", r"cell $sshr \1", text)
     modules, top = emit_netlist.read_netlist(_optimised(text))
-    emit_netlist.simplify(modules, top)
+    emit_liveness.simplify(modules, top)
     return emit.write_design(modules, top, list(ports))
 
 
