@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Running circuits: any design with stream ports, under Verilator or Icarus."""
 
+from .bulk import BulkResult, from_bytes, simulate_bulk, to_bytes
 from .compiled import BuildError
 from .ports import AXI, PLAIN, STALLS, Clocking, Design, Job, StreamPort
 from .run import Result, SimulationError, Transfers, simulate
@@ -12,6 +13,7 @@ __all__ = [
     "PLAIN",
     "STALLS",
     "BuildError",
+    "BulkResult",
     "Clocking",
     "Design",
     "Job",
@@ -22,8 +24,11 @@ __all__ = [
     "Tool",
     "Transfers",
     "doctor",
+    "from_bytes",
     "from_words",
     "has_icarus",
     "simulate",
+    "simulate_bulk",
+    "to_bytes",
     "to_words",
 ]

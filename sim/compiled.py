@@ -44,7 +44,6 @@ _HEADER = "".join(
 )
 _VERILATOR_FLAGS = (
     "--cc",
-    "--vpi",
     "--prefix",
     "Vtop",
     "-Wno-fatal",
@@ -75,12 +74,19 @@ def verilated(
     versions = [str(tools.package_version("verilator")), tools.compiler_version()]
     if cocotb:
         versions.append(str(tools.package_version("cocotb")))
-    flags = [*_VERILATOR_FLAGS, *_CXX_FLAGS, optimise, str(trace), str(cocotb), top]
+    options = [
+        *_VERILATOR_FLAGS,
+        *(["--vpi"] if cocotb else []),
+        *(["--trace-vcd"] if trace else []),
+    ]
+    flags = [*options, *_CXX_FLAGS, optimise, str(trace), str(cocotb), top]
     key = digest("verilated", *versions, *flags, main, *sources)
 
     def build(folder: Path) -> None:
         with scratch() as work:
-            _verilate(sources, top, main, work, trace)
+            _verilate(sources, top, options, work)
+            traced = f"#define VM_TRACE {int(trace)}\n#define VM_TRACE_VCD {int(trace)}\n"
+            (work / "obj" / "main.cpp").write_text(traced + main)
             objects = [*_runtime(trace, optimise, work), *_compile_model(work, optimise)]
             link = [tools.compiler(), *map(str, objects), "-pthread", "-o"]
             link.append(str(folder / "sim"))
@@ -121,13 +127,10 @@ def _write(sources: Sequence[str], folder: Path) -> list[str]:
     return names
 
 
-def _verilate(sources: Sequence[str], top: str, main: str, work: Path, trace: bool) -> None:
+def _verilate(sources: Sequence[str], top: str, options: list[str], work: Path) -> None:
     program, environment = tools.verilator()
-    command = [program, *_VERILATOR_FLAGS, "--top-module", top, "-Mdir", "obj"]
-    command += ["--trace-vcd"] if trace else []
-    _call([*command, *_write(sources, work)], work, "Verilator", environment)
-    traced = f"#define VM_TRACE {int(trace)}\n#define VM_TRACE_VCD {int(trace)}\n"
-    (work / "obj" / "main.cpp").write_text(traced + main)
+    command = [program, *options, "--top-module", top, "-Mdir", "obj", *_write(sources, work)]
+    _call(command, work, "Verilator", environment)
 
 
 def _cxx(optimise: str) -> list[str]:
@@ -139,25 +142,26 @@ def _cxx(optimise: str) -> list[str]:
 def _runtime(trace: bool, optimise: str, work: Path) -> list[Path]:
     """Verilator's own part, and the header for the designs, from the cache to ``work``."""
     versions = [str(tools.package_version("verilator")), tools.compiler_version(), *_CXX_FLAGS]
-    parts = {"runtime": _RUNTIME} | ({"tracing": _TRACING} if trace else {})
-    for part, names in parts.items():
-        key = digest(part, *versions, RUNTIME_OPTIMISE, optimise)
-        with_header = part == "runtime"
-        materialise(key, partial(_build_runtime, names, with_header, optimise), work)
-    return [work / f"{name}.o" for names in parts.values() for name in names]
+    parts = [(digest("header", *versions, optimise), partial(_build_header, optimise))]
+    names = [*_RUNTIME, *(_TRACING if trace else ())]
+    for name in names:
+        key = digest("runtime", *versions, RUNTIME_OPTIMISE, name)
+        parts.append((key, partial(_build_object, name)))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(lambda part: materialise(part[0], part[1], work), parts))
+    return [work / f"{name}.o" for name in names]
 
 
-def _build_runtime(names: Sequence[str], header: bool, optimise: str, folder: Path) -> None:
-    include = tools.verilator_root() / "include"
-    commands = [
-        [*_cxx(RUNTIME_OPTIMISE), "-c", str(include / f"{name}.cpp"), "-o", f"{name}.o"]
-        for name in names
-    ]
-    if header:
-        (folder / "runtime.h").write_text(_HEADER)
-        command = [*_cxx(optimise), "-x", "c++-header", "runtime.h", "-o", "runtime.h.gch"]
-        commands.append(command)
-    _call_all(commands, folder)
+def _build_header(optimise: str, folder: Path) -> None:
+    (folder / "runtime.h").write_text(_HEADER)
+    command = [*_cxx(optimise), "-x", "c++-header", "runtime.h", "-o", "runtime.h.gch"]
+    _call(command, folder, "The C++ compiler")
+
+
+def _build_object(name: str, folder: Path) -> None:
+    source = tools.verilator_root() / "include" / f"{name}.cpp"
+    command = [*_cxx(RUNTIME_OPTIMISE), "-c", str(source), "-o", f"{name}.o"]
+    _call(command, folder, "The C++ compiler")
 
 
 def _compile_model(work: Path, optimise: str) -> list[Path]:
