@@ -7,6 +7,7 @@ from .linear import Folded, Linear, Neuron, Unrolled
 from .network import Network, NetworkPlan, Node, Route
 from .planner import plan, with_smallest_buffers
 from .reshape import Reshape
+from .weight import Weight
 
 __all__ = [
     "Add",
@@ -25,6 +26,7 @@ __all__ = [
     "Route",
     "Tensor",
     "Unrolled",
+    "Weight",
     "plan",
     "with_smallest_buffers",
 ]

@@ -17,10 +17,10 @@ from hdl import (
     Events,
     Mac,
     MacArray,
+    Parallel,
+    ParallelArray,
     Requantisation,
     Requantiser,
-    ShiftAdd,
-    ShiftAddArray,
     Target,
     chain,
     stream_signature,
@@ -171,14 +171,14 @@ class Linear:
             raise TypeError(f"Linear plan must be Folded or Unrolled, not {plan!r}")
         return {"i": plan.simd, "o": plan.pe}
 
-    def design(self, plan: Folded | Unrolled) -> tuple[Mac | ShiftAdd, Requantisation]:
+    def design(self, plan: Folded | Unrolled) -> tuple[Mac | Parallel, Requantisation]:
         """The two parts of the circuit: exact sums, and what narrows them.
 
         Powers of two that all rows of a lane share are left to the alignment.
         """
         self.lanes(plan)
         if isinstance(plan, Unrolled):
-            part: Mac | ShiftAdd = ShiftAdd(self.weight, self.input.format, plan.adders_per_stage)
+            part: Mac | Parallel = Parallel(self.weight, self.input.format, plan.adders_per_stage)
         else:
             part = Mac(
                 self.weight,
@@ -199,6 +199,7 @@ class Linear:
             self.output_format,
             self.rounding,
             self.overflow,
+            part.negate,
         )
         return part, requantisation
 
@@ -228,7 +229,7 @@ class LinearRtl(wiring.Component):
     o : stream of y, in index order
     """
 
-    def __init__(self, sums: Mac | ShiftAdd, requantisation: Requantisation):
+    def __init__(self, sums: Mac | Parallel, requantisation: Requantisation):
         self._sums, self._requantisation = sums, requantisation
         super().__init__(
             {
@@ -239,7 +240,7 @@ class LinearRtl(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        array = MacArray if isinstance(self._sums, Mac) else ShiftAddArray
+        array = MacArray if isinstance(self._sums, Mac) else ParallelArray
         m.submodules.sums = sums = array(self._sums)
         m.submodules.narrow = narrow = Requantiser(self._requantisation)
         connect(m, flipped(self.i), sums.i)

@@ -340,9 +340,10 @@ class Network:
         return self.node(source).block.lanes(plan.plans[source])["o"]
 
     def elements(self, route: Route, plan: NetworkPlan) -> list[tuple[str, int, int]]:
-        """What lies on a route: (kind, ratio or depth, words of a frame at its narrow end).
+        """What lies on a route: (kind, ratio or depth, words of a frame at its wide end).
 
-        Lanes are converted down to what both ends divide by, buffered there, and up again.
+        Lanes are converted down to what both ends divide by and up again; the buffer stands before
+        the consumer, which it keeps supplied.
         """
         size = self.tensors[route.source].size
         before = self.source_lanes(route.source, plan)
@@ -354,10 +355,10 @@ class Network:
         found = []
         if before > common:
             found.append(("scatter", before // common, size // before))
-        if self.buffered(route):
-            found.append(("fifo", plan.depths.get(route.name, 2), size // common))
         if after > common:
             found.append(("gather", after // common, size // after))
+        if self.buffered(route):
+            found.append(("fifo", plan.depths.get(route.name, 2), size // after))
         return found
 
     def cost(self, plan: NetworkPlan, target: Target) -> Cost:

@@ -8,7 +8,9 @@ from .mac import Mac, MacArray
 from .memory import Rom, Tables
 from .names import legal_name
 from .narrow import Narrowing, narrow
+from .parallel import Parallel, ParallelArray
 from .requantise import Requantisation, Requantiser
+from .scale import Scale, ScaleArray
 from .stream import Fifo, Fork, Gather, Scatter, elastic, joined, shape, stream_signature
 from .target import Target
 from .verilog import verilog
@@ -25,9 +27,13 @@ __all__ = [
     "Mac",
     "MacArray",
     "Narrowing",
+    "Parallel",
+    "ParallelArray",
     "Requantisation",
     "Requantiser",
     "Rom",
+    "Scale",
+    "ScaleArray",
     "Scatter",
     "Schedule",
     "Tables",

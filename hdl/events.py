@@ -11,11 +11,12 @@ chapter 2 (timed event graphs).
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import lcm
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-MAX_FRAMES = 4096  # evaluation gives up on finding a period after so many
+MAX_FRAMES = 1024  # evaluation gives up on finding a period after so many
 
 NEVER = np.iinfo(np.int64).min // 2
 """As an edge's index: this firing waits for nothing."""
@@ -121,16 +122,34 @@ class Events:
 
     def schedule(self, inputs: list[str], outputs: list[str]) -> "Schedule":
         """Latency, interval and the rest, once the schedule has become periodic."""
-        evaluation = _Evaluation(self)
+        evaluation, parts, memory = _Evaluation(self), self._parts(), self._memory()
         frames = 4
         while frames <= MAX_FRAMES:
             times = evaluation.run(frames)
-            found = self._period(times, frames)
-            if found:
-                start, period = found
+            found = [_period([times[name] for name in part], frames, memory) for part in parts]
+            if all(found):
+                start = max(part[0] for part in found if part)
+                period = lcm(*(part[1] for part in found if part))
+                times = evaluation.run(max(frames, start + period + 1))
                 return Schedule(times, tuple(inputs), tuple(outputs), start, period)
             frames *= 2
         raise RuntimeError(f"Events schedule must become periodic within {MAX_FRAMES} frames")
+
+    def _parts(self) -> list[list[str]]:
+        """Events that hang together, directly or not; each part has a period of its own."""
+        part = {name: name for name in self.firings}
+
+        def root(name: str) -> str:
+            while part[name] != name:
+                name = part[name]
+            return name
+
+        for edge in self.edges:
+            part[root(edge.target)] = root(edge.source)
+        groups: dict[str, list[str]] = {}
+        for name in self.firings:
+            groups.setdefault(root(name), []).append(name)
+        return list(groups.values())
 
     def _memory(self) -> int:
         """How many frames back a firing may depend on another."""
@@ -140,29 +159,6 @@ class Events:
             if real.size:
                 reach = max(reach, -(int(real.min()) // self.firings[edge.source]))
         return reach
-
-    def _period(self, times: dict[str, NDArray[np.int64]], frames: int) -> tuple[int, int] | None:
-        """(first frame, length in frames) of the periodic part, or None if it is not seen yet.
-
-        Firings depend on no more than ``memory`` earlier frames, so two runs of that many frames
-        with equal times, up to one constant, repeat for ever.
-        """
-        memory = self._memory()
-        table = np.concatenate([times[name] for name in self.firings], axis=1)
-        relative = table - table[:, :1]
-        starts = table[:, 0]
-        for period in range(1, (frames - memory) // 2 + 1):
-            start = frames - memory - period
-            same = (relative[start : start + memory] == relative[start + period :]).all()
-            steps = starts[start + period :] - starts[start : start + memory]
-            if same and (steps == steps[0]).all():
-                while start > 0 and (
-                    (relative[start - 1] == relative[start - 1 + period]).all()
-                    and starts[start - 1 + period] - starts[start - 1] == steps[0]
-                ):
-                    start -= 1
-                return start, period
-        return None
 
 
 def chain(*graphs: Events) -> Events:
@@ -218,26 +214,53 @@ class Schedule:
         return last - min(int(self.times[name][0, 0]) for name in self.inputs)
 
     @property
-    def completions(self) -> NDArray[np.int64]:
-        """Cycle of the last output transfer of each frame."""
-        return np.max([self.times[name][:, -1] for name in self.outputs], axis=0)
+    def completions(self) -> dict[str, NDArray[np.int64]]:
+        """For each output the cycle of the last transfer of every frame."""
+        return {name: self.times[name][:, -1] for name in self.outputs}
 
     @property
     def interval(self) -> float:
         """Mean spacing of the frames' last output transfers once steady, in cycles."""
-        last = self.completions
-        return int(last[self.start + self.period] - last[self.start]) / self.period
+        return max(
+            int(last[self.start + self.period] - last[self.start]) / self.period
+            for last in self.completions.values()
+        )
 
     @property
     def longest_interval(self) -> int:
         """Longest spacing of the frames' last output transfers once steady, in cycles."""
-        last = self.completions[self.start : self.start + self.period + 1]
-        return int(np.diff(last).max())
+        return max(
+            int(np.diff(last[self.start : self.start + self.period + 1]).max())
+            for last in self.completions.values()
+        )
 
     def occupancy(self, written: str, read: str) -> int:
         """Most words that a buffer between two events holds at the end of any cycle."""
         writes, reads = self.times[written].ravel(), self.times[read].ravel()
         return int((np.arange(1, len(writes) + 1) - np.searchsorted(reads, writes, "right")).max())
+
+
+def _period(times: list[NDArray[np.int64]], frames: int, memory: int) -> tuple[int, int] | None:
+    """(first frame, frames) of the period of some events, or None if it is not seen yet.
+
+    Firings depend on no more than ``memory`` earlier frames, so two runs of that many frames with
+    equal times, up to one constant, repeat for ever.
+    """
+    table = np.concatenate(times, axis=1)
+    relative = table - table[:, :1]
+    starts = table[:, 0]
+    for period in range(1, (frames - memory) // 2 + 1):
+        start = frames - memory - period
+        same = (relative[start : start + memory] == relative[start + period :]).all()
+        steps = starts[start + period :] - starts[start : start + memory]
+        if same and (steps == steps[0]).all():
+            while start > 0 and (
+                (relative[start - 1] == relative[start - 1 + period]).all()
+                and starts[start - 1 + period] - starts[start - 1] == steps[0]
+            ):
+                start -= 1
+            return start, period
+    return None
 
 
 class _Evaluation:

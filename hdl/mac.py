@@ -56,6 +56,7 @@ class Mac:
     groups, steps : int
     sums : Format of each distinct sum that leaves together
     sources : for each of the ``pe`` lanes, which of ``sums`` is its own
+    negate : for each lane False: no sum comes as its opposite
     scale : ints, shape (outputs,): the sum stands for ``W @ x >> scale``, without the powers of two
         that all rows of a lane share
     low, high : ints, shape (outputs,): bounds of each row's sum
@@ -79,10 +80,11 @@ class Mac:
         if not weight.any():
             raise ValueError("Mac weight must not be all zero")
         self.number, self.pe, self.simd = number, pe, simd
+        self.negate = [False] * pe
         self.groups, self.steps = outputs // pe, inputs // simd
         self.weight_style, self.buffer_style = weight_style, buffer_style
         lanes = weight.reshape(self.groups, pe, self.steps, simd).transpose(1, 0, 2, 3)
-        scales = [_trailing_zeros(lane) for lane in lanes]
+        scales = [trailing_zeros(lane) for lane in lanes]
         self.scale = np.tile(np.array(scales, np.int64), self.groups)
         lanes = lanes >> np.array(scales).reshape(-1, 1, 1, 1)
         self.low, self.high = dot_bounds(weight >> self.scale[:, None], number, "Mac")
@@ -113,7 +115,7 @@ class Mac:
                 key = (k, table.tobytes(), number.width)
                 if key not in known:
                     known[key] = len(tables)
-                    zeros = _trailing_zeros(table)
+                    zeros = trailing_zeros(table)
                     low, high = dot_bounds((table >> zeros)[:, None], self.number)
                     kept = _within(int(low.min()), int(high.max()), number.width - zeros)
                     tables.append(table >> zeros)
@@ -193,7 +195,7 @@ class Mac:
         return graph
 
 
-def _trailing_zeros(values: Ints) -> int:
+def trailing_zeros(values: Ints) -> int:
     """Power of two that divides all of ``values``; 0 if all are 0."""
     together = int(np.bitwise_or.reduce(values, axis=None))
     return (together & -together).bit_length() - 1 if together else 0

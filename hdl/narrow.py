@@ -141,7 +141,8 @@ def _fit(value: Value, low: int, high: int, target: Format, overflow: Overflow) 
         return kept
     magnitude = target.width - target.signed
     sign = value[-1] if value.shape().signed else Const(0, 1)
-    upper = value[magnitude : len(value) - value.shape().signed]  # must all be copies of the sign
+    top = len(value) - value.shape().signed
+    upper = value[min(magnitude, top) : top]  # must all be copies of the sign
     above = ~sign & upper.any() if high > target.max else Const(0, 1)
     below = Const(0, 1)
     if low < least:

@@ -32,6 +32,7 @@ class Requantisation:
     shift, bias : ints, shape (groups * lanes,)
     frac : int, fraction bits of ``bias``
     target, rounding, overflow : what y is narrowed to
+    negate : for each lane, whether its sum is the opposite of what comes
     style : "block" or "logic": what the memory of the constants becomes
     """
 
@@ -47,8 +48,10 @@ class Requantisation:
         target: Format,
         rounding: Rounding,
         overflow: Overflow,
+        negate: list[bool] | None = None,
         style: str = "logic",
     ):
+        self.negate = negate or [False] * len(sources)
         self.sums, self.sources, self.lanes = sums, sources, len(sources)
         self.groups = len(bias) // self.lanes
         self.target, self.overflow, self.style = target, overflow, style
@@ -64,7 +67,7 @@ class Requantisation:
         self.high = ((high.reshape(bias.shape) << self.shift) + bias).max(axis=0) >> self.dropped
 
         keys = [
-            (source, self.bias[:, p].tobytes(), self.shift[:, p].tobytes())
+            (source, self.negate[p], self.bias[:, p].tobytes(), self.shift[:, p].tobytes())
             for p, source in enumerate(sources)
         ]
         self.twins = [keys.index(key) for key in keys]  # the first lane with equal numbers
@@ -140,7 +143,8 @@ class Requantiser(wiring.Component):
         low, high, fixed = int(design.low[p]), int(design.high[p]), design.fixed(p)
         if low == high:
             return Const(low, number)
-        total = self._aligned(m, p, constants) + constants[p]
+        aligned = self._aligned(m, p, constants)
+        total = constants[p] - aligned if design.negate[p] else constants[p] + aligned
         changing = Signal(
             Shape(number.width - fixed, number.signed), name=f"biased_{p}", reset_less=True
         )

@@ -3,6 +3,7 @@
 
 import random
 
+from amaranth import ClockDomain, Module
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
 
@@ -46,7 +47,10 @@ def run(
         counts = {name: len(transfers[name]) for name in outputs}
         raise TimeoutError(f"Got {counts} of {outputs} outputs in {max_cycles} cycles")
 
-    simulator = Simulator(component)
+    top = Module()
+    top.domains.sync = ClockDomain()  # a component of wires has none
+    top.submodules.component = component
+    simulator = Simulator(top)
     simulator.add_clock(1e-6)
     simulator.add_testbench(bench)
     simulator.run()

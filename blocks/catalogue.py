@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The catalogue of all blocks: one suite asks the same questions of each entry."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hdl import Target
+from quant import Format, Overflow, Rounding
+
+from .block import Lanes, Tensor, divisors
+from .elementwise import Add, Identity, ReLU
+from .linear import Folded, Linear, Neuron, Unrolled
+from .network import Network, Node
+from .planner import plan
+from .reshape import Reshape
+from .weight import Weight
+
+
+@dataclass(frozen=True, eq=False)
+class Configuration:
+    """A block and one way to map it."""
+
+    block: Any
+    plan: Any
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A block of the catalogue.
+
+    Parameters
+    ----------
+    kind : its class
+    configurations : random generator, index -> Configuration; the first few are degenerate, and
+        sizes grow with the index
+    """
+
+    kind: type
+    configurations: Callable[[np.random.Generator, int], Configuration]
+
+    def configuration(self, index: int) -> Configuration:
+        """The configuration of an index, the same every time."""
+        return self.configurations(np.random.default_rng([index, len(self.kind.__name__)]), index)
+
+    def first(self, count: int) -> Iterator[Configuration]:
+        """The first configurations."""
+        return (self.configuration(index) for index in range(count))
+
+
+def _format(random: np.random.Generator, index: int) -> Format:
+    """One bit first, then up to 10 bits, the point anywhere."""
+    signed = bool(random.integers(2))
+    if index == 0:
+        return Format(1, 0, signed)
+    width = int(random.integers(2, 11))
+    return Format(width, int(random.integers(-1, width + 2)), signed)
+
+
+def _modes(random: np.random.Generator, index: int) -> tuple[Rounding, Overflow]:
+    """Half of the time the usual pair, else any of the 28."""
+    if index % 2:
+        return Rounding.RND, Overflow.SAT
+    rounding = list(Rounding)[random.integers(len(Rounding))]
+    return rounding, list(Overflow)[random.integers(len(Overflow))]
+
+
+def _shape(random: np.random.Generator, index: int) -> tuple[int, ...]:
+    """One number first; then one to three axes that grow slowly."""
+    if index == 0:
+        return (1,)
+    largest = 3 + index // 4
+    axes = [int(n) for n in random.integers(1, largest + 1, random.integers(1, 4))]
+    axes[-1] = int(random.integers(1, 2 * largest))
+    return tuple(axes)
+
+
+def _near(random: np.random.Generator, source: Format) -> Format:
+    """A format to narrow ``source`` to: a few bits and places away."""
+    width = max(1, source.width + int(random.integers(-4, 3)))
+    frac = source.frac + int(random.integers(-3, 2))
+    return Format(min(width, 20), frac, bool(random.integers(2)))
+
+
+def _lanes(random: np.random.Generator, size: int) -> Lanes:
+    return Lanes(int(random.choice([d for d in divisors(size) if d <= 16])))
+
+
+def _integers(random: np.random.Generator, number: Format, shape: tuple[int, ...]) -> np.ndarray:
+    """Random numbers of a format, its smallest and its largest among them."""
+    values = random.integers(number.min, number.max, shape, np.int64, endpoint=True)
+    if values.size > 1:
+        values.flat[0], values.flat[-1] = number.min, number.max
+    return values
+
+
+def _identity(random: np.random.Generator, index: int) -> Configuration:
+    tensor = Tensor(_shape(random, index), _format(random, index))
+    target = tensor.format if index == 1 else _near(random, tensor.format)
+    block = Identity(tensor, target, *_modes(random, index))
+    return Configuration(block, _lanes(random, tensor.size))
+
+
+def _relu(random: np.random.Generator, index: int) -> Configuration:
+    tensor = Tensor(_shape(random, index), _format(random, index))
+    block = ReLU(tensor, _near(random, tensor.format), *_modes(random, index))
+    return Configuration(block, _lanes(random, tensor.size))
+
+
+def _add(random: np.random.Generator, index: int) -> Configuration:
+    shape = _shape(random, index)
+    a = Tensor(shape, _format(random, index))
+    b = Tensor(shape, a.format if index == 1 else _near(random, a.format))
+    block = Add(a, b, _near(random, a.format), *_modes(random, index))
+    return Configuration(block, _lanes(random, a.size))
+
+
+def _reshape(random: np.random.Generator, index: int) -> Configuration:
+    tensor = Tensor(_shape(random, index), _format(random, index))
+    first = int(random.choice(divisors(tensor.size)))
+    block = Reshape(tensor, (first, tensor.size // first))
+    return Configuration(block, _lanes(random, tensor.size))
+
+
+def _weight(random: np.random.Generator, index: int) -> Configuration:
+    tensor = Tensor(_shape(random, index), _format(random, index))
+    number = _format(random, index)
+    target = _near(random, tensor.format)
+    modes = _modes(random, index)
+    kind = index % 3
+    if kind == 0:
+        streamed = Tensor(tensor.shape, number)
+        block = Weight(tensor, streamed, number, target, *modes)
+        return Configuration(block, _lanes(random, tensor.size))
+    shape = () if kind == 1 else (tensor.shape[-1],)
+    block = Weight(tensor, _integers(random, number, shape), number, target, *modes)
+    period = tensor.size if kind == 1 else tensor.shape[-1]
+    return Configuration(block, _lanes(random, period))
+
+
+def _linear_parts(random: np.random.Generator, index: int, outputs: int) -> dict[str, Any]:
+    """Arguments of a Linear whose output keeps about as many bits as it drops."""
+    inputs = 1 if index == 0 else int(random.integers(1, 6 + index))
+    shape = (*_shape(random, index)[:-2], inputs)
+    tensor = Tensor(shape, _format(random, index))
+    number = _format(random, index)
+    weight = _integers(random, number, (outputs, tensor.shape[-1]))
+    frac = tensor.format.frac + number.frac
+    reach = 1 << min(tensor.format.width + number.width, 20)
+    grown = (tensor.shape[-1]).bit_length() + tensor.format.width + number.width
+    width = int(random.integers(1, 13))
+    target = Format(width, frac - max(0, grown - width - 1), bool(random.integers(2)))
+    return {
+        "input": tensor,
+        "weight": weight,
+        "bias": random.integers(-reach, reach, outputs),
+        "weight_format": number,
+        "output_format": target,
+        "rounding": _modes(random, index)[0],
+        "overflow": _modes(random, index)[1],
+    }
+
+
+def _linear_plan(random: np.random.Generator, block: Linear, index: int) -> Folded | Unrolled:
+    plans = [candidate.plan for candidate in block.plans(Target.named("ecp5"))]
+    folded = [p for p in plans if isinstance(p, Folded) and p.pe * p.simd <= 64]
+    if not folded or index % 3 == 2:
+        return Unrolled(1 + index % 2)
+    return folded[random.integers(len(folded))]
+
+
+def _linear(random: np.random.Generator, index: int) -> Configuration:
+    outputs = 1 if index == 0 else int(random.integers(1, 6 + index // 2))
+    parts = _linear_parts(random, index, outputs)
+    shift = random.integers(0, 5, outputs) if index % 2 else None
+    block = Linear(**parts, shift=shift)
+    return Configuration(block, _linear_plan(random, block, index))
+
+
+def _neuron(random: np.random.Generator, index: int) -> Configuration:
+    parts = _linear_parts(random, index, 1)
+    parts["weight"], parts["bias"] = parts["weight"][0], int(parts["bias"][0])
+    block = Neuron(**parts)
+    return Configuration(block, _linear_plan(random, block.linear, index))
+
+
+def _network(random: np.random.Generator, index: int) -> Configuration:
+    network = random_network(random, 2 + index % 9)
+    intervals = [1 << int(n) for n in random.integers(2, 8, 1)]
+    for interval in (*intervals, 1 << 12):
+        try:
+            return Configuration(network, plan(network, Target.named("ecp5"), interval))
+        except ValueError:  # too fast for one of the blocks
+            continue
+    raise RuntimeError("a network must have a plan for an interval of 4096 cycles")
+
+
+def random_network(random: np.random.Generator, size: int) -> Network:
+    """A network of ``size`` blocks of any kind with up to four joins, odd sizes and formats.
+
+    One or two inputs, one to three outputs, nested now and then; every tensor is used.
+    """
+    width = int(random.integers(2, 9))
+    shape = (width,) if random.integers(2) else (int(random.integers(1, 4)), width)
+    inputs = {f"x{n}": Tensor(shape, _format(random, 1)) for n in range(random.integers(1, 3))}
+    tensors = dict(inputs)
+    unused = list(inputs)
+    nodes: list[Node] = []
+    joins = 0
+    for n in range(size):
+        source = unused[0] if random.integers(2) else str(random.choice(list(tensors)))
+        tensor = tensors[source]
+        twins = [name for name, t in tensors.items() if t.shape == tensor.shape]
+        kind = int(random.integers(7))
+        block: Any
+        sources = (source,)
+        if kind <= 1 and joins < 4:
+            joins += 1
+            other = str(random.choice([t for t in twins if t in unused] or twins))
+            sources = (source, other)
+            formats = tensor.format, tensors[other].format
+            wide = max(formats, key=lambda f: f.width)
+            block = Add(tensor, tensors[other], _near(random, wide), *_modes(random, n))
+        elif kind == 2:
+            block = ReLU(tensor, _near(random, tensor.format), *_modes(random, n))
+        elif kind == 3:
+            block = Reshape(tensor, (*tensor.shape, 1) if n % 2 else (tensor.size,))
+        elif kind == 4:
+            number = _format(random, 1)
+            weight = _integers(random, number, (tensor.shape[-1],))
+            block = Weight(tensor, weight, number, _near(random, tensor.format))
+        else:
+            outputs = tensor.shape[-1] if random.integers(2) else int(random.integers(1, 9))
+            number = Format(int(random.integers(2, 7)), 3)
+            weight = _integers(random, number, (outputs, tensor.shape[-1]))
+            bias = random.integers(-50, 50, outputs)
+            grown = tensor.format.width + tensor.shape[-1].bit_length()
+            target = Format(8, tensor.format.frac + 3 - max(0, grown - 4), bool(random.integers(2)))
+            block = Linear(tensor, weight, bias, number, target)
+        if n % 5 == 4 and len(sources) == 1:
+            block = Network({"inner": tensor}, (Node("part", block, ("inner",)),), {"y": "part"})
+        name = f"n{n}"
+        nodes.append(Node(name, block, sources))
+        tensors[name] = next(iter(block.outputs.values()))
+        unused = [t for t in unused if t not in sources] + [name]
+    return Network(inputs, nodes, {f"y{n}": source for n, source in enumerate(unused)})
+
+
+CATALOGUE: dict[str, Entry] = {
+    entry.kind.__name__: entry
+    for entry in (
+        Entry(Identity, _identity),
+        Entry(ReLU, _relu),
+        Entry(Add, _add),
+        Entry(Reshape, _reshape),
+        Entry(Weight, _weight),
+        Entry(Neuron, _neuron),
+        Entry(Linear, _linear),
+        Entry(Network, _network),
+    )
+}

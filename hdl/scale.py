@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Products of a stream of numbers with constants that change from transfer to transfer."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from amaranth import Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from quant import Format, Ints, dot_bounds
+
+from .events import Events, pipeline_events
+from .mac import trailing_zeros
+from .memory import Rom, Tables
+from .stream import joined, shape, stream_signature
+
+STAGES = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Scale:
+    """``w[g] * x`` lane by lane, a multiplier a lane; g counts the transfers, round and round.
+
+    Two stages: constants and numbers, products.
+
+    Parameters
+    ----------
+    weight : ints, shape (groups, lanes)
+    number : Format of x
+    style : "block" or "logic", what the memory of the constants becomes
+    """
+
+    weight: Ints
+    number: Format
+    style: str = "logic"
+
+    @property
+    def lanes(self) -> int:
+        return self.weight.shape[1]
+
+    @property
+    def used(self) -> list[int]:
+        """Lanes with any constant that is not zero."""
+        return [int(p) for p in np.flatnonzero(self.weight.any(axis=0))]
+
+    @cached_property
+    def scale(self) -> Ints:
+        """Powers of two, shape (lanes,), which the products leave out."""
+        return np.array([trailing_zeros(lane) for lane in self.weight.T], np.int64)
+
+    @cached_property
+    def bounds(self) -> tuple[Ints, Ints]:
+        """Smallest and largest product of each lane, shape (lanes,), without the scale."""
+        lanes = [dot_bounds(w[:, None] >> z, self.number, "Scale") for w, z in self._lanes]
+        return np.array([n.min() for n, _ in lanes]), np.array([n.max() for _, n in lanes])
+
+    @property
+    def _lanes(self):
+        return zip(self.weight.T, self.scale.tolist(), strict=True)
+
+    @cached_property
+    def sums(self) -> list[Format]:
+        """Format of the product of each lane."""
+        ends = zip(*(n.tolist() for n in self.bounds), strict=True)
+        return [Format.containing(low, high, 0) for low, high in ends]
+
+    @cached_property
+    def tables(self) -> Tables:
+        """The constants of the used lanes."""
+        return Tables([w >> z for w, z in self._lanes if w.any()], self.style)
+
+    def events(self, words: int) -> Events:
+        """Transfers of ``i`` and ``o``, ``words`` a frame."""
+        return pipeline_events(STAGES, words)
+
+
+class ScaleArray(wiring.Component):
+    """Hardware of :class:`Scale`.
+
+    Members
+    -------
+    i : stream of x
+    o : stream of the products, fields ``sum_0``, ``sum_1``, ...
+    """
+
+    def __init__(self, design: Scale):
+        self.design = design
+        products = {f"sum_{p}": shape(number) for p, number in enumerate(design.sums)}
+        super().__init__(
+            {
+                "i": In(stream_signature(design.number, design.lanes)),
+                "o": Out(stream.Signature(data.StructLayout(products))),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        design, i, o = self.design, self.i, self.o
+        enables = joined(m, [i], STAGES, o)
+        m.submodules.rom = rom = Rom(design.tables)
+        groups = len(design.weight)
+        group, moving = Signal(range(groups)), Signal()
+        m.d.comb += [
+            moving.eq(i.valid & enables[0]),
+            rom.address.eq(group),
+            rom.enable.eq(moving),
+        ]
+        with m.If(moving):
+            m.d.sync += group.eq(Mux(group == groups - 1, 0, group + 1))
+        for n, p in enumerate(design.used):
+            x = Signal(shape(design.number), name=f"x_{p}", reset_less=True)
+            product = Signal(shape(design.sums[p]), name=f"product_{p}", reset_less=True)
+            with m.If(moving):
+                m.d.sync += x.eq(i.payload[p])
+            with m.If(enables[1]):
+                m.d.sync += product.eq(x * design.tables.number(n, rom.data))
+            m.d.comb += getattr(o.payload, f"sum_{p}").eq(product)
+        return m
