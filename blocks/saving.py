@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Saving and loading: blocks, networks and plans as plain data beside named arrays."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from hdl import legal_name
+from quant import Format, Ints
+
+from .block import Lanes, Tensor
+from .elementwise import Add, Identity, ReLU
+from .linear import Folded, Linear, Neuron, Unrolled
+from .network import Network, NetworkPlan, Node
+from .reshape import Reshape
+from .weight import Weight
+
+SCHEMA = 1
+"""Version of what ``save`` gives; ``load`` refuses any other."""
+
+_CLASSES = (Add, Folded, Identity, Lanes, Linear, Neuron, ReLU, Reshape, Unrolled, Weight)
+KINDS: dict[str, Any] = {kind.__name__: kind for kind in _CLASSES}
+"""Every class that is saved field by field, by the name it has there."""
+
+_COMPOSED = ("Network", "NetworkPlan")
+
+
+def save(block: Any) -> tuple[dict[str, Any], dict[str, Ints]]:
+    """``block`` (a Network and a plan too) as data that JSON can hold, and its arrays.
+
+    Arrays are named after their field (``weight``), inside a network after node and field
+    (``encoder.fc1.weight``).
+    """
+    arrays: dict[str, Ints] = {}
+    data = _encoded(block, "", arrays)
+    if not isinstance(data, dict) or "kind" not in data:
+        raise TypeError(f"Saved block must be a block, a network or a plan, not {block!r}")
+    return {"schema": SCHEMA, **data}, arrays
+
+
+def load(data: Mapping[str, Any], arrays: Mapping[str, ArrayLike]) -> Any:
+    """What :func:`save` was given.
+
+    Raises ValueError for another schema, an unknown kind, unknown fields or missing arrays, and
+    whatever the block itself refuses.
+    """
+    if not isinstance(data, Mapping):
+        raise ValueError(f"Saved block must be a mapping, not a {type(data).__name__}")
+    if type(data.get("schema")) is not int or data["schema"] != SCHEMA:
+        raise ValueError(f"Saved block schema must be {SCHEMA}, not {data.get('schema')!r}")
+    if "kind" not in data:
+        raise ValueError("Saved block must have a kind")
+    return _decoded({name: value for name, value in data.items() if name != "schema"}, arrays)
+
+
+def _encoded(value: Any, prefix: str, arrays: dict[str, Ints]) -> Any:
+    """``value`` as plain data; ``prefix`` is what the names of its arrays begin with."""
+    if isinstance(value, Enum):
+        return str(value)
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, np.ndarray):
+        name = prefix.removesuffix(".")
+        arrays[name] = value.astype(np.int64)
+        return {"array": name}
+    if isinstance(value, tuple | list):
+        return [_encoded(v, f"{prefix}{n}.", arrays) for n, v in enumerate(value)]
+    if isinstance(value, Format):
+        return {"signed": value.signed, "width": value.width, "frac": value.frac}
+    if isinstance(value, Tensor):
+        return {"shape": list(value.shape), "format": _encoded(value.format, "", arrays)}
+    if isinstance(value, Network):
+        return _encoded_network(value, prefix, arrays)
+    if isinstance(value, NetworkPlan):
+        return {
+            "kind": "NetworkPlan",
+            "plans": {name: _encoded(p, "", arrays) for name, p in value.plans.items()},
+            "lanes": dict(value.lanes),
+            "depths": dict(value.depths),
+        }
+    kind = type(value).__name__
+    if KINDS.get(kind) is not type(value):
+        raise TypeError(f"Saved block must be one of {_known()}, not {value!r}")
+    data = {"kind": kind}
+    for field in fields(value):
+        if field.init:
+            data[field.name] = _encoded(
+                getattr(value, field.name), f"{prefix}{field.name}.", arrays
+            )
+    return data
+
+
+def _encoded_network(network: Network, prefix: str, arrays: dict[str, Ints]) -> dict[str, Any]:
+    plain = {node.name for node in network.nodes if re.fullmatch("[A-Za-z0-9_]+", node.name)}
+    taken = {name.lower() for name in plain}
+    nodes = []
+    for node in network.nodes:
+        name = node.name if node.name in plain else legal_name(node.name, taken)
+        block = _encoded(node.block, f"{prefix}{name}.", arrays)
+        nodes.append({"name": node.name, "sources": list(node.sources), "block": block})
+    tensors = network.inputs.values()
+    named = zip(network.input_names, tensors, strict=True)
+    return {
+        "kind": "Network",
+        "inputs": {name: _encoded(tensor, "", arrays) for name, tensor in named},
+        "nodes": nodes,
+        "outputs": dict(network._sources),
+    }
+
+
+def _decoded(data: Any, arrays: Mapping[str, ArrayLike]) -> Any:
+    """The value that :func:`_encoded` turned into ``data``."""
+    if isinstance(data, list):
+        return tuple(_decoded(value, arrays) for value in data)
+    if not isinstance(data, Mapping):
+        return data
+    if "kind" in data:
+        return _decoded_kind(data, arrays)
+    names = set(data)
+    if names == {"array"}:
+        if data["array"] not in arrays:
+            raise ValueError(f"Saved block array must be there, not missing: {data['array']!r}")
+        return np.asarray(arrays[data["array"]])
+    if names == {"signed", "width", "frac"}:
+        return Format(data["width"], data["frac"], data["signed"])
+    if names == {"shape", "format"}:
+        return Tensor(_decoded(data["shape"], arrays), _decoded(data["format"], arrays))
+    raise ValueError(f"Saved block value must be of a known form, not with {', '.join(data)}")
+
+
+def _decoded_kind(data: Mapping[str, Any], arrays: Mapping[str, ArrayLike]) -> Any:
+    kind = data["kind"]
+    if kind == "Network":
+        inputs, nodes, outputs = _members(data, inputs=Mapping, nodes=list, outputs=Mapping)
+        made = [_members(node, name=str, sources=list, block=Mapping) for node in nodes]
+        return Network(
+            {name: _decoded(tensor, arrays) for name, tensor in inputs.items()},
+            [Node(name, _decoded(block, arrays), tuple(s)) for name, s, block in made],
+            outputs,
+        )
+    if kind == "NetworkPlan":
+        plans, lanes, depths = _members(data, plans=Mapping, lanes=Mapping, depths=Mapping)
+        return NetworkPlan(
+            {name: _decoded(p, arrays) for name, p in plans.items()}, dict(lanes), dict(depths)
+        )
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ValueError(f"Saved block kind must be one of {_known()}, not {kind!r}")
+    known = {field.name: field for field in fields(KINDS[kind]) if field.init}
+    given = [name for name in data if name != "kind"]
+    needed = {
+        name
+        for name, field in known.items()
+        if field.default is MISSING and field.default_factory is MISSING
+    }
+    if not needed <= set(given) <= set(known):
+        raise ValueError(f"Saved {kind} fields must be {', '.join(known)}, not {', '.join(given)}")
+    return KINDS[kind](**{name: _decoded(data[name], arrays) for name in given})
+
+
+def _members(data: Any, **kinds: type) -> list[Any]:
+    """The members of ``data`` called like ``kinds``, each of its kind."""
+    for name, kind in kinds.items():
+        if not isinstance(data, Mapping) or not isinstance(data.get(name), kind):
+            raise ValueError(f"Saved network must have {name} with a {kind.__name__.lower()}")
+    return [data[name] for name in kinds]
+
+
+def _known() -> str:
+    return ", ".join(sorted((*KINDS, *_COMPOSED)))
