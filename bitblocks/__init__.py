@@ -4,5 +4,6 @@
 from bitblocks.errors import InputError
 from bitblocks.graph import Graph, evaluate
 from bitblocks.onnx_import import import_onnx
+from bitblocks.quantise import Report, quantise
 
-__all__ = ["Graph", "InputError", "evaluate", "import_onnx"]
+__all__ = ["Graph", "InputError", "Report", "evaluate", "import_onnx", "quantise"]

@@ -42,6 +42,8 @@ SCALES_LIMIT = 1024
 """Most numbers of a Scale that becomes a diagonal matrix."""
 MAX_SHIFT = 4
 """Most fraction bits by which the output channels of one Linear differ."""
+OFFSETS = (0, -1, 1, 2, 3, 4, 5, 6)
+"""Fraction bits tried, counted from those that just hold the largest number; ties go forward."""
 LARGEST = 2.0**400
 """What no number may reach, so that sums of squares stay finite."""
 RECTIFYING = (Overflow.SAT, Overflow.SAT_SYM)
@@ -502,12 +504,7 @@ class _Quantiser:
         override = settings.weight_format
         frac, shift = _aligned(fracs, None if override is None else override.frac)
         weight_format = Format(bits, frac)
-        weight = np.stack(
-            [
-                from_float(row, Format(bits, frac - drop))
-                for row, drop in zip(node.weight, shift.tolist(), strict=True)
-            ]
-        )
+        weight = _rounded(node.weight, bits, frac - shift)
         matrix = weight << shift[:, np.newaxis]
         product = Matmul(matrix, source.format, node.name)
         sum_frac = frac + source.format.frac
@@ -549,15 +546,10 @@ class _Quantiser:
         """Fraction bits of each output channel that give the least error; None for a row of 0."""
         peaks = [_peak(row) for row in node.weight]
         choices: list[list[tuple[float, int]]] = [[] for _ in peaks]
-        for offset in (0, 1, 2, -1):
+        for offset in OFFSETS:
             fracs = [_frac_for(peak, bits, True) + offset for peak in peaks]
-            weight = np.stack(
-                [
-                    from_float(row, Format(bits, frac))
-                    for row, frac in zip(node.weight, fracs, strict=True)
-                ]
-            )
             scales = -np.array(fracs)
+            weight = _rounded(node.weight, bits, -scales)
             if self.calibrated:
                 sums = Matmul(weight, format, node.name)(x).astype(np.float64)
                 error = np.ldexp(sums, scales - format.frac) - wanted
@@ -675,10 +667,16 @@ def _formats_around(
     The first of equally good ones is to be taken. None is finer than ``most_frac``.
     """
     frac = _frac_for(peak, bits, signed)
-    fracs = [frac, frac - 1, frac + 1, frac + 2, frac + 3]
+    fracs = [frac + offset for offset in OFFSETS]
     if most_frac is not None:
         fracs = list(dict.fromkeys(min(n, most_frac) for n in fracs))
     return [Format(bits, n, signed) for n in fracs]
+
+
+def _rounded(weight: Floats, bits: int, fracs: Ints) -> Ints:
+    """Each row of ``weight`` in ``bits`` bits, of which ``fracs`` are fraction bits."""
+    scaled = np.ldexp(weight, fracs[:, np.newaxis])  # exact, or far below half a unit
+    return from_float(scaled, Format(bits, 0))
 
 
 def _aligned(fracs: list[int | None], given: int | None) -> tuple[int, Ints]:
