@@ -217,6 +217,10 @@ class Network:
         result.tensors.update((n.name, next(iter(n.block.outputs.values()))) for n in nodes)
         return result
 
+    def source_of(self, output: str) -> str:
+        """Name of the input or node that an output comes from."""
+        return self._sources[output]
+
     def trace(self, *frames: ArrayLike) -> dict[str, Ints]:
         """Every tensor of the flat network by name, inputs included, shape (..., *shape)."""
         if len(frames) != len(self.inputs):
@@ -358,7 +362,7 @@ class Network:
         if after > common:
             found.append(("gather", after // common, size // after))
         if self.buffered(route):
-            found.append(("fifo", plan.depths.get(route.name, 2), size // after))
+            found.append(("fifo", plan.depths[route.name], size // after))
         return found
 
     def cost(self, plan: NetworkPlan, target: Target) -> Cost:
@@ -390,6 +394,7 @@ class NetworkRtl(wiring.Component):
     -------
     i or i_<name>, o or o_<name> : streams of the network's inputs and outputs
     levels : route name -> hierarchical name of the signal that counts the words in its buffer
+        (of one word: whether it offers it)
     """
 
     def __init__(self, network: Network, plan: NetworkPlan):
@@ -402,7 +407,8 @@ class NetworkRtl(wiring.Component):
         self._names = {node.name: legal_name(node.name, taken) for node in network.nodes}
         self._route_names = {r.name: legal_name(r.name, taken) for r in network.routes}
         self.levels = {
-            route.name: f"{self._route_names[route.name]}_fifo.level"
+            route.name: f"{self._route_names[route.name]}_fifo."
+            + ("level" if plan.depths[route.name] > 1 else "o_valid")
             for route in network.routes
             if network.buffered(route)
         }

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Circuits with no neural meaning, their timing and cost, Verilog, targets and synthesis."""
 
-from .cost import Cost
+from .axi import AxiStreamPort, AxiTop
+from .cost import Cost, Inventory
 from .elementwise import Elementwise, ElementwiseArray
 from .events import Edge, Events, Schedule, chain, pipeline_events
 from .mac import Mac, MacArray
@@ -12,10 +13,13 @@ from .parallel import Parallel, ParallelArray
 from .requantise import Requantisation, Requantiser
 from .scale import Scale, ScaleArray
 from .stream import Fifo, Fork, Gather, Scatter, elastic, joined, shape, stream_signature
+from .synthesis import Synthesis, synthesise, synthesise_many
 from .target import Target
 from .verilog import verilog
 
 __all__ = [
+    "AxiStreamPort",
+    "AxiTop",
     "Cost",
     "Edge",
     "Elementwise",
@@ -24,6 +28,7 @@ __all__ = [
     "Fifo",
     "Fork",
     "Gather",
+    "Inventory",
     "Mac",
     "MacArray",
     "Narrowing",
@@ -36,6 +41,7 @@ __all__ = [
     "ScaleArray",
     "Scatter",
     "Schedule",
+    "Synthesis",
     "Tables",
     "Target",
     "chain",
@@ -46,5 +52,7 @@ __all__ = [
     "pipeline_events",
     "shape",
     "stream_signature",
+    "synthesise",
+    "synthesise_many",
     "verilog",
 ]
