@@ -6,7 +6,7 @@ exactly, so that every machine makes the same ones.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from quant import (
     to_float,
 )
 
-FRAMES_LIMIT = 1024
+FRAMES_LIMIT = 512
 """Most calibration frames that are used, evenly spaced among those given."""
 OUTPUT_BITS = 16
 """Width to which a final output may stay as exact as its sums."""
@@ -44,6 +44,8 @@ MAX_SHIFT = 4
 """Most fraction bits by which the output channels of one Linear differ."""
 OFFSETS = (0, -1, 1, 2, 3, 4, 5, 6)
 """Fraction bits tried, counted from those that just hold the largest number; ties go forward."""
+PATIENCE = 3
+"""Tries in a row without a gain that end the trying."""
 LARGEST = 2.0**400
 """What no number may reach, so that sums of squares stay finite."""
 RECTIFYING = (Overflow.SAT, Overflow.SAT_SYM)
@@ -394,10 +396,9 @@ class _Quantiser:
         """The format of an input: least error, without fraction bits that are always 0."""
         signed = bool((data < 0).any())
         formats = _formats_around(_peak(data), self.activation_bits, signed)
-        errors = [_square_sum(to_float(from_float(data, f), f) - data) for f in formats]
-        format = formats[errors.index(min(errors))]
+        format = _best(formats, lambda f: _square_sum(to_float(from_float(data, f), f) - data))
         codes = from_float(data, format)
-        if min(errors) == 0 and codes.any():
+        if codes.any() and (to_float(codes, format) == data).all():
             zeros = int(np.bitwise_or.reduce(np.abs(codes), axis=None))
             zeros = min((zeros & -zeros).bit_length() - 1, format.width - 1)
             format = Format(format.width - zeros, format.frac - zeros, signed)
@@ -545,27 +546,27 @@ class _Quantiser:
     ) -> list[int | None]:
         """Fraction bits of each output channel that give the least error; None for a row of 0."""
         peaks = [_peak(row) for row in node.weight]
-        choices: list[list[tuple[float, int]]] = [[] for _ in peaks]
+        start = np.array([_frac_for(peak, bits, True) for peak in peaks])
+        best, least, idle = start, np.full(len(peaks), math.inf), 0
         for offset in OFFSETS:
-            fracs = [_frac_for(peak, bits, True) + offset for peak in peaks]
-            scales = -np.array(fracs)
-            weight = _rounded(node.weight, bits, -scales)
+            fracs = start + offset
+            weight = _rounded(node.weight, bits, fracs)
             if self.calibrated:
                 sums = Matmul(weight, format, node.name)(x).astype(np.float64)
-                error = np.ldexp(sums, scales - format.frac) - wanted
+                error = np.ldexp(sums, -fracs - format.frac) - wanted
                 error -= _means(error)  # the bias will take this up
                 if rectified:
                     error = np.maximum(wanted + error, 0.0) - np.maximum(wanted, 0.0)
                 errors = [_square_sum(column) for column in error.T]
             else:
-                rows = np.ldexp(weight.astype(np.float64), scales[:, np.newaxis]) - node.weight
+                rows = np.ldexp(weight.astype(np.float64), -fracs[:, np.newaxis]) - node.weight
                 errors = [_square_sum(row) for row in rows]
-            for choice, error_sum, frac in zip(choices, errors, fracs, strict=True):
-                choice.append((error_sum, frac))
-        return [
-            min(choice, key=lambda pair: pair[0])[1] if peak else None
-            for choice, peak in zip(choices, peaks, strict=True)
-        ]
+            gains = np.array(errors) < least
+            best, least = np.where(gains, fracs, best), np.where(gains, errors, least)
+            idle = 0 if gains.any() else idle + 1
+            if idle == PATIENCE:
+                break
+        return [frac if peak else None for frac, peak in zip(best.tolist(), peaks, strict=True)]
 
     def _elementwise(
         self,
@@ -625,13 +626,24 @@ class _Quantiser:
             return format
         wanted = self.exact[step.target]
         formats = _formats_around(_peak(wanted), step.bits, signed, frac)
-        errors = [
-            _square_sum(
-                to_float(narrow(sums, source, f, settings.rounding, settings.overflow), f) - wanted
-            )
-            for f in formats
-        ]
-        return formats[errors.index(min(errors))]
+        modes = (settings.rounding, settings.overflow)
+        return _best(
+            formats, lambda f: _square_sum(to_float(narrow(sums, source, f, *modes), f) - wanted)
+        )
+
+
+def _best(formats: list[Format], error: Callable[[Format], float]) -> Format:
+    """The first of the formats with the least error, tried until nothing is gained any more."""
+    best, least, idle = formats[0], math.inf, 0
+    for format in formats:
+        found = error(format)
+        if found < least:
+            best, least, idle = format, found, 0
+        else:
+            idle += 1
+        if idle == PATIENCE:
+            break
+    return best
 
 
 def _evenly(count: int) -> Ints:
