@@ -114,6 +114,10 @@ class _ModuleText:
                 if operation.kind == "select":
                     self.write.select_from(operation, wire)
                 text = self.write.expression(operation)
+            if operation is not None and operation.kind == "not" and len(wire.bits) == 1:
+                if not wire.is_named and id(wire) not in declared:
+                    wire.name = text  # written where it is used
+                    continue
             if wire.is_port or id(wire) in declared:
                 self.lines.append(f"    assign {wire.name} = {text};")
             else:

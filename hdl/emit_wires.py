@@ -28,6 +28,7 @@ class Wire:
     name: str = ""
     is_register: bool = False
     is_port: bool = False
+    is_named: bool = True  # after something of the designer's, not after its operation alone
     attributes: dict[str, str] = field(default_factory=dict)
 
     def declaration(self) -> str:
@@ -252,8 +253,9 @@ class ModuleWires:
             kind = item.operation.kind if item.operation is not None else "read"
             kinds[id(item.wire)] = _SHORT.get(kind, kind)
         for wire in wires:
-            role = roles.get(tuple(wire.bits)) or self.numbered(kinds[id(wire)])
-            wire.name = legal_name(role, self.taken)
+            role = roles.get(tuple(wire.bits), "")
+            wire.is_named = bool(role)
+            wire.name = legal_name(role or self.numbered(kinds[id(wire)]), self.taken)
 
     def numbered(self, stem: str) -> str:
         self.counts[stem] = self.counts.get(stem, 0) + 1

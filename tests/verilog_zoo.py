@@ -295,6 +295,13 @@ SHAPES = [
     (unsigned(1), signed(1)),
     (signed(1), signed(1)),
 ]
+# Operators in every mixture of signs and with single bits; the others twice.
+ZOO = {
+    f"{part}_{number}": (build, shapes)
+    for part, build in PARTS.items()
+    for number, shapes in enumerate(SHAPES)
+    if number < 2 or part in {"arithmetic", "bitwise", "comparisons", "shifts", "slices"}
+}
 
 
 def random_circuit(seed: int) -> Circuit:
