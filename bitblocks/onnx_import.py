@@ -479,8 +479,8 @@ class _Builder:
     def _label_of(self, node: Any) -> str:
         """Name of the graph node: the file's node name, or the operator and a number."""
         path = [part for part in re.split(r"[/.]", node.name) if part]
-        if len(path) > 1 and re.fullmatch(rf"{re.escape(node.op_type)}(_\d+)?", path[-1]):
-            path.pop()
+        if len(path) > 1 and node.op_type in _LABELS and path[-1].startswith(node.op_type):
+            path.pop()  # PyTorch writes /module/path/Gemm
         label = _label("/".join(path))
         if label:
             return label
