@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -321,25 +321,22 @@ class _Sharing:
         heap = self.heap
         while heap:
             entry = heap[0]
-            _, _, _, a, b, shift, opposite = entry
+            score, _, _, a, b, shift, opposite, overlap = entry
             matches = self._matches(a, b, shift, opposite)
-            score = self._score(matches.bit_count(), a, b, shift)
-            if score <= 0:
+            now = -overlap * matches.bit_count()
+            if now > -2 * overlap:
                 heapq.heappop(heap)
-            elif score < -entry[0]:
-                heapq.heapreplace(heap, (-score, *entry[1:]))
+            elif now > score:
+                heapq.heapreplace(heap, (now, *entry[1:]))
             else:
                 heapq.heappop(heap)
                 chosen = self._possible(matches, a, b, shift)
-                score = self._score(len(chosen), a, b, shift)
-                if 0 < score < -entry[0]:
-                    heapq.heappush(heap, (-score, *entry[1:]))
-                elif score > 0:
+                now = -overlap * len(chosen)
+                if score < now <= -2 * overlap:
+                    heapq.heappush(heap, (now, *entry[1:]))
+                elif len(chosen) > 1:
                     self._replace(chosen, a, b, shift, opposite)
         return [self._sum(row) for row in range(len(self.rows))]
-
-    def _score(self, count: int, a: int, b: int, shift: int) -> int:
-        return count if count > 1 else 0
 
     def _add(self, row: int, value: int, shift: int, negative: int) -> None:
         """Add a digit to a row; an equal digit in its place carries, an opposite one cancels."""
@@ -432,7 +429,7 @@ class _Sharing:
         for pair, count in zip(pairs[many].tolist(), counts[many].tolist(), strict=True):
             a, rest = pair >> 32, pair & 0xFFFFFFFF
             b, rest = divmod(rest, _STEP)
-            self._push(count, a, b, (rest >> 1) - _SHIFTS, rest & 1)
+            self.heap.append(self._entry(count, a, b, (rest >> 1) - _SHIFTS, rest & 1))
         heapq.heapify(self.heap)
 
     def _count(self, value: int, places: list[tuple[int, int, int]]) -> None:
@@ -452,35 +449,68 @@ class _Sharing:
             elif step > 0:
                 heapq.heappush(self.heap, self._entry(count, value, value, step, rest & 1))
 
-    def _push(self, count: int, a: int, b: int, shift: int, opposite: int) -> None:
-        self.heap.append(self._entry(count, a, b, shift, opposite))
-
     def _entry(self, count: int, a: int, b: int, shift: int, opposite: int) -> tuple:
+        """A pair in the heap, first the one with the most full adders in all its occurrences.
+
+        These are the bits in which the two terms overlap; ties go to the shallow and narrow pair.
+        """
         depths, widths = self.values.depths, self.values.widths
-        depth = max(depths[a], depths[b])
-        top = max(widths[a], widths[b] + shift) if shift >= 0 else max(widths[a] - shift, widths[b])
-        width = top - abs(shift)
-        return (-self._score(count, a, b, shift), depth, width, a, b, shift, opposite)
+        a_width, b_width = (
+            (widths[a], widths[b] + shift) if shift >= 0 else (widths[a] - shift, widths[b])
+        )
+        overlap = max(1, min(a_width, b_width) - abs(shift))
+        width = max(a_width, b_width) - abs(shift)
+        tie = self.random.random() if self.random else max(depths[a], depths[b])
+        return -count * overlap, tie, width, a, b, shift, opposite, overlap
 
     def _sum(self, row: int) -> _Term | None:
-        """Sum what is left of a row: always the two shallowest terms, of these the narrowest."""
-        heap: list[tuple] = []
-
-        def push(term: _Term) -> None:
-            value, shift, negative = term
-            values = self.values
-            key = (values.depths[value], negative, values.widths[value] + shift, shift, value)
-            heapq.heappush(heap, (key, term))
-
+        """Sum what is left of a row: always the pair with the cheapest adder that depth allows."""
+        depths = self.values.depths
+        terms: list[Any] = []  # _Term, None once used
+        load = 0
         for code in self.rows[row]:
             value, rest = divmod(code, _STEP)
-            push((value, rest >> 1, rest & 1))
-        while len(heap) > 1:
-            left, right = heapq.heappop(heap)[1], heapq.heappop(heap)[1]
+            load += 1 << depths[value]
+            terms.append((value, rest >> 1, rest & 1))
+        pairs = [
+            (*self._adder(left, right), first, second)
+            for second, right in enumerate(terms)
+            for first, left in enumerate(terms[:second])
+        ]
+        heapq.heapify(pairs)
+        limit = max(self.limits[row], _power(load))
+        while pairs:
+            *_, first, second = heapq.heappop(pairs)
+            left, right = terms[first], terms[second]
+            if left is None or right is None:
+                continue
+            used = (1 << depths[left[0]]) + (1 << depths[right[0]])
+            if load - used + (2 << max(depths[left[0]], depths[right[0]])) > limit:
+                continue
+            terms[first] = terms[second] = None
             total = self.values.combine(left, right)
+            load -= used
             if total is not None:
-                push(total)
-        return heap[0][1] if heap else None
+                load += 1 << depths[total[0]]
+                for place, other in enumerate(terms):
+                    if other is not None:
+                        heapq.heappush(pairs, (*self._adder(other, total), place, len(terms)))
+                terms.append(total)
+        return next((term for term in terms if term is not None), None)
+
+    def _adder(self, left: _Term, right: _Term) -> tuple[int, int, int, int]:
+        """Full adders, highest bit, depth, distance of a sum, from the intervals of its terms."""
+        if left[1] > right[1]:
+            left, right = right, left
+        low, high = 0, 0
+        for value, shift, negative in (left, right):
+            bounds = self.values.bounds[value]
+            low += (-bounds[1] if negative else bounds[0]) << shift
+            high += (-bounds[0] if negative else bounds[1]) << shift
+        start = left[1] if left[2] and not right[2] else right[1]
+        depth = max(self.values.depths[left[0]], self.values.depths[right[0]])
+        top = bits_of(low, high)
+        return top - start, top, depth, left[1] - right[1]
 
 
 def _power(count: int) -> int:
@@ -623,11 +653,27 @@ def _negate(adders: list[Adder], node: int, inputs: int, keep: bool) -> int:
     return inputs + len(adders) - 1
 
 
+_THOROUGH = 3000  # signed digits up to which every construction is tried, whatever it promises
+
+
+def _digit_count(rows: np.ndarray) -> int:
+    return int(_weight(rows).sum())
+
+
+def _tree_pays(rows: np.ndarray, limit: int) -> bool:
+    """Whether the differences along the tree have a sixth fewer signed digits than the rows."""
+    steps = rows.copy()
+    for row, parent, sign in _spanning_tree(rows, limit):
+        if parent >= 0:
+            steps[row] -= sign * rows[parent]
+    return 6 * _digit_count(steps) < 5 * _digit_count(rows)
+
+
 def build_adder_graph(
     weight: ArrayLike,
     inputs: Sequence[tuple[int, int]],
     *,
-    extra_depth: int = 2,
+    extra_depth: int = 1,
     negated: bool = False,
     restarts: int = 0,
 ) -> AdderGraph:
@@ -667,9 +713,12 @@ def build_adder_graph(
     rows = np.array(distinct, dtype=np.int64).reshape(len(distinct), len(inputs))
     most = max((int(w) for w in _weight(rows).sum(axis=1)), default=1)
     limit = _power(most) << extra_depth
+    reaches = [0]
+    if _digit_count(rows) <= _THOROUGH or _tree_pays(rows, limit):
+        reaches += [limit, limit // 2]
     best: AdderGraph | None = None
     for attempt in range(1 + restarts):
-        for reach in (0, limit, limit // 2) if not attempt else (0,):
+        for reach in reaches:
             random = Random(attempt) if attempt else None
             values, found = _solve(rows, inputs, limit, reach, random)
             results: list[_Term | None] = []

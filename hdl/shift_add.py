@@ -3,56 +3,57 @@
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NamedTuple
 
 from amaranth import Cat, Const, Module, Signal, Value
 from amaranth.hdl import ClockSignal, Instance, Shape
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from .adder_graph import ZERO, AdderGraph, bits_of, wired_bits
+from .adder_graph import ZERO, AdderGraph, bits_of
+
+Bits = tuple[int, ...]
+"""Bits of a number, lowest first: ``node * 64 + index`` of what a node computes, or ZERO."""
 
 
-class Piece(NamedTuple):
-    """``length`` bits from ``start`` of what ``node`` computes; zeros if it is ``ZERO``."""
-
-    node: int
-    start: int
-    length: int
+def _extended(bits: Bits, shift: int, width: int, signed: bool) -> Bits:
+    """The lowest ``width`` bits of a number shifted up."""
+    filling = bits[-1] if signed else ZERO
+    return ((ZERO,) * shift + bits + (filling,) * (width - shift - len(bits)))[:width]
 
 
-Pieces = tuple[Piece, ...]  # from the lowest bit
+def _runs(bits: Iterable[int]) -> list[tuple[int, int, int]]:
+    """Bits as (node, first index, count) of neighbours; node is ZERO for zeros."""
+    runs: list[tuple[int, int, int]] = []
+    for bit in bits:
+        node, index = (ZERO, 0) if bit == ZERO else divmod(bit, 64)
+        last, first, count = runs[-1] if runs else (None, 0, 0)
+        if last == node and (node == ZERO or first + count == index):
+            runs[-1] = node, first, count + 1
+        else:
+            runs.append((node, index, 1))
+    return runs
 
 
-def _slice(pieces: Pieces, start: int, stop: int, signed: bool) -> Pieces:
-    """Bits ``start`` to ``stop`` of a number, extended beyond its end."""
-    result: list[Piece] = []
-    place = 0
-    for node, first, length in pieces:
-        low, high = max(start - place, 0), min(stop - place, length)
-        if low < high:
-            result.append(Piece(node, first + low, high - low))
-        place += length
-    beyond = stop - max(start, place)
-    if beyond > 0:
-        node, first, length = pieces[-1]
-        sign = Piece(node, first + length - 1, 1) if signed else Piece(ZERO, 0, 1)
-        result += [sign] * beyond if signed else [Piece(ZERO, 0, beyond)]
-    return tuple(result)
+def _members(node: int, mask: int) -> Bits:
+    """The bits of a node in a mask."""
+    return tuple(node * 64 + index for index in range(mask.bit_length()) if mask >> index & 1)
 
 
 @dataclass(frozen=True)
 class Sum:
-    """One adder cell: ``left + right`` or ``left - right``, all of ``width`` bits."""
+    """One adder cell: ``left + right`` or ``left - right``, all of one width."""
 
     node: int
-    left: Pieces
-    right: Pieces
-    width: int
+    left: Bits
+    right: Bits
     subtract: bool
     level: int
+
+    @property
+    def width(self) -> int:
+        return len(self.left)
 
 
 @dataclass(frozen=True)
@@ -79,78 +80,117 @@ class Pipeline:
             )
 
     @cached_property
-    def _lowered(self) -> tuple[list[Pieces], dict[int, Sum]]:
-        """Every node as pieces, and the adder cells by node, in order."""
+    def _lowered(self) -> tuple[list[Bits], list[Sum]]:
+        """The bits of every node, and the adder cells, operands first."""
         graph, count = self.graph, len(self.graph.inputs)
-        numbers: list[Pieces] = [
-            (Piece(node, 0, bits_of(low, high)),) for node, (low, high) in enumerate(graph.inputs)
-        ]
+        widths = [bits_of(*bounds) for bounds in graph.bounds]
         signed = [low < 0 for low, _ in graph.bounds]
-        sums: dict[int, Sum] = {}
-        known: dict[tuple, Piece] = {}
-        levels: dict[int, int] = {ZERO: 0, **dict.fromkeys(range(count), 0)}
-        zero = ((Piece(ZERO, 0, 1),), False)
+        numbers = [tuple(range(node * 64, node * 64 + widths[node])) for node in range(count)]
+        cells: list[Sum] = []
+        known: dict[tuple, int] = {}  # operands: node of the cell
+        parities: dict[tuple[int, int], int] = {}  # lowest operand bits: node of the first cell
+        levels = [0] * (count + len(graph.adders))
         for node, adder in enumerate(graph.adders, count):
-            width = bits_of(*graph.bounds[node]) + adder.drop
-            wires = min(width, wired_bits(graph, adder))
-            left = zero if adder.left == ZERO else (numbers[adder.left], signed[adder.left])
-            right = numbers[adder.right], signed[adder.right]
-            lower = left if adder.left_shift <= adder.right_shift else right
-            shifted = []
-            for (pieces, sign), shift in ((left, adder.left_shift), (right, adder.right_shift)):
-                padded = (Piece(ZERO, 0, shift), *pieces) if shift else pieces
-                shifted.append((padded, sign))
-            if wires == width:  # the upper operand stands on the lower one
-                start = max(adder.left_shift, adder.right_shift)
-                upper = right if lower is left else left
-                low_part = _slice(lower[0], 0, min(start, width), lower[1])
-                numbers.append(low_part + _slice(upper[0], 0, width - start, upper[1]))
-                continue
-            low_part = _slice(lower[0], 0, wires, lower[1]) if wires else ()
-            first, second = (_slice(pieces, wires, width, sign) for pieces, sign in shifted)
-            key = (first, second, adder.subtract)
-            if key not in known:
-                level = 1 + max(levels[piece.node] for piece in first + second)
-                sums[node] = Sum(node, first, second, width - wires, adder.subtract, level)
-                levels[node] = level
-                known[key] = Piece(node, 0, width - wires)
-            numbers.append(_slice((*low_part, known[key]), adder.drop, width, False))
-        return numbers, sums
+            width = widths[node] + adder.drop
+            left: Bits = (ZERO,) * width
+            if adder.left != ZERO:
+                bits = numbers[adder.left]
+                left = _extended(bits, adder.left_shift, width, signed[adder.left])
+            bits = numbers[adder.right]
+            right = _extended(bits, adder.right_shift, width, signed[adder.right])
+            low = _wires(left, right, adder.subtract)
+            left, right = left[len(low) :], right[len(low) :]
+            if left:
+                key = left, right, adder.subtract
+                if key not in known:
+                    known[key] = node
+                    sources = [bit // 64 for bit in left + right if bit != ZERO]
+                    levels[node] = 1 + max(levels[source] for source in sources)
+                    cells.append(Sum(node, left, right, adder.subtract, levels[node]))
+                first = known[key]
+                own = tuple(range(first * 64, first * 64 + len(left)))
+                parity = parities.setdefault(
+                    (min(left[0], right[0]), max(left[0], right[0])), first
+                )
+                if left[0] == ZERO:  # 0 - right
+                    own = right[0], *own[1:]
+                elif levels[parity] <= levels[first]:  # a + b, a - b and b - a are odd together
+                    own = parity * 64, *own[1:]
+                low += own
+            numbers.append(low[adder.drop :])
+        return numbers, cells
 
     @cached_property
-    def outputs(self) -> tuple[Pieces, ...]:
-        """Bits of every output, from the lowest; a flagged negation is left to the consumer."""
+    def outputs(self) -> tuple[Bits, ...]:
+        """Bits of every output; a flagged negation is left to the consumer."""
         numbers, _ = self._lowered
-        result: list[Pieces] = []
+        result = []
         for output, shape in zip(self.graph.outputs, self.output_shapes, strict=True):
-            if output is None:
-                result.append((Piece(ZERO, 0, 1),))
-            else:
-                zeros = (Piece(ZERO, 0, output.shift),) if output.shift else ()
-                pieces = zeros + numbers[output.node]
-                result.append(_slice(pieces, 0, shape.width, shape.signed))
+            bits = (ZERO,) if output is None else numbers[output.node]
+            shift = 0 if output is None else output.shift
+            result.append(_extended(bits, shift, shape.width, shape.signed))
         return tuple(result)
 
     @cached_property
     def sums(self) -> tuple[Sum, ...]:
         """The adder cells, operands first, without what nobody needs."""
-        live: dict[int, int] = {}
-
-        def need(pieces: Iterable[Piece]) -> None:
-            for node, start, length in pieces:
-                live[node] = live.get(node, 0) | ((1 << length) - 1) << start
-
-        for pieces in self.outputs:
-            need(pieces)
+        live: set[int] = set()
+        for bits in self.outputs:
+            live.update(bits)
         result = []
-        for cell in reversed(self._lowered[1].values()):
-            width = live.get(cell.node, 0).bit_length()
+        for cell in reversed(self._lowered[1]):
+            width = cell.width
+            while width and cell.node * 64 + width - 1 not in live:
+                width -= 1
             if width:
-                operands = (_slice(cell.left, 0, width, False), _slice(cell.right, 0, width, False))
-                result.append(Sum(cell.node, *operands, width, cell.subtract, cell.level))
-                need(operands[0])
-                need(operands[1])
-        return tuple(reversed(result))
+                left, right = cell.left[:width], cell.right[:width]
+                result.append(Sum(cell.node, left, right, cell.subtract, cell.level))
+                live.update(left, right)
+        levels = max((cell.level for cell in result), default=1)
+        stages = -(-levels // self.adders_per_stage)
+        return tuple(
+            sorted(self._settled(result, stages), key=lambda cell: (cell.level, cell.node))
+        )
+
+    def _settled(self, cells: list[Sum], stages: int) -> list[Sum]:
+        """The cells, consumers first, each moved to where it and its operands wait the least.
+
+        Within the levels that its neighbours leave it, a cell goes to the stage that costs the
+        fewest register bits: a stage later saves those of its result, but costs those of operand
+        bits that nobody else needs that late.
+        """
+        level = {cell.node: cell.level for cell in cells}
+        last: dict[int, int] = {}  # bit: latest stage that needs it
+        own: dict[int, int] = {}  # node: bits that are needed
+        latest = dict.fromkeys(level, stages * self.adders_per_stage)
+        for bits in self.outputs:
+            last.update(dict.fromkeys(bits, stages))
+        for bit in last:
+            own[bit // 64] = own.get(bit // 64, 0) + 1
+        moved = []
+        for cell in cells:
+            operands = dict.fromkeys(bit for bit in cell.left + cell.right if bit != ZERO)
+            sources = dict.fromkeys(bit // 64 for bit in operands)
+            low = 1 + max(level.get(source, 0) for source in sources)
+            high = latest[cell.node]
+            waits = [last.get(bit, -1) for bit in operands]
+            first = (low - 1) // self.adders_per_stage
+            stage, least = 0, None
+            for tried in range((high - 1) // self.adders_per_stage, first - 1, -1):
+                cost = sum(tried - wait for wait in waits if wait < tried)
+                cost -= tried * own.get(cell.node, 0)
+                if least is None or cost < least:
+                    stage, least = tried, cost
+            new = min(high, (stage + 1) * self.adders_per_stage)
+            level[cell.node] = new
+            moved.append(replace(cell, level=new))
+            for source in sources:
+                latest[source] = min(latest.get(source, new), new - 1)
+            for bit, wait in zip(operands, waits, strict=True):
+                if wait < 0:
+                    own[bit // 64] = own.get(bit // 64, 0) + 1
+                last[bit] = max(wait, stage)
+        return moved
 
     @cached_property
     def stages(self) -> int:
@@ -170,17 +210,17 @@ class Pipeline:
         """For each stage, the bits of each node that it holds, as a mask by node."""
         registers: tuple[dict[int, int], ...] = tuple({} for _ in range(self.stages))
 
-        def hold(pieces: Iterable[Piece], until: int) -> None:
-            for node, start, length in pieces:
-                if node != ZERO:
-                    mask = ((1 << length) - 1) << start
+        def hold(bits: Bits, until: int) -> None:
+            for bit in bits:
+                if bit != ZERO:
+                    node, index = divmod(bit, 64)
                     for stage in range(max(0, self._stage[node]), until):
-                        registers[stage][node] = registers[stage].get(node, 0) | mask
+                        registers[stage][node] = registers[stage].get(node, 0) | 1 << index
 
         for cell in self.sums:
             hold(cell.left + cell.right, self._stage[cell.node])
-        for pieces in self.outputs:
-            hold(pieces, self.stages)
+        for bits in self.outputs:
+            hold(bits, self.stages)
         return tuple(dict(sorted(stage.items())) for stage in registers)
 
     @property
@@ -253,6 +293,21 @@ class ShiftAdd(wiring.Component):
         return m
 
 
+def _wires(left: Bits, right: Bits, subtract: bool) -> Bits:
+    """The lowest bits of a sum or difference that need no adder."""
+    bits: list[int] = []
+    for one, other in zip(left, right, strict=True):
+        if other == ZERO:
+            bits.append(one)
+        elif one == ZERO and not subtract:
+            bits.append(other)
+        elif one == other and subtract:
+            bits.append(ZERO)
+        else:
+            break
+    return tuple(bits)
+
+
 _GROUP = 64  # numbers in one signal: each statement costs Amaranth time, and so does a wide signal
 
 
@@ -264,9 +319,9 @@ def _module(component: ShiftAdd) -> Module:
     inputs = range(len(pipeline.graph.inputs))
     held = {node: (x, node * lane, -1) for node in inputs}  # node: signal, place, bits held
 
-    def bits(pieces: Iterable[Piece]) -> Value:
+    def value(bits: Bits) -> Value:
         parts: list[Value] = []
-        for node, start, length in pieces:
+        for node, start, length in _runs(bits):
             if node == ZERO:
                 parts.append(Const(0, length))
             else:
@@ -295,27 +350,16 @@ def _module(component: ShiftAdd) -> Module:
             entries = []
             for cell in cells:
                 if cell.level == level:
-                    left, right = bits(cell.left), bits(cell.right)
+                    left, right = value(cell.left), value(cell.right)
                     total = left - right if cell.subtract else left + right
                     entries.append((cell.node, -1, total[: cell.width]))
             held.update(assign(m.d.comb, f"sums_{level}", entries))
-        entries = [(node, mask, bits(_runs(node, mask))) for node, mask in registers.items()]
+        entries = [(node, mask, value(_members(node, mask))) for node, mask in registers.items()]
         with m.If(component.enable[stage]):
             held = assign(m.d.sync, f"stage_{stage}", entries)
     y = Value.cast(component.y)
-    m.d.comb += y.eq(Cat(bits(pieces) for pieces in pipeline.outputs))
+    m.d.comb += y.eq(Cat(value(bits) for bits in pipeline.outputs))
     return m
-
-
-def _runs(node: int, mask: int) -> list[Piece]:
-    """The bits of a mask as pieces."""
-    pieces, start = [], 0
-    while mask >> start:
-        start += ((mask >> start) & -(mask >> start)).bit_length() - 1
-        length = (~(mask >> start) & -~(mask >> start)).bit_length() - 1
-        pieces.append(Piece(node, start, length))
-        start += length
-    return pieces
 
 
 _NAME = "NAME"
@@ -339,9 +383,9 @@ def rtlil(pipeline: Pipeline) -> str:
     cells: list[str] = []
     held = {node: ("\\x", node * lane, -1) for node in range(count)}
 
-    def bits(pieces: Iterable[Piece]) -> str:
+    def value(bits: Bits) -> str:
         parts = []
-        for node, start, length in pieces:
+        for node, start, length in _runs(bits):
             if node == ZERO:
                 parts.append(f"{length}'{'0' * length}")
             else:
@@ -371,7 +415,7 @@ def rtlil(pipeline: Pipeline) -> str:
                 "B_WIDTH": size,
                 "Y_WIDTH": size,
             }
-            operands = {"A": bits(one.left), "B": bits(one.right), "Y": name}
+            operands = {"A": value(one.left), "B": value(one.right), "Y": name}
             cell("sub" if one.subtract else "add", f"$sum_{one.node}", sizes, operands)
             held[one.node] = (name, 0, -1)
         after = {}
@@ -379,10 +423,10 @@ def rtlil(pipeline: Pipeline) -> str:
             name, size = f"\\stage_{stage}_{node}", mask.bit_count()
             wires.append(f"wire width {size} {name}")
             sizes = {"CLK_POLARITY": 1, "EN_POLARITY": 1, "WIDTH": size}
-            ports = {"CLK": "\\clk", "EN": f"\\enable [{stage}]", "D": bits(_runs(node, mask))}
+            ports = {"CLK": "\\clk", "EN": f"\\enable [{stage}]", "D": value(_members(node, mask))}
             cell("dffe", f"$stage_{stage}_{node}", sizes, {**ports, "Q": name})
             after[node] = (name, 0, mask)
         held = after
-    y = [piece for pieces in pipeline.outputs for piece in pieces]
-    lines = [*wires, *cells, f"connect \\y {bits(y)}"]
+    y = tuple(bit for bits in pipeline.outputs for bit in bits)
+    lines = [*wires, *cells, f"connect \\y {value(y)}"]
     return f"module \\{_NAME}\n" + "".join(f"  {line}\n" for line in lines) + "end\n"
