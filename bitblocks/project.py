@@ -26,6 +26,9 @@ SCHEMA = 1
 ENTRIES = ("network.json", "network.npz", "precision.json", "results", "rtl", "tb")
 """Everything that lies in a build directory."""
 
+Layouts = dict[tuple[int, str], tuple[tuple[int, ...], tuple[int, ...]]]
+"""Shape and axes in the model by input (0) or output (1) and name."""
+
 JSON_LIMIT = 256 * 2**20
 """Largest network.json, in bytes."""
 
@@ -233,17 +236,19 @@ class Project:
         }
 
 
+def run(directory: str | Path | Project, x: Any, codes: bool = False) -> Any:
+    """The bit-accurate model of a build directory on a batch; see :meth:`Project.run`."""
+    project = directory if isinstance(directory, Project) else Project.open(directory)
+    return project.run(x, codes)
+
+
 def project_ports(
     network: Network,
     plan: NetworkPlan,
-    layouts: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] | None = None,
+    layouts: Layouts | None = None,
 ) -> tuple[tuple[ProjectPort, ...], tuple[ProjectPort, ...]]:
-    """Inputs and outputs of a network; ``layouts`` has shape and axes by name of the port.
-
-    Names of inputs and outputs are told apart as ``(0, name)`` and ``(1, name)`` there; without
-    an entry the model's layout is that of the stream.
-    """
-    known: Mapping[Any, Any] = layouts or {}
+    """Inputs and outputs of a network; without an entry in ``layouts`` laid out as they stream."""
+    known = layouts or {}
     ports = []
     for number, (names, tensors, prefix) in enumerate(
         (

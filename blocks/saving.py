@@ -78,17 +78,16 @@ def _encoded(value: Any, prefix: str, arrays: dict[str, Ints]) -> Any:
         return {"shape": list(value.shape), "format": _encoded(value.format, "", arrays)}
     if isinstance(value, Network):
         return _encoded_network(value, prefix, arrays)
-    if isinstance(value, NetworkPlan):
-        return {
-            "kind": "NetworkPlan",
-            "plans": {name: _encoded(p, "", arrays) for name, p in value.plans.items()},
-            "lanes": dict(value.lanes),
-            "depths": dict(value.depths),
-        }
+    if isinstance(value, NetworkPlan):  # its fields are mappings by names that users give
+        plan: dict[str, Any] = {"kind": "NetworkPlan"}
+        for field in fields(value):
+            entries = getattr(value, field.name)
+            plan[field.name] = {name: _encoded(part, "", arrays) for name, part in entries.items()}
+        return plan
     kind = type(value).__name__
     if KINDS.get(kind) is not type(value):
         raise TypeError(f"Saved block must be one of {_known()}, not {value!r}")
-    data = {"kind": kind}
+    data: dict[str, Any] = {"kind": kind}
     for field in fields(value):
         if field.init:
             data[field.name] = _encoded(
@@ -146,13 +145,24 @@ def _decoded_kind(data: Mapping[str, Any], arrays: Mapping[str, ArrayLike]) -> A
             outputs,
         )
     if kind == "NetworkPlan":
-        plans, lanes, depths = _members(data, plans=Mapping, lanes=Mapping, depths=Mapping)
+        _members(data, plans=Mapping, lanes=Mapping)
+        given = _fields(data, NetworkPlan)
+        _members(data, **dict.fromkeys(given, Mapping))
         return NetworkPlan(
-            {name: _decoded(p, arrays) for name, p in plans.items()}, dict(lanes), dict(depths)
+            **{
+                name: {key: _decoded(entry, arrays) for key, entry in data[name].items()}
+                for name in given
+            }
         )
     if not isinstance(kind, str) or kind not in KINDS:
         raise ValueError(f"Saved block kind must be one of {_known()}, not {kind!r}")
-    known = {field.name: field for field in fields(KINDS[kind]) if field.init}
+    given = _fields(data, KINDS[kind])
+    return KINDS[kind](**{name: _decoded(data[name], arrays) for name in given})
+
+
+def _fields(data: Mapping[str, Any], kind: Any) -> list[str]:
+    """Names of the fields of ``kind`` that ``data`` gives: all that it needs, none else."""
+    known = {field.name: field for field in fields(kind) if field.init}
     given = [name for name in data if name != "kind"]
     needed = {
         name
@@ -160,8 +170,11 @@ def _decoded_kind(data: Mapping[str, Any], arrays: Mapping[str, ArrayLike]) -> A
         if field.default is MISSING and field.default_factory is MISSING
     }
     if not needed <= set(given) <= set(known):
-        raise ValueError(f"Saved {kind} fields must be {', '.join(known)}, not {', '.join(given)}")
-    return KINDS[kind](**{name: _decoded(data[name], arrays) for name in given})
+        names = ", ".join(known)
+        raise ValueError(
+            f"Saved {kind.__name__} fields must be {names}, not {', '.join(map(str, given))}"
+        )
+    return given
 
 
 def _members(data: Any, **kinds: type) -> list[Any]:

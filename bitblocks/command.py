@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line. Exit status: 0 good, 1 a check found a difference, 2 bad input."""
+
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any
+
+DIFFERENT, WRONG = 1, 2
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupted(BaseException):
+    """A signal ended the command; what is unfinished is removed on the way out."""
+
+    def __init__(self, number: int):
+        self.number = number
+        super().__init__(number)
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    try:
+        for number in _SIGNALS:
+            signal.signal(number, _interrupt)
+        status = run(sys.argv[1:])
+        sys.stdout.flush()
+    except Interrupted as interrupt:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        say(f"interrupted by {signal.Signals(interrupt.number).name}")
+        status = 128 + interrupt.number
+    except BrokenPipeError:  # whoever read our output has gone; nothing must be flushed any more
+        sys.stdout = None
+        status = DIFFERENT
+    sys.exit(status)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted(number)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit status; what is wrong is one sentence on stderr."""
+    import typer
+
+    from bitblocks.commands import app
+    from bitblocks.errors import InputError
+
+    refusal: Any = typer.BadParameter.__base__  # what a wrong command line raises
+    try:
+        status = app(args=list(arguments), prog_name="bitblocks", standalone_mode=False)
+    except (refusal, InputError) as error:
+        say(error.format_message() if isinstance(error, refusal) else str(error))
+        return WRONG
+    return status or 0
+
+
+def say(sentence: str) -> None:
+    """One line on stderr, whatever the sentence quotes."""
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in sentence)
+    print(f"bitblocks: {line}", file=sys.stderr)

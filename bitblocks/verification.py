@@ -1,0 +1,343 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Holding the Verilog of a build directory against its model, word by word, cycle by cycle."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bitblocks.errors import InputError
+from bitblocks.project import Project, ProjectPort, write_result
+from quant import Ints
+
+FRAMES = 200
+"""Frames that are compared unless told otherwise."""
+STALLS = 0.3
+"""Chance per cycle that a source or a sink stalls, unless told otherwise."""
+JOB_WORDS = 20_000
+"""Most transfers of one job on its busiest port."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first word that is not the model's.
+
+    Parameters
+    ----------
+    frame : number of the frame among those compared
+    output : its name
+    index : of the element in the model's layout, None where the difference is not in an element
+    verilog, model : values, integers in the output's format
+    what : one sentence that tells it all
+    """
+
+    frame: int
+    output: str
+    index: tuple[int, ...] | None
+    verilog: int | None
+    model: int | None
+    what: str
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What came of a comparison.
+
+    Parameters
+    ----------
+    frames, frames_that_differ, words : numbers of them compared
+    latency_measured, interval_measured : cycles without stalls, None if not seen
+    latency_predicted, interval_predicted : as in network.json
+    problems : sentences, none if all is well
+    difference : the first one
+    cycles : simulated
+    """
+
+    simulator: str
+    frames: int
+    frames_that_differ: int
+    words: int
+    latency_measured: int | None
+    interval_measured: int | float | None
+    latency_predicted: int
+    interval_predicted: int | float
+    problems: tuple[str, ...]
+    difference: Difference | None
+    cycles: int
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything is as the model and network.json say."""
+        return not self.problems
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of ``results/verify.json``."""
+        data: dict[str, Any] = {"passed": self.passed, **self.__dict__}
+        data["problems"] = list(self.problems)
+        if self.difference is not None:
+            data["difference"] = dict(self.difference.__dict__)
+            index = self.difference.index
+            data["difference"]["index"] = None if index is None else list(index)
+        return data
+
+
+def verify(
+    directory: str | Path | Project,
+    *,
+    simulator: str = "verilator",
+    frames: int | None = None,
+    data: Any = None,
+    codes: bool = False,
+    seed: int = 0,
+    stalls: float = STALLS,
+    waves: str | Path | None = None,
+    progress: Callable[[str], None] = lambda step: None,
+) -> Verification:
+    """Drive the Verilog of a build directory by cocotb, compare every word with the model.
+
+    The first frames go through without stalls, which measures latency and interval; then all go
+    through with random ones.
+
+    Parameters
+    ----------
+    simulator : "verilator" or "icarus"; the latter finds unknown values too
+    frames : how many, 200 if left out, or all of ``data``
+    data : frames in the model's layout, one array or a mapping by input; else random numbers that
+        cover the input formats, their ends first
+    codes : data are integers already
+    stalls : chance per cycle that a source does not offer, and that a sink does not accept
+    waves : where to write a VCD file
+
+    The result is kept in ``results/verify.json``. Raises InputError; sim.MissingTool and
+    sim.BuildError where a tool is missing or refuses the Verilog.
+    """
+    import sim
+
+    project = directory if isinstance(directory, Project) else Project.open(directory)
+    if simulator not in ("verilator", "icarus"):
+        raise InputError(f"simulator must be verilator or icarus, not {simulator!r}")
+    if frames is not None and (type(frames) is not int or frames < 1):
+        raise InputError(f"frames must be a whole number above 0, not {frames!r}")
+    if not 0 <= stalls <= 0.95:
+        raise InputError(f"stalls must be a chance from 0 to 0.95, not {stalls!r}")
+    if data is None:
+        batch = random_frames(project, frames or FRAMES, seed)
+    else:
+        batch = project.codes(data, codes)
+        if frames is not None and frames > len(batch[0]):
+            raise InputError(
+                f"frames must be at most the {len(batch[0])} that are given, not {frames}"
+            )
+        batch = [values[:frames] for values in batch]
+    design = sim.Design(
+        project.verilog,
+        project.name,
+        tuple(_stream_port(port) for port in (*project.inputs, *project.outputs)),
+        sim.AXI,
+        ("frame_error",),
+    )
+    for port in project.inputs + project.outputs:
+        if f"{port.port}_tdata" not in project.verilog:
+            raise InputError(f"the Verilog must have the ports {port.port}_..., as network.json")
+    progress("computing the model's integers")
+    expected = project.reference(batch)
+    steady, period = _steady(project)
+    slices = _slices(project, len(batch[0]), steady)
+    jobs = []
+    for number, frame in enumerate(slices):
+        chances = (1.0, 1.0) if not number else _CHANCES[number % 3](1 - stalls)
+        jobs.append(
+            sim.Job(
+                {
+                    port.port: sim.to_words(values[frame], port.format, port.lanes, True)
+                    for port, values in zip(project.inputs, batch, strict=True)
+                },
+                {
+                    port.port: port.transfers * len(values[frame])
+                    for port, values in zip(project.outputs, expected, strict=True)
+                },
+                stalls=chances,
+                last={port.port: port.transfers for port in project.inputs},
+                seed=seed + number,
+                patience=1000 + 20 * int(project.latency + project.interval),
+            )
+        )
+    progress(f"simulating {len(batch[0])} frames")
+    if waves is not None:
+        Path(waves).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        results = sim.simulate(design, jobs, simulator, waves=waves, strict=False)
+    except sim.SimulationError as error:
+        raise VerificationError(str(error).splitlines()[0]) from error
+    problems: list[str] = []
+    difference: Difference | None = None
+    differing: set[int] = set()
+    words = 0
+    for frame, result in zip(slices, results, strict=True):
+        for port, values in zip(project.outputs, expected, strict=True):
+            got = result.ports[port.port]
+            words += len(got.words)
+            found = _compare(port, values[frame], got.words, got.last, frame.start)
+            differing.update(d.frame for d in found)
+            if found and (difference is None or found[0].frame < difference.frame):
+                difference = found[0]
+        if result.problem:
+            problems.append(f"the Verilog breaks a rule of its streams: {result.problem}")
+        if result.maxima["frame_error"]:
+            problems.append("frame_error rises although every frame ends where it must")
+    if difference is not None:
+        problems.insert(0, difference.what)
+    latency, interval = _measured(project, results[0], steady, period)
+    for what, measured, predicted in (
+        ("latency", latency, project.latency),
+        ("interval", interval, project.interval),
+    ):
+        if measured is not None and measured != predicted:
+            problems.append(f"{what} must be {predicted} cycles, not {measured}")
+    if latency is None and not problems:
+        problems.append("no frame came out")
+    outcome = Verification(
+        simulator,
+        len(batch[0]),
+        len(differing),
+        words,
+        latency,
+        interval,
+        project.latency,
+        project.interval,
+        tuple(dict.fromkeys(problems)),
+        difference,
+        sum(result.cycles for result in results),
+    )
+    if project.path is not None:
+        write_result(project.path, "verify", outcome.to_json())
+    return outcome
+
+
+class VerificationError(RuntimeError):
+    """The simulation of a build did not come to an end; one sentence."""
+
+
+_CHANCES: tuple[Callable[[float], tuple[float, float]], ...] = (
+    lambda chance: (1.0, chance),
+    lambda chance: (chance, chance),
+    lambda chance: (chance, 1.0),
+)
+
+
+def random_frames(project: Project, count: int, seed: int) -> list[Ints]:
+    """Integers for every input in stream order: all least, all greatest, then random ones."""
+    generator = np.random.default_rng(seed)
+    batch = []
+    for port in project.inputs:
+        number = port.format
+        shape = (count, *port.stream_shape)
+        values = generator.integers(number.min, number.max, shape, endpoint=True)
+        values[:1], values[1:2] = number.max, number.min
+        batch.append(values)
+    return batch
+
+
+def _stream_port(port: ProjectPort) -> Any:
+    import sim
+
+    bits = -(-port.format.width // 8) * 8 * port.lanes
+    direction = "in" if port.port.startswith("s_") else "out"
+    return sim.StreamPort.axi(port.port, direction, bits)
+
+
+def _steady(project: Project) -> tuple[int, int]:
+    """(frame from which the schedule repeats, frames after which it does)."""
+    timing = project.network.timing(project.plan)
+    schedule = timing.schedule(
+        [timing.port(port) for port in project.network.inputs],
+        [timing.port(port) for port in project.network.outputs],
+    )
+    return schedule.start, schedule.period
+
+
+def _slices(project: Project, count: int, steady: int) -> list[slice]:
+    """Which frames each job takes: some without stalls first, then all, in parts."""
+    busiest = max(port.transfers for port in project.inputs + project.outputs)
+    first = min(count, max(steady + 5, 8))
+    size = max(1, min(-(-count // 3), JOB_WORDS // busiest))
+    parts = [slice(start, min(start + size, count)) for start in range(0, count, size)]
+    return [slice(0, first), *parts]
+
+
+def _compare(
+    port: ProjectPort, values: Ints, words: Sequence[int], last: Sequence[bool], first: int
+) -> list[Difference]:
+    """One difference for each frame that is not the model's; ``first`` is its number."""
+    import sim
+
+    wanted = sim.to_words(values, port.format, port.lanes, True)
+    found = []
+    for number in range(len(values)):
+        for transfer in range(port.transfers):
+            place = number * port.transfers + transfer
+            if place >= len(words):
+                what = f"frame {first + number}, output {port.name}: it does not come out whole"
+                found.append(Difference(first + number, port.name, None, None, None, what))
+                break
+            if words[place] != wanted[place]:
+                frame = values[number].ravel()
+                found.append(
+                    _difference(port, first + number, transfer, words[place], wanted[place], frame)
+                )
+                break
+            if last[place] != (transfer == port.transfers - 1):
+                rule = "0, not 1" if last[place] else "1, not 0"
+                where = f"frame {first + number}, output {port.name}, transfer {transfer}"
+                what = f"{where}: tlast must be {rule}"
+                found.append(Difference(first + number, port.name, None, None, None, what))
+                break
+    return found
+
+
+def _difference(
+    port: ProjectPort, frame: int, transfer: int, word: int, wanted: int, values: Ints
+) -> Difference:
+    """The first element of a transfer that differs, or its padding."""
+    bits = -(-port.format.width // 8) * 8
+    for lane in range(port.lanes):
+        place = transfer * port.lanes + lane
+        got = word >> bits * lane & (1 << bits) - 1
+        if got == wanted >> bits * lane & (1 << bits) - 1:
+            continue
+        if place >= len(values):
+            break
+        if port.format.signed and got >> bits - 1:
+            got -= 1 << bits
+        position = np.unravel_index(place, port.stream_shape)
+        index = tuple(int(position[port.axes.index(n)]) for n in range(len(port.axes)))
+        model = int(values[place])
+        shown = ", ".join(map(str, index))
+        what = (
+            f"frame {frame}, output {port.name}, element [{shown}]: the Verilog gives {got}, "
+            f"the model {model} (in units of 2^{-port.format.frac})"
+        )
+        return Difference(frame, port.name, index, got, model, what)
+    what = f"frame {frame}, output {port.name}, transfer {transfer}: its padding must be zero"
+    return Difference(frame, port.name, None, None, None, what)
+
+
+def _measured(
+    project: Project, result: Any, steady: int, period: int
+) -> tuple[int | None, int | float | None]:
+    """Latency and interval of a run without stalls."""
+    completions = []
+    for port in project.outputs:
+        cycles = result.ports[port.port].cycles
+        completions.append(cycles[port.transfers - 1 :: port.transfers])
+    whole = min(map(len, completions))
+    starts = [result.ports[port.port].cycles for port in project.inputs]
+    if not whole or any(not len(cycles) for cycles in starts):
+        return None, None
+    latency = max(int(done[0]) for done in completions) - min(int(c[0]) for c in starts)
+    if whole <= steady + period:
+        return latency, None
+    interval = max(int(done[steady + period] - done[steady]) / period for done in completions)
+    return latency, int(interval) if interval == int(interval) else interval
