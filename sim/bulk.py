@@ -59,7 +59,7 @@ def simulate_bulk(
     limit: int = 10**12,
     patience: int = 1_000_000,
     drain: int = 16,
-    optimise: str = "-O2",
+    optimise: str = "-O1",
 ) -> BulkResult:
     """Stream ``inputs`` through ``design`` until ``outputs`` words have come, without cocotb.
 

@@ -17,7 +17,8 @@ import cocotb_tools.config
 from . import tools
 from .cache import digest, materialise, scratch
 
-OPTIMISE = "-O1"
+OPTIMISE = "-O0"
+"""For the cocotb bench: its Python takes longer than the model, so the compiler's time counts."""
 RUNTIME_OPTIMISE = "-Os"
 ONE_FILE_BYTES = 400_000
 """Generated C++ up to this size is compiled as one file: reading the headers is what takes time."""
