@@ -1,7 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """What circuits cost on a target, priced operator by operator without any tool."""
 
+import functools
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .target import DspShape, Target
 
 
 @dataclass(frozen=True)
@@ -60,3 +67,604 @@ class Cost:
         return Cost(*(getattr(self, f.name) * count for f in fields(Cost)))
 
     __rmul__ = __mul__
+
+
+class Operator(NamedTuple):
+    """One thing a circuit is made of: what it is, and the numbers that its price depends on."""
+
+    kind: str
+    parameters: tuple
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """The operators a circuit is made of, how often each; inventories add, ``sum`` works.
+
+    Describes the circuit itself, for any target; :meth:`cost` prices it on one. Flip-flops,
+    multipliers and block RAMs follow the rules of yosys, look-up tables and carry cells prices
+    measured by ``benchmarks/calibrate.py``.
+
+    >>> two = 2 * (register(8) + adder(8))
+    >>> two.cost(Target.named("ecp5"))
+    Cost(lut=16, ff=16, carry=8, dsp=0, bram=0, ff_in_dsp=0, ff_in_srl=0)
+    """
+
+    operators: tuple[tuple[Operator, int], ...] = ()
+
+    def __add__(self, other: "Inventory") -> "Inventory":
+        if not isinstance(other, Inventory):
+            return NotImplemented
+        counts = dict(self.operators)
+        for operator, count in other.operators:
+            counts[operator] = counts.get(operator, 0) + count
+        return Inventory(tuple(counts.items()))
+
+    def __radd__(self, other: object) -> "Inventory":
+        if isinstance(other, int) and other == 0:  # the start of sum()
+            return self
+        return NotImplemented
+
+    def __mul__(self, count: int) -> "Inventory":
+        if not isinstance(count, int):
+            return NotImplemented
+        if count < 0:
+            raise ValueError(f"Inventory count must not be negative, not {count}")
+        return Inventory(tuple((operator, n * count) for operator, n in self.operators if count))
+
+    __rmul__ = __mul__
+
+    def cost(self, target: Target) -> Cost:
+        """What the circuit costs on ``target``."""
+        total = _Price()
+        for operator, count in self.operators:
+            total = total.plus(_PRICES[operator.kind](target, *operator.parameters), count)
+        return total.rounded()
+
+
+# Builders of inventories, in the order of the prices below.
+
+
+def _one(kind: str, *parameters: Any) -> Inventory:
+    return Inventory(((Operator(kind, parameters), 1),))
+
+
+def register(bits: int) -> Inventory:
+    """``bits`` flip-flops with any enable and synchronous reset."""
+    return _one("register", bits) if bits else Inventory()
+
+
+def delay_line(bits: int, stages: int) -> Inventory:
+    """``stages`` registers in a row with one enable, no reset and no other readers.
+
+    On Xilinx three and more become shift-register tables.
+    """
+    return _one("delay_line", bits, stages) if bits and stages else Inventory()
+
+
+def adder(width: int) -> Inventory:
+    """``a + b`` with a result of ``width`` bits."""
+    return _one("adder", width) if width > 0 else Inventory()
+
+
+def subtract(width: int) -> Inventory:
+    """``a - b`` with a result of ``width`` bits."""
+    return _one("subtract", width) if width > 0 else Inventory()
+
+
+def constant_adder(width: int) -> Inventory:
+    """``a + constant`` with a result of ``width`` bits."""
+    return _one("constant_adder", width) if width > 0 else Inventory()
+
+
+def increment(width: int) -> Inventory:
+    """``a`` plus one bit that comes from elsewhere, as rounding does it."""
+    return _one("increment", width) if width > 0 else Inventory()
+
+
+def accumulate(width: int) -> Inventory:
+    """``(load ? 0 : sum) + a``, without the register of the sum."""
+    return _one("accumulate", width) if width > 0 else Inventory()
+
+
+def compare_constant(width: int) -> Inventory:
+    """``a == constant`` of ``width`` bits."""
+    return logic(width)
+
+
+def compare(width: int) -> Inventory:
+    """``a < b`` of ``width`` bits."""
+    return _one("compare", width) if width > 0 else Inventory()
+
+
+def logic(inputs: int, bits: int = 1) -> Inventory:
+    """``bits`` functions of ``inputs`` bits each that are trees of gates (and, or, reductions)."""
+    return _one("logic", inputs) * bits if inputs > 1 else Inventory()
+
+
+def mux2(width: int) -> Inventory:
+    """One of two words."""
+    return mux(2, width)
+
+
+def mux(n: int, width: int) -> Inventory:
+    """One of ``n`` words, chosen by a binary number."""
+    return _one("mux", n) * width if n > 1 and width > 0 else Inventory()
+
+
+def counter(n: int) -> Inventory:
+    """Counts 0 to ``n - 1`` and again, with an enable; its register included."""
+    return _one("counter", n) if n > 1 else Inventory()
+
+
+def level(n: int) -> Inventory:
+    """Counts 0 to ``n`` up and down and tells 0 and ``n``, as FIFOs do; its register included."""
+    return _one("level", n) if n > 0 else Inventory()
+
+
+def elastic(stages: int) -> Inventory:
+    """Valid bits and enables of ``stages`` elastic stages."""
+    return _one("elastic", stages) if stages else Inventory()
+
+
+def saturate(
+    from_width: int, from_signed: bool, to_width: int, to_signed: bool, overflow: str = "SAT"
+) -> Inventory:
+    """Fits a number into fewer bits (``overflow`` SAT, SAT_ZERO or SAT_SYM; WRAP is free)."""
+    excess = (from_width - from_signed) - (to_width - to_signed)
+    if overflow == "WRAP" or (excess <= 0 and from_signed <= to_signed):
+        return Inventory()
+    clipped = _one(
+        "saturate",
+        "SU"[not from_signed] + "SU"[not to_signed],
+        overflow == "SAT_ZERO",
+        max(0, excess),
+        to_width,
+    )
+    symmetric = overflow == "SAT_SYM" and from_signed and to_signed
+    return clipped + logic(to_width) if symmetric else clipped
+
+
+def rounding(width: int, dropped: int, mode: str = "RND") -> Inventory:
+    """Drops ``dropped`` of ``width`` bits by the rounding ``mode`` (a name of quant.Rounding)."""
+    if dropped <= 0 or mode == "TRN":
+        return Inventory()
+    result = increment(max(1, width - dropped + 1))
+    return result if mode == "RND" else result + logic(min(width, dropped) + 1)
+
+
+class Product(NamedTuple):
+    """A multiplication: operand widths and signs, bits of the result that are kept.
+
+    ``unshifted`` says that an adder takes it as it is, without zeros appended.
+    """
+
+    a_width: int
+    a_signed: bool
+    b_width: int
+    b_signed: bool
+    y_width: int
+    unshifted: bool = True
+
+
+def multiplier(
+    a_width: int, a_signed: bool, b_width: int, b_signed: bool, y_width: int | None = None
+) -> Inventory:
+    """``a * b``, ``y_width`` bits of it, without any register."""
+    y_width = a_width + b_width if y_width is None else y_width
+    return _one("multiplier", Product(a_width, a_signed, b_width, b_signed, y_width))
+
+
+def product_register(product: Product) -> Inventory:
+    """The register of the kept bits right behind a multiplier, where nobody else reads these."""
+    return _one("product_register", product)
+
+
+def operand_register(bits: int, products: Sequence[Product]) -> Inventory:
+    """A register, behind any logic but not a memory, that nobody but multipliers reads."""
+    return _one("operand_register", bits, tuple(products)) if bits else Inventory()
+
+
+def product_adder(
+    width: int, terms: Sequence[Product], load: bool = False, register: bool = True
+) -> Inventory:
+    """An adder one or both of whose terms are product registers that nobody else reads.
+
+    With ``load`` it is an accumulator: its other term is its own register, or 0. Of only one term
+    (and no ``load``) it is no adder, just the next register of the product. With ``register`` the
+    result has a register, which only it feeds.
+    """
+    return _one("product_adder", width, tuple(terms), load, register)
+
+
+def rom(
+    depth: int, width: int, style: str = "logic", contents: Sequence[int] | None = None
+) -> Inventory:
+    """Read-only memory with synchronous read and enable, ``style`` "block" or "logic".
+
+    ``contents`` (words) makes the price of logic much better. Constant and equal columns of bits
+    should not be counted in ``width``.
+    """
+    if not width:
+        return Inventory()
+    if style == "block":
+        return _one("block_memory", depth, width, False)
+    words = tuple(contents) if contents is not None else None
+    return register(width) + _one("logic_rom", depth, width, words)
+
+
+def ram(depth: int, width: int, style: str = "block", read: str = "sync") -> Inventory:
+    """Memory with one write and one read port, ``read`` "sync" (with enable) or "async".
+
+    ``style`` "block", "distributed" or "registers".
+    """
+    if not width:
+        return Inventory()
+    if style == "block":
+        if read != "sync":
+            raise ValueError(f"ram read of style block must be sync, not {read}")
+        return _one("block_memory", depth, width, True)
+    output = register(width) if read == "sync" else Inventory()
+    if style == "distributed":
+        return output + _one("distributed_memory", depth, width)
+    decode = logic(max(1, (depth - 1).bit_length()) + 1, depth)
+    return output + register(depth * width) + mux(depth, width) + decode
+
+
+# Memories: the rules of yosys' memory_libmap pass (0.70) for one write and one read port.
+
+
+class _Ram(NamedTuple):
+    """One way to use a memory primitive: ``2**address_bits`` words of ``widths[0]`` bits and so on.
+
+    ``cost`` and ``scaled`` are yosys' own weights, ``units`` ours; ``byte`` is the grain of write
+    enables, ``write_minimum`` the narrowest width yosys may write it in.
+    """
+
+    address_bits: int
+    widths: tuple[int, ...]
+    byte: int
+    cost: float
+    units: int
+    scaled: float = 0
+    write_minimum: int = 0
+
+
+_XILINX_BLOCK = (
+    _Ram(14, (1, 2, 4, 9, 18), 9, 129, 1),
+    _Ram(15, (1, 2, 4, 9, 18, 36), 9, 257, 2),
+    _Ram(14, (1, 2, 4, 9, 18, 36), 9, 129, 1),
+    _Ram(15, (1, 2, 4, 9, 18, 36, 72), 9, 257, 2),
+)
+_BLOCK = {
+    "ecp5": (
+        _Ram(14, (1, 2, 4, 9, 18), 9, 128, 1),
+        _Ram(14, (1, 2, 4, 9, 18, 36), 9, 128, 1, write_minimum=36),
+    ),
+    "ice40": (_Ram(11, (2, 4, 8), 0, 64, 1), _Ram(11, (2, 4, 8, 16), 1, 64, 1)),
+    "gowin": (
+        _Ram(14, (1, 2, 4, 9, 18), 9, 128, 1),
+        _Ram(14, (1, 2, 4, 9, 18, 36), 9, 128, 1),
+    ),
+    "xilinx7": _XILINX_BLOCK,
+    "xilinxup": _XILINX_BLOCK,
+}
+_DISTRIBUTED = {
+    "ecp5": (_Ram(4, (4,), 0, 4, 4),),
+    "gowin": (_Ram(4, (4,), 0, 4, 4, scaled=4),),
+    "xilinx7": (
+        _Ram(7, (1,), 0, 8, 4, scaled=8),
+        _Ram(5, (6,), 0, 8, 4, scaled=7),
+        _Ram(6, (3,), 0, 8, 4, scaled=7),
+    ),
+    "xilinxup": (_Ram(5, (14,), 0, 16, 8, scaled=16), _Ram(6, (7,), 0, 16, 8, scaled=16)),
+}
+
+
+@functools.cache
+def _mapped(rams: tuple[_Ram, ...], depth: int, width: int, written: bool) -> tuple[int, int]:
+    """What yosys chooses: units of the primitive, and rows of them that multiplexers must join."""
+    chosen: tuple[float, int, int] | None = None
+    for ram in rams:
+        best: tuple[int, float, int, int] | None = None
+        byte_widths = [w for w in ram.widths if w <= ram.byte]
+        for n, unit in enumerate(ram.widths):
+            if written and unit < ram.write_minimum and n < len(byte_widths) - 1:
+                continue
+            grain = unit if ram.byte == 0 or ram.byte > unit else ram.byte
+            word = -(-width // grain) * grain if written else width
+            rows = -(-depth // (1 << (ram.address_bits - n)))
+            copies = -(-rows * word // unit)
+            cost = (ram.cost - ram.scaled) * copies + ram.scaled * rows * width / unit
+            cost += 0.5 * (rows - 1) * width + (0.5 * rows if written and rows > 1 else 0) + 2
+            if best is None or cost < best[0]:
+                best = int(cost), cost, copies * ram.units, rows
+        if best is not None and (chosen is None or best[1] < chosen[0]):
+            chosen = best[1:]
+    assert chosen is not None  # every table has an entry
+    return chosen[1], chosen[2]
+
+
+_LUTS_PER_BLOCK = 100  # about what devices have of each
+
+
+def memory_style(
+    target: Target, depth: int, width: int, read: str = "sync", writable: bool = True
+) -> str:
+    """The style a memory should have: the one that spends the target evenly.
+
+    A block RAM is worth a hundred look-up tables. "registers", "distributed" or "block" for a
+    memory that is written, "logic" or "block" for one that is not; never one that the target
+    lacks.
+    """
+    blocks, _ = _mapped(_BLOCK[target.name], depth, width, writable)
+    block = "block" if read == "sync" else "registers" if writable else "logic"
+    if not writable:
+        tables = width * -(-depth // (1 << target.lut_size))
+        return block if tables > _LUTS_PER_BLOCK * blocks else "logic"
+    if depth <= 2:
+        return "registers"
+    if target.lut_ram:
+        tables, _ = _mapped(_DISTRIBUTED[target.name], depth, width, True)
+        return block if tables > _LUTS_PER_BLOCK * blocks and read == "sync" else "distributed"
+    return block if depth * width > _LUTS_PER_BLOCK * blocks else "registers"
+
+
+# Multipliers, by the rules of yosys' mul2dsp (version 0.70).
+
+
+def hard_multipliers(product: Product, target: Target) -> int:
+    """Hard multipliers that yosys spends on one product."""
+    return _multipliers(product, target)[0]
+
+
+def _is_hard(product: Product, target: Target) -> bool:
+    """The product is one hard multiplier and nothing else."""
+    return _multipliers(product, target) == (1, 0, 0)
+
+
+def _multipliers(product: Product, target: Target) -> tuple[int, int, int]:
+    """Hard multipliers, bits of adders that join their results, and partial products in logic."""
+    a, b = product.a_width, product.b_width
+    signed = product.a_signed or product.b_signed
+    a += signed and not product.a_signed
+    b += signed and not product.b_signed
+    pieces, adders = [(max(a, b), min(a, b), min(product.y_width, a + b))], 0
+    hard = 0
+    for shape in target.dsp:
+        left: list[tuple[int, int, int]] = []
+        for a, b, y in pieces:
+            one_more = shape.signed_only and not signed
+            if a < shape.a_minimum or b < shape.b_minimum or y < shape.y_minimum:
+                left.append((a, b, y))
+                continue
+            count, bits, rest = _sliced(shape, a + one_more, b + one_more, y)
+            hard, adders = hard + count, adders + bits
+            left += rest
+        pieces = left
+    return hard, adders, len(pieces)
+
+
+def _sliced(shape: DspShape, a: int, b: int, y: int) -> tuple[int, int, list[tuple[int, int, int]]]:
+    """One product in slices: hard multipliers, bits of adders, slices that are too narrow."""
+    if a < shape.a_minimum or b < shape.b_minimum or y < shape.y_minimum:
+        return 0, 0, [(max(a, b), min(a, b), y)]
+    spare = int(shape.signed_only)
+    if a > shape.a_maximum:
+        step = shape.a_slice - spare
+        count = (a - shape.a_maximum + step - 1 + spare) // step if spare else 0
+        count = count or (a - shape.a_maximum + shape.a_slice - 1) // shape.a_slice
+        parts = [(shape.a_slice, b, min(y, b + shape.a_slice))] * count
+        parts.append((a - count * step, b, b + a - count * step))
+    elif b > shape.b_maximum:
+        step = shape.b_maximum - spare
+        count = (b - 1 - spare) // step if spare else (b - 1) // step
+        parts = [(a, shape.b_maximum, min(y, a + shape.b_maximum))] * count
+        parts.append((a, b - count * step, a + b - count * step))
+    else:
+        return 1, 0, []
+    hard, adders = 0, y * (len(parts) - 1)
+    left: list[tuple[int, int, int]] = []
+    for part in parts:
+        more, bits, rest = _sliced(shape, *part)
+        hard, adders, left = hard + more, adders + bits, left + rest
+    return hard, adders, left
+
+
+# Prices. What look-up tables and carry cells cost was measured; the rest is rules.
+
+
+class _Price(NamedTuple):
+    lut: float = 0
+    carry: float = 0
+    ff: int = 0
+    dsp: int = 0
+    bram: int = 0
+    ff_in_dsp: int = 0
+    ff_in_srl: int = 0
+
+    def plus(self, other: "_Price", count: int = 1) -> "_Price":
+        totals: Any = (mine + count * more for mine, more in zip(self, other, strict=True))
+        return _Price(*totals)
+
+    def rounded(self) -> Cost:
+        return Cost(
+            round(self.lut),
+            self.ff,
+            round(self.carry),
+            self.dsp,
+            self.bram,
+            self.ff_in_dsp,
+            self.ff_in_srl,
+        )
+
+
+@functools.cache
+def _calibration() -> dict[str, Any]:
+    path = Path(__file__).with_name("calibration.json")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _measured(target: Target, table: str, size: float) -> _Price:
+    """Measured look-up tables and carry cells, straight lines between measured sizes."""
+    grid, luts, carries = _calibration()[target.name][table]
+    return _Price(_between(grid, luts, size), _between(grid, carries, size))
+
+
+def _between(grid: Sequence[float], values: Sequence[float], size: float) -> float:
+    if len(grid) == 1:
+        return values[0]
+    n = sum(size > place for place in grid[1:-1])
+    slope = (values[n + 1] - values[n]) / (grid[n + 1] - grid[n])
+    return max(0.0, values[n] + slope * (size - grid[n]))
+
+
+def _price_register(target: Target, bits: int) -> _Price:
+    return _Price(ff=bits)
+
+
+def _price_delay_line(target: Target, bits: int, stages: int) -> _Price:
+    if not target.shift_registers or stages < 3:
+        return _Price(ff=bits * stages)
+    return _Price(lut=bits * -(-stages // 32), ff_in_srl=bits * stages)
+
+
+def _by_width(table: str) -> Callable[..., _Price]:
+    def price(target: Target, width: int) -> _Price:
+        return _measured(target, table, width)
+
+    return price
+
+
+def _price_counter(target: Target, n: int) -> _Price:
+    bits = (n - 1).bit_length()
+    power = "counter_power" if n & (n - 1) == 0 else "counter"
+    return _measured(target, power, bits)._replace(ff=bits)
+
+
+def _price_level(target: Target, n: int) -> _Price:
+    return _measured(target, "level", n.bit_length())._replace(ff=n.bit_length())
+
+
+def _price_elastic(target: Target, stages: int) -> _Price:
+    return _measured(target, "elastic", stages)._replace(ff=stages)
+
+
+def _price_saturate(target: Target, kind: str, zero: bool, excess: int, to_width: int) -> _Price:
+    if kind == "US":  # the sign that is always 0 needs no gate
+        kind, to_width = "UU", to_width - 1
+    table = f"saturate_{kind}_{'SAT_ZERO' if zero else 'SAT'}"
+    narrow, wide = (_measured(target, f"{table}_{width}", excess) for width in (4, 12))
+    share = (to_width - 4) / 8
+    return _Price(max(0.0, narrow.lut + share * (wide.lut - narrow.lut)))
+
+
+def _price_multiplier(target: Target, product: Product) -> _Price:
+    hard, adders, _ = _multipliers(product, target)
+    if hard:
+        return _measured(target, "adder", adders)._replace(dsp=hard) if adders else _Price(dsp=hard)
+    signed = product.a_signed or product.b_signed
+    a = product.a_width + (signed and not product.a_signed)
+    b = product.b_width + (signed and not product.b_signed)
+    a, b = max(a, b), min(a, b)
+    rows = sorted(
+        int(name.split("_")[1]) for name in _calibration()[target.name] if "soft_" in name
+    )
+    columns = [_measured(target, f"soft_{row}", a) for row in rows]
+    whole = _Price(
+        _between(rows, [c.lut for c in columns], b), _between(rows, [c.carry for c in columns], b)
+    )
+    kept = min(1.0, product.y_width / (a + b))
+    return _Price(whole.lut * kept, whole.carry * kept)
+
+
+def _price_product_register(target: Target, product: Product) -> _Price:
+    if target.dsp_registers and _is_hard(product, target):
+        return _Price(ff_in_dsp=product.y_width)
+    return _Price(ff=product.y_width)
+
+
+def _price_operand_register(target: Target, bits: int, products: tuple[Product, ...]) -> _Price:
+    if target.dsp_registers and all(_is_hard(product, target) for product in products):
+        return _Price(ff_in_dsp=bits)
+    return _Price(ff=bits)
+
+
+def _price_product_adder(
+    target: Target, width: int, terms: tuple[Product, ...], load: bool, register: bool
+) -> _Price:
+    takes = any(
+        (term.unshifted or (len(terms) == 1 and not load)) and _is_hard(term, target)
+        for term in terms
+    )
+    bits = width if register else 0
+    if target.dsp_registers and takes:
+        return _Price(ff_in_dsp=bits)
+    if load:
+        return _measured(target, "accumulate", width)._replace(ff=bits)
+    if len(terms) > 1:
+        return _measured(target, "adder", width)._replace(ff=bits)
+    return _Price(ff=bits)
+
+
+def _price_block_memory(target: Target, depth: int, width: int, written: bool) -> _Price:
+    blocks, rows = _mapped(_BLOCK[target.name], depth, width, written)
+    lut = width * _measured(target, "mux", rows).lut + (rows if written else 0) if rows > 1 else 0
+    return _Price(lut=lut, bram=blocks, ff=(rows - 1).bit_length())
+
+
+def _price_distributed_memory(target: Target, depth: int, width: int) -> _Price:
+    if not target.lut_ram:
+        raise ValueError(f"ram style must not be distributed on {target}, which lacks it")
+    tables, rows = _mapped(_DISTRIBUTED[target.name], depth, width, True)
+    lut = width * _measured(target, "mux", rows).lut + rows if rows > 1 else 0
+    return _Price(lut=tables + lut)
+
+
+def rom_parts(contents: tuple[int, ...], width: int, target: Target) -> tuple[int, int]:
+    """Distinct look-up tables in the columns of a read-only memory, and how often to join two."""
+    size = 1 << target.lut_size
+    functions: set[tuple[int, ...]] = set()
+    joins = 0
+    for bit in range(width):
+        column = [word >> bit & 1 for word in contents]
+        parts = set()
+        for first in range(0, len(column), size):
+            part = column[first : first + size]
+            parts.add(tuple(part if part[0] == 0 else [1 - b for b in part]))
+        functions |= {part for part in parts if any(part)}
+        joins += len(parts) - 1
+    return len(functions), joins
+
+
+def _price_logic_rom(
+    target: Target, depth: int, width: int, contents: tuple[int, ...] | None
+) -> _Price:
+    if contents is None:
+        return _Price(lut=width * _measured(target, "rom", (depth - 1).bit_length()).lut)
+    functions, joins = rom_parts(contents, width, target)
+    return _Price(lut=functions + _measured(target, "rom_join", 0).lut * joins)
+
+
+_PRICES: dict[str, Callable[..., _Price]] = {
+    "register": _price_register,
+    "delay_line": _price_delay_line,
+    "adder": _by_width("adder"),
+    "subtract": _by_width("subtract"),
+    "constant_adder": _by_width("constant_adder"),
+    "increment": _by_width("increment"),
+    "accumulate": _by_width("accumulate"),
+    "compare": _by_width("compare"),
+    "logic": _by_width("logic"),
+    "mux": _by_width("mux"),
+    "counter": _price_counter,
+    "level": _price_level,
+    "elastic": _price_elastic,
+    "saturate": _price_saturate,
+    "multiplier": _price_multiplier,
+    "product_register": _price_product_register,
+    "operand_register": _price_operand_register,
+    "product_adder": _price_product_adder,
+    "block_memory": _price_block_memory,
+    "distributed_memory": _price_distributed_memory,
+    "logic_rom": _price_logic_rom,
+}

@@ -76,10 +76,12 @@ _FLIP_FLOP = {
     "gowin": re.compile(r"DFF\w*"),
     "xilinx": re.compile(r"FD[RSCP]E(_1)?"),
 }
+# No memory of ours relies on reading a word while it is being written: -no-rw-check keeps yosys
+# from emulating one answer to that with registers and comparators.
 _SYNTHESIS = {
-    "ecp5": "synth_ecp5",
-    "ice40": "synth_ice40",
-    "gowin": "synth_gowin -noiopads",
+    "ecp5": "synth_ecp5 -no-rw-check",
+    "ice40": "synth_ice40 -no-rw-check",
+    "gowin": "synth_gowin -noiopads -no-rw-check",
     "xilinx7": "synth_xilinx -family xc7 -flatten -noiopad",
     "xilinxup": "synth_xilinx -family xcup -flatten -noiopad",
 }
@@ -205,7 +207,7 @@ def _run(
     if family == "xilinx":
         commands += [
             f"{flow} -run begin:map_dsp",
-            "memory_dff",  # first of the map_dsp commands: registers that go into memories
+            "memory_dff -no-rw-check",  # first of the map_dsp commands: registers that go into memories
             "opt_clean",
             "tee -q -o before.json stat -json -width",
             f"{flow} -run map_dsp:coarse",

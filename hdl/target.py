@@ -88,8 +88,9 @@ _LATTICE = DspShape("MULT18X18D", 2, 2, 18, 18, 18)
 _XILINX7 = DspShape("DSP48E1", 2, 2, 25, 18, 18, y_minimum=9, signed_only=True)
 _XILINXUP = DspShape("DSP48E2", 2, 2, 27, 18, 18, y_minimum=9, signed_only=True)
 _GOWIN = (
-    DspShape("MULT9X9", 4, 4, 9, 9, 9),
+    DspShape("MULT36X36", 22, 22, 36, 36, 36),
     DspShape("MULT18X18", 10, 4, 18, 18, 18),
+    DspShape("MULT9X9", 4, 4, 9, 9, 9),
 )
 
 Target.known.update(
