@@ -132,6 +132,10 @@ DENSE = [  # weight magnitude, weight_frac, input format, output format, type
     (2**20, 20, Format(14, 10), Format(8, 0), FLOAT64),
     (2**20, 20, Format(14, 10), Format(50, 0), FLOAT64),
     (7, 0, Format(4, 0), Format(63, 40), None),
+    (7, 0, Format(4, 0), Format(30, 25), FLOAT64),  # a limit that float32 would round
+    (7, 0, Format(4, 0), Format(40, 10, signed=False), FLOAT64),  # wraps to 30 significant bits
+    (7, 0, Format(4, 0), Format(9, 128), None),  # beyond the exponents of float32
+    (7, 0, Format(4, -1000), Format(9, 1000), INT64),  # beyond those of float64
     (2**20, 20, Format(40, 10), Format(16, 1, signed=False), INT64),
     (2**20, 20, Format(40, 10), Format(63, 28), INT64),
 ]
@@ -338,7 +342,9 @@ def test_any_integer_type_and_memory_order_is_taken():
         assert_array_equal(program(same)[3], wanted[3])
 
 
-@pytest.mark.parametrize(("width", "signed"), [(24, False), (24, True), (25, True), (63, False)])
+@pytest.mark.parametrize(
+    ("width", "signed"), [(24, False), (24, True), (25, True), (63, False), (63, True)]
+)
 def test_values_just_outside_the_input_format_are_refused(width, signed):
     format = Format(width, 0, signed)
     kernel = SumKernel(1, (format,), Format(4, 0))
