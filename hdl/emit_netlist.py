@@ -277,7 +277,9 @@ class _Reader:
             signed &= bool(_number(parameters["B_SIGNED"]))
             wide = max(len(a), len(b), 1 if kind in COMPARISONS else width + signed)
             operands = [extend(a, wide, signed), extend(b, wide, signed)]
-            if kind in COMPARISONS:
+            if kind in COMPARISONS and (known := _certain(kind, operands, signed)) is not None:
+                self.equate(result, [known] + [0] * (len(result) - 1))
+            elif kind in COMPARISONS:
                 self.one_bit(kind, result, operands, signed)
             else:
                 add(Operation(kind, self.fill(result, wide), operands, signed))
@@ -401,6 +403,21 @@ class _Reader:
 
 
 _REGISTERS = {"$dff", "$dffe", "$sdff", "$sdffe", "$sdffce", "$adff", "$adffe"}
+
+
+def _certain(kind: str, operands: list[Bits], signed: bool) -> int | None:
+    """The answer of a comparison with the least or greatest number, if it is always the same."""
+    width = len(operands[0])
+    if kind in {"eq", "ne"}:
+        return None
+    least = [0] * (width - 1) + [1] if signed else [0] * width
+    greatest = [1 - bit for bit in least]
+    never = {"lt": (greatest, least), "gt": (least, greatest)}  # a < b, if a or b is this
+    if kind in never:
+        a, b = never[kind]
+        return 0 if operands[0] == a or operands[1] == b else None
+    a, b = never["gt" if kind == "le" else "lt"]
+    return 1 if operands[0] == a or operands[1] == b else None
 
 
 def low_zeros(bits: Bits) -> int:

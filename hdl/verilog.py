@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from amaranth.back import rtlil
-from amaranth.hdl import Value
+from amaranth.hdl import Fragment, Value
 from amaranth.hdl._ir import PortDirection  # not exported; amaranth is pinned exactly
 from amaranth.lib import wiring
 
@@ -65,7 +65,9 @@ def verilog(component: wiring.Component, name: str) -> str:
         raise ValueError(f"Verilog name must be a legal identifier, not {name!r}")
     ports = _ports(component)
     platform = EmissionPlatform()
-    text = rtlil.convert(component, name=name, platform=platform, ports=ports, emit_src=False)
+    fragment = Fragment.get(component, platform)
+    _make_names_legal(fragment)
+    text = rtlil.convert(fragment, name=name, ports=ports, emit_src=False)
     text = "\n".join([text, *platform.rtlil_modules.values()])
     # Yosys folds a constant $shift of a signed value as if it were unsigned; $sshr means the same.
     text = re.sub(r"cell \$shift (\S+\n +parameter \\A_SIGNED 1\n)", r"cell $sshr \1", text)
@@ -85,6 +87,15 @@ def _ports(component: wiring.Component) -> dict[str, tuple[Value, Any]]:
             inward = member.flow == wiring.In
             ports[port] = (bits, PortDirection.Input if inward else PortDirection.Output)
     return ports
+
+
+def _make_names_legal(fragment: Fragment) -> None:
+    """Rename submodules whose names RTLIL text cannot hold."""
+    taken = {name.lower() for _, name, _ in fragment.subfragments if name is not None}
+    for at, (child, name, place) in enumerate(fragment.subfragments):
+        if name is not None and not re.fullmatch(r"\w+", name, re.ASCII):
+            fragment.subfragments[at] = (child, legal_name(name, taken), place)
+        _make_names_legal(child)
 
 
 def _optimised(text: str) -> dict[str, Any]:

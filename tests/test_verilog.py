@@ -87,7 +87,7 @@ def test_registers_are_set_by_reset_and_only_read_only_memories_by_initial(texts
             names = {line.split("[")[0].strip() for line in block.splitlines()}
             (name,) = names
             assert not re.search(rf"\b{name}\[[^;]* <= ", text)
-    assert sum(text.count("initial") for text in texts.values()) > 5
+    assert sum(text.count("initial") for text in texts.values()) >= 2
 
 
 def test_the_same_bytes_in_other_folders_and_under_other_hash_seeds(texts, tmp_path):
@@ -168,11 +168,11 @@ def test_the_text_is_what_a_designer_would_write():
         "    assign i_ready = ~o_valid | o_ready;\n"
         "    always @(posedge clk)\n"
         "        if (rst) begin\n"
-        "            o_payload <= 12'd0;\n"
         "            o_valid <= 1'b0;\n"
+        "            o_payload <= 12'd0;\n"
         "        end else if (i_ready) begin\n"
-        "            o_payload <= o_payload_next;\n"
         "            o_valid <= i_valid;\n"
+        "            o_payload <= o_payload_next;\n"
         "        end\n"
         "    wire unused = &{1'b0, sums[2:0]};\n"
         "endmodule\n"
@@ -181,17 +181,17 @@ def test_the_text_is_what_a_designer_would_write():
 
 def test_attributes_reach_the_memory_and_the_register():
     def build(m, a, b):
-        m.submodules.table = table = Memory(
+        m.submodules.curve = curve = Memory(
             shape=unsigned(4), depth=4, init=[3, 1, 2, 0], attrs={"rom_style": 'block"; //'}
         )
-        port = table.read_port(domain="comb")
+        port = curve.read_port(domain="comb")
         m.d.comb += port.addr.eq(a)
         held = Signal(4, attrs={"keep": 1, "ram_style": "registers", "src": "secret"})
         m.d.sync += held.eq(port.data)
         return [held + 1]
 
     text = hdl.verilog(Circuit(SHAPES[0], build), "styled")
-    assert '(* rom_style = "block__ __" *) reg [3:0] table [0:3];' in text
+    assert '(* rom_style = "block__ __" *) reg [3:0] curve [0:3];' in text
     assert '(* keep = "1", ram_style = "registers" *) reg [3:0] held;' in text
     assert "secret" not in text
 

@@ -304,6 +304,37 @@ ZOO = {
 }
 
 
+# Beyond the end of x.as_signed() a part select reads zeros in the simulator, the sign in RTLIL.
+OPERATIONS = [
+    lambda draw, part, x, y, z: x + y,
+    lambda draw, part, x, y, z: x + y,
+    lambda draw, part, x, y, z: x - y,
+    lambda draw, part, x, y, z: x - y,
+    lambda draw, part, x, y, z: x * y,
+    lambda draw, part, x, y, z: x + (1 << draw.randint(0, 5)),
+    lambda draw, part, x, y, z: x & y,
+    lambda draw, part, x, y, z: x | ~y,
+    lambda draw, part, x, y, z: x ^ y,
+    lambda draw, part, x, y, z: x < y,
+    lambda draw, part, x, y, z: x == y,
+    lambda draw, part, x, y, z: x >= 3,
+    lambda draw, part, x, y, z: Mux(x, y, z),
+    lambda draw, part, x, y, z: Mux(x[0], y, z),
+    lambda draw, part, x, y, z: x << y.as_unsigned()[:2],
+    lambda draw, part, x, y, z: x >> y.as_unsigned()[:3],
+    lambda draw, part, x, y, z: x.as_unsigned().bit_select(y.as_unsigned()[:4], draw.randint(1, 5)),
+    lambda draw, part, x, y, z: Cat(x, y),
+    lambda draw, part, x, y, z: part(),
+    lambda draw, part, x, y, z: part().as_signed(),
+    lambda draw, part, x, y, z: Array([x, y, z])[part()],
+    lambda draw, part, x, y, z: x.any() | y.all(),
+    lambda draw, part, x, y, z: -x,
+    lambda draw, part, x, y, z: x // y,
+    lambda draw, part, x, y, z: x % y,
+    lambda draw, part, x, y, z: x.as_signed() % y.as_signed(),
+]
+
+
 def random_circuit(seed: int) -> Circuit:
     """Registers, wires and operators drawn by ``seed``."""
 
@@ -326,37 +357,7 @@ def random_circuit(seed: int) -> Circuit:
 
         for number in range(draw.randint(8, 30)):
             x, y, z = pick(), pick(), pick()
-            operation = draw.choice(
-                [
-                    lambda: x + y,
-                    lambda: x + y,
-                    lambda: x - y,
-                    lambda: x - y,
-                    lambda: x * y,
-                    lambda: x + (1 << draw.randint(0, 5)),
-                    lambda: x & y,
-                    lambda: x | ~y,
-                    lambda: x ^ y,
-                    lambda: x < y,
-                    lambda: x == y,
-                    lambda: x >= 3,
-                    lambda: Mux(x, y, z),
-                    lambda: Mux(x[0], y, z),
-                    lambda: x << y.as_unsigned()[:2],
-                    lambda: x >> y.as_unsigned()[:3],
-                    lambda: x.bit_select(y.as_unsigned()[:4], draw.randint(1, 5)),
-                    lambda: Cat(x, y),
-                    lambda: part(),
-                    lambda: part().as_signed(),
-                    lambda: Array([x, y, z])[part()],
-                    lambda: x.any() | y.all(),
-                    lambda: -x,
-                    lambda: x // y,
-                    lambda: x % y,
-                    lambda: x.as_signed() % y.as_signed(),
-                ]
-            )
-            value = operation()
+            value = draw.choice(OPERATIONS)(draw, part, x, y, z)
             way = draw.random()
             if way < 0.6:
                 wire = Signal(
