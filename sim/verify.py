@@ -3,6 +3,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -66,9 +67,8 @@ def compare(expected: Mapping[str, ArrayLike], actual: Mapping[str, ArrayLike]) 
             )
     counts = {len(right) for right, _ in pairs.values()}
     if len(counts) != 1:
-        raise ValueError(
-            f"compare outputs must have equally many frames, not {', '.join(map(str, sorted(counts)))}"
-        )
+        numbers = ", ".join(map(str, sorted(counts)))
+        raise ValueError(f"compare outputs must have equally many frames, not {numbers}")
     (frames,) = counts
     wrong = np.zeros(frames, dtype=bool)
     values = values_differing = 0
@@ -103,7 +103,7 @@ def measured_latency(input_cycles: Mapping[str, Ints], output_cycles: Mapping[st
 class Interval:
     """Spacing of finished frames once it repeats: one number, or mean and maximum of a period."""
 
-    mean: float
+    mean: Fraction
     maximum: int
     period: int
 
@@ -113,18 +113,20 @@ def measured_interval(
 ) -> Interval | None:
     """Interval of frames offered back to back: spacing of the cycles at which frames end.
 
-    A frame ends when its last word has left on every port. The spacing counts as steady if its
-    shortest period, of at most ``longest_period`` frames, is seen at least twice at the end of the
-    record; None where there are too few frames to say so.
+    A frame ends when its last word has left on every port. The spacing counts as steady where it
+    repeats with one period, of at most ``longest_period`` frames, over the second half of the
+    record and at least twice; None where it does not.
     """
     ends = np.max([np.asarray(cycles, dtype=np.int64) for cycles in output_cycles.values()], axis=0)
     spacing = np.diff(ends)
     for period in range(1, longest_period + 1):
-        if len(spacing) < 2 * period:
+        length = max(2 * period, len(spacing) // 2)
+        if length > len(spacing):
             return None
-        tail = spacing[-2 * period :]
-        if np.array_equal(tail[:period], tail[period:]):
-            return Interval(float(tail[:period].mean()), int(tail[:period].max()), period)
+        tail = spacing[-length:]
+        if np.array_equal(tail[period:], tail[:-period]):
+            cycles = tail[-period:]
+            return Interval(Fraction(int(cycles.sum()), period), int(cycles.max()), period)
     return None
 
 

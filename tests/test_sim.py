@@ -7,6 +7,7 @@ import re
 import shutil
 import threading
 import time
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -19,13 +20,18 @@ from sim import (
     BuildError,
     Clocking,
     Design,
+    Interval,
     Job,
     MissingTool,
     SimulationError,
     StreamPort,
+    compare,
     doctor,
+    frame_ends,
     from_words,
     has_icarus,
+    measured_interval,
+    measured_latency,
     simulate,
     to_words,
 )
@@ -246,6 +252,10 @@ STARTING_LATE = [
     ("i_ready = move_0", "i_ready = on & move_0"),
     ("<= i_valid", "<= on & i_valid"),
 ]
+READ_EARLY = [
+    ("reg valid_0,", "reg [7:0] early; always @(posedge clk) early <= i_payload;\n  reg valid_0,"),
+    ("stage_0 <= i_payload", "stage_0 <= early"),
+]
 VALID_BY_READY = [("o_valid = valid_2", "o_valid = valid_2 & o_ready")]
 FAULTS = {  # replacements in PIPELINE, options of the job, the problem it must meet
     "none": ([], {}, None),
@@ -304,6 +314,7 @@ FAULTS = {  # replacements in PIPELINE, options of the job, the problem it must 
         "cycle 20: o gave more than 20 words",
     ),
     "late-start": (STARTING_LATE, {}, None),
+    "payload-read-early": (READ_EARLY, {"patterns": {"i": "01"}}, None),
 }
 UNKNOWNS = {  # these only a simulator with four states can see
     "no-reset": ([WITHOUT_RESET], {}, "cycle 0: o: valid or ready is unknown"),
@@ -359,7 +370,10 @@ def outcomes():
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_each_fault_is_found(outcomes, simulator, fault):
-    assert outcomes(simulator)[fault].problem == FAULTS[fault][2]
+    expected = FAULTS[fault][2]
+    if fault == "payload-read-early" and simulator == "icarus":
+        expected = "cycle 4: o: the payload is unknown while valid"
+    assert outcomes(simulator)[fault].problem == expected
 
 
 @pytest.mark.parametrize("fault", UNKNOWNS)
@@ -367,6 +381,12 @@ def test_each_unknown_value_is_found_by_icarus(outcomes, fault):
     if not has_icarus() and not os.environ.get("CI"):
         pytest.skip("Icarus Verilog is not installed")
     assert outcomes("icarus")[fault].problem == UNKNOWNS[fault][2]
+
+
+def test_a_payload_read_before_valid_is_not_the_next_word(outcomes):
+    """Between words an input shows what must not be used."""
+    words = outcomes("verilator")["payload-read-early"].ports["o"].words
+    assert words == through_pipeline([255 - word for word in BYTES[:20]])
 
 
 def test_a_latency_off_by_one_shows_in_the_cycles(outcomes, simulator):
@@ -677,3 +697,84 @@ def test_wrong_arguments_are_refused(act, message):
 def test_a_width_that_is_no_int_is_refused():
     with pytest.raises(TypeError, match=r"^StreamPort bits must be an int, not 8\.0$"):
         StreamPort.plain("i", "in", 8.0)
+
+
+def test_a_comparison_counts_and_names_the_first_difference():
+    right = {"a": np.arange(24).reshape(4, 3, 2), "b": np.arange(4)}
+    same = compare(right, {name: values.copy() for name, values in right.items()})
+    assert same.equal
+    assert (same.frames, same.frames_differing, same.values, same.first) == (4, 0, 28, None)
+    wrong = {name: values.copy() for name, values in right.items()}
+    wrong["b"][1] += 5
+    wrong["a"][2, 1, 0] = -1
+    wrong["a"][2, 2, 1] = 7
+    found = compare(right, wrong)
+    assert not found.equal
+    assert (found.frames_differing, found.values_differing) == (2, 3)
+    assert str(found.first) == "frame 1, output b[]: expected 1, got 6"
+    wrong["b"][1] = 1
+    assert str(compare(right, wrong).first) == "frame 2, output a[1, 0]: expected 14, got -1"
+
+
+def test_a_comparison_of_nothing_is_not_equality():
+    assert not compare({"a": np.zeros((0, 3), int)}, {"a": np.zeros((0, 3), int)}).equal
+
+
+@pytest.mark.parametrize(
+    ("actual", "message"),
+    [
+        ({"b": [1]}, "compare outputs must be a, not b"),
+        ({}, "compare outputs must be a, not none"),
+        ({"a": [1, 2, 3]}, "compare values of a must have shape (2,), not (3,)"),
+    ],
+)
+def test_a_comparison_of_different_shapes_is_refused(actual, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        compare({"a": [1, 2]}, actual)
+
+
+def test_a_comparison_with_different_numbers_of_frames_is_refused():
+    both = {"a": [1, 2], "b": [1]}
+    message = r"^compare outputs must have equally many frames, not 1, 2$"
+    with pytest.raises(ValueError, match=message):
+        compare(both, both)
+
+
+def test_a_comparison_of_floats_is_refused():
+    with pytest.raises(TypeError, match=r"^compare values of a must be integers, not float64$"):
+        compare({"a": [1, 2]}, {"a": [1.0, 2.0]})
+
+
+def test_latency_and_interval_are_measured_by_their_definitions(simulator):
+    job = Job({"s_axis": BYTES}, {"m_axis": 50}, last={"s_axis": 4})
+    (result,) = simulate(DESIGNS[2], [job], simulator)
+    inputs = {"s_axis": result.ports["s_axis"].cycles}
+    outputs = {"m_axis": frame_ends(result.ports["m_axis"].cycles, 1)}
+    assert measured_latency(inputs, outputs) == 4
+    assert measured_interval(outputs) == Interval(4, 4, 1)
+
+
+def test_the_slowest_port_ends_a_frame():
+    outputs = {"a": np.array([5, 9, 13, 17, 21]), "b": np.array([3, 10, 16, 22, 28])}
+    assert measured_latency({"i": np.array([2, 3]), "j": np.array([1])}, outputs) == 4
+    assert measured_interval(outputs) == Interval(6, 6, 1)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "expected"),
+    [
+        ([9, 9, 4, 4, 4, 4], Interval(4, 4, 1)),
+        ([4, 4, 5] * 4, Interval(Fraction(13, 3), 5, 3)),
+        ([4, 5, 4, 4, 5, 4, 4], Interval(Fraction(13, 3), 5, 3)),
+        ([1, 2, 3, 4, 5, 6, 7], None),
+        ([4], None),
+        ([], None),
+    ],
+)
+def test_an_interval_is_told_only_when_it_is_steady(spacing, expected):
+    ends = np.cumsum([7, *spacing])
+    assert measured_interval({"o": ends}) == expected
+
+
+def test_frame_ends_leave_out_an_unfinished_frame():
+    assert frame_ends(np.array([1, 2, 5, 7, 8]), 2).tolist() == [2, 7]
