@@ -23,12 +23,15 @@ from bitblocks.project import (
 )
 from bitblocks.quantise import LayerReport, Report, quantise
 from bitblocks.resources import COUNTS, estimate
+from bitblocks.verification import design_of, random_frames
 from blocks import Network, plan
 from hdl import Target, legal_name
 from hdl.names import RESERVED
 from quant import Format, Overflow, Rounding
 
 DEFAULT_TARGET = "ecp5"
+BENCH_FRAMES = 8
+"""Frames in the vectors of the test bench that travels with a design."""
 
 
 @dataclass(frozen=True)
@@ -146,16 +149,30 @@ def build(
     if report is not None:
         contents["precision.json"] = precision_file.text(report.precision).encode()
     contents["results/build.json"] = pretty({"blocks": list(built.rows)}).encode()
-    contents |= test_bench(project, progress)
+    progress("writing the test bench")
+    contents |= bench_files(project)
     progress("writing the build directory")
     write_project(contents, output, force)
     placed = replace(project, path=Path(output))
     return replace(built, project=placed)
 
 
-def test_bench(project: Project, progress: Callable[[str], None]) -> dict[str, bytes]:
-    """The files of the self-checking test bench, by path in the build directory."""
-    return {}
+def bench_files(project: Project) -> dict[str, bytes]:
+    """The self-checking test bench with its vectors, by path in the build directory."""
+    from sim.testbench import verilog_testbench
+
+    batch = random_frames(project, BENCH_FRAMES, 0)
+    words = []
+    for ports, frames in ((project.inputs, batch), (project.outputs, project.reference(batch))):
+        words.append({port.port: port.words(f) for port, f in zip(ports, frames, strict=True)})
+    bench = verilog_testbench(
+        design_of(project),
+        *words,
+        frames=BENCH_FRAMES,
+        flags=("frame_error",),
+        limit=1000 + 100 * BENCH_FRAMES * (project.latency + math.ceil(project.interval)),
+    )
+    return {f"tb/{name}": text.encode() for name, text in bench.items()}
 
 
 def _top_name(model: str | Path | Graph | Network, name: str | None) -> str:

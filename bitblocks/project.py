@@ -71,6 +71,17 @@ class ProjectPort:
         """A batch in stream order in the model's layout."""
         return frames.transpose(0, *(np.argsort(self.axes) + 1))
 
+    @property
+    def element_bits(self) -> int:
+        """Bits that an element takes in a transfer: whole bytes."""
+        return -(-self.format.width // 8) * 8
+
+    def words(self, frames: Ints) -> list[int]:
+        """A batch in stream order as the transfers of the AXI4-Stream port."""
+        from sim import to_words
+
+        return to_words(frames, self.format, self.lanes, whole_bytes=True)
+
     def codes(self, x: ArrayLike, codes: bool) -> Ints:
         """A batch from the user, floats to be rounded or integers, as integers in stream order."""
         array = np.asarray(x)

@@ -4,13 +4,16 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bitblocks.errors import InputError
 from bitblocks.project import Project, ProjectPort, write_result
 from quant import Ints
+
+if TYPE_CHECKING:
+    import sim
 
 FRAMES = 200
 """Frames that are compared unless told otherwise."""
@@ -131,27 +134,21 @@ def verify(
                 f"frames must be at most the {len(batch[0])} that are given, not {frames}"
             )
         batch = [values[:frames] for values in batch]
-    design = sim.Design(
-        project.verilog,
-        project.name,
-        tuple(_stream_port(port) for port in (*project.inputs, *project.outputs)),
-        sim.AXI,
-        ("frame_error",),
-    )
-    for port in project.inputs + project.outputs:
-        if f"{port.port}_tdata" not in project.verilog:
-            raise InputError(f"the Verilog must have the ports {port.port}_..., as network.json")
+    design = design_of(project)
+    for stream in design.ports:
+        if stream.payload not in project.verilog:
+            raise InputError(f"the Verilog must have the ports {stream.name}_..., as network.json")
     progress("computing the model's integers")
     expected = project.reference(batch)
     steady, period = _steady(project)
-    slices = _slices(project, len(batch[0]), steady)
+    parts = _parts(project, len(batch[0]), steady + period + 1)
     jobs = []
-    for number, frame in enumerate(slices):
+    for number, frame in enumerate(parts):
         chances = (1.0, 1.0) if not number else _CHANCES[number % 3](1 - stalls)
         jobs.append(
             sim.Job(
                 {
-                    port.port: sim.to_words(values[frame], port.format, port.lanes, True)
+                    port.port: port.words(values[frame])
                     for port, values in zip(project.inputs, batch, strict=True)
                 },
                 {
@@ -175,11 +172,11 @@ def verify(
     difference: Difference | None = None
     differing: set[int] = set()
     words = 0
-    for frame, result in zip(slices, results, strict=True):
+    for frame, result in zip(parts, results, strict=True):
         for port, values in zip(project.outputs, expected, strict=True):
             got = result.ports[port.port]
             words += len(got.words)
-            found = _compare(port, values[frame], got.words, got.last, frame.start)
+            found = _compare(port, values[frame], got.words, got.last, frame)
             differing.update(d.frame for d in found)
             if found and (difference is None or found[0].frame < difference.frame):
                 difference = found[0]
@@ -196,8 +193,8 @@ def verify(
     ):
         if measured is not None and measured != predicted:
             problems.append(f"{what} must be {predicted} cycles, not {measured}")
-    if latency is None and not problems:
-        problems.append("no frame came out")
+    if (latency is None or interval is None) and not problems:
+        problems.append("latency and interval must be seen, but too few frames came out")
     outcome = Verification(
         simulator,
         len(batch[0]),
@@ -240,12 +237,16 @@ def random_frames(project: Project, count: int, seed: int) -> list[Ints]:
     return batch
 
 
-def _stream_port(port: ProjectPort) -> Any:
+def design_of(project: Project) -> "sim.Design":
+    """The Verilog of a project as simulations see it."""
     import sim
 
-    bits = -(-port.format.width // 8) * 8 * port.lanes
-    direction = "in" if port.port.startswith("s_") else "out"
-    return sim.StreamPort.axi(port.port, direction, bits)
+    ports = [
+        sim.StreamPort.axi(port.port, direction, port.element_bits * port.lanes)
+        for direction, group in (("in", project.inputs), ("out", project.outputs))
+        for port in group
+    ]
+    return sim.Design(project.verilog, project.name, tuple(ports), sim.AXI, ("frame_error",))
 
 
 def _steady(project: Project) -> tuple[int, int]:
@@ -258,41 +259,38 @@ def _steady(project: Project) -> tuple[int, int]:
     return schedule.start, schedule.period
 
 
-def _slices(project: Project, count: int, steady: int) -> list[slice]:
-    """Which frames each job takes: some without stalls first, then all, in parts."""
+def _parts(project: Project, count: int, steady: int) -> list[Ints]:
+    """Which frames each job takes: ``steady`` or more without stalls first, then all, in parts."""
     busiest = max(port.transfers for port in project.inputs + project.outputs)
-    first = min(count, max(steady + 5, 8))
+    first = np.arange(max(steady, min(count, 8))) % count
     size = max(1, min(-(-count // 3), JOB_WORDS // busiest))
-    parts = [slice(start, min(start + size, count)) for start in range(0, count, size)]
-    return [slice(0, first), *parts]
+    return [first, *np.split(np.arange(count), range(size, count, size))]
 
 
 def _compare(
-    port: ProjectPort, values: Ints, words: Sequence[int], last: Sequence[bool], first: int
+    port: ProjectPort, values: Ints, words: Sequence[int], last: Sequence[bool], frames: Ints
 ) -> list[Difference]:
-    """One difference for each frame that is not the model's; ``first`` is its number."""
-    import sim
-
-    wanted = sim.to_words(values, port.format, port.lanes, True)
+    """One difference for each frame that is not the model's; ``frames`` are their numbers."""
+    wanted = port.words(values)
     found = []
-    for number in range(len(values)):
+    for number, frame in enumerate(frames.tolist()):
         for transfer in range(port.transfers):
             place = number * port.transfers + transfer
             if place >= len(words):
-                what = f"frame {first + number}, output {port.name}: it does not come out whole"
-                found.append(Difference(first + number, port.name, None, None, None, what))
+                what = f"frame {frame}, output {port.name}: it does not come out whole"
+                found.append(Difference(frame, port.name, None, None, None, what))
                 break
             if words[place] != wanted[place]:
-                frame = values[number].ravel()
+                numbers = values[number].ravel()
                 found.append(
-                    _difference(port, first + number, transfer, words[place], wanted[place], frame)
+                    _difference(port, frame, transfer, words[place], wanted[place], numbers)
                 )
                 break
             if last[place] != (transfer == port.transfers - 1):
                 rule = "0, not 1" if last[place] else "1, not 0"
-                where = f"frame {first + number}, output {port.name}, transfer {transfer}"
+                where = f"frame {frame}, output {port.name}, transfer {transfer}"
                 what = f"{where}: tlast must be {rule}"
-                found.append(Difference(first + number, port.name, None, None, None, what))
+                found.append(Difference(frame, port.name, None, None, None, what))
                 break
     return found
 
@@ -301,7 +299,7 @@ def _difference(
     port: ProjectPort, frame: int, transfer: int, word: int, wanted: int, values: Ints
 ) -> Difference:
     """The first element of a transfer that differs, or its padding."""
-    bits = -(-port.format.width // 8) * 8
+    bits = port.element_bits
     for lane in range(port.lanes):
         place = transfer * port.lanes + lane
         got = word >> bits * lane & (1 << bits) - 1
@@ -328,16 +326,18 @@ def _measured(
     project: Project, result: Any, steady: int, period: int
 ) -> tuple[int | None, int | float | None]:
     """Latency and interval of a run without stalls."""
-    completions = []
+    from sim.verify import frame_ends, measured_latency
+
+    ends, starts = {}, {}
     for port in project.outputs:
-        cycles = result.ports[port.port].cycles
-        completions.append(cycles[port.transfers - 1 :: port.transfers])
-    whole = min(map(len, completions))
-    starts = [result.ports[port.port].cycles for port in project.inputs]
-    if not whole or any(not len(cycles) for cycles in starts):
+        ends[port.port] = frame_ends(result.ports[port.port].cycles, port.transfers)
+    for port in project.inputs:
+        starts[port.port] = result.ports[port.port].cycles
+    whole = min(map(len, ends.values()))
+    if not whole or not min(map(len, starts.values())):
         return None, None
-    latency = max(int(done[0]) for done in completions) - min(int(c[0]) for c in starts)
+    latency = measured_latency(starts, ends)
     if whole <= steady + period:
         return latency, None
-    interval = max(int(done[steady + period] - done[steady]) / period for done in completions)
+    interval = max(int(done[steady + period] - done[steady]) / period for done in ends.values())
     return latency, int(interval) if interval == int(interval) else interval

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+# make setup    .venv with everything in it; no root, and nothing to do when nothing changed
+# make demo     a trained network becomes checked Verilog in build/demo
+# make test     the whole suite but its heavy campaigns, which make test-full adds
+# make check    format, lint, types and the quick tests
+# make bench    every figure the project promises, measured
+
+PYTHON ?= python3
+JOBS ?= 2
+BIN := .venv/bin
+STAMP := .venv/setup.stamp
+PYTEST := $(BIN)/python -m pytest -q
+ROOMS := quant hdl blocks sim bitblocks
+
+.PHONY: setup demo test test-full check bench clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml .ci/prerequisites
+	@missing=$$(.ci/prerequisites "$(PYTHON)") || { \
+	    test -z "$$missing" || echo "Missing: $$missing. To install it: sudo apt-get install python3-venv libpython3-dev g++ make" >&2; \
+	    exit 1; }
+	test -x $(BIN)/python || "$(PYTHON)" -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[examples,dev]'
+	@touch $@
+
+demo: setup
+	$(BIN)/python examples/digits/demo.py build/demo
+
+# Two processes halve the time of a suite that mostly waits for simulators and compilers; tests
+# share nothing but caches that are made for several writers.
+test: setup
+	$(PYTEST) -n $(JOBS) -m "not full"
+
+test-full: setup
+	$(PYTEST) -n $(JOBS)
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(PYTEST) -n $(JOBS) -m "not full and not slow"
+
+bench: setup
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[benchmark]'
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf build .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
