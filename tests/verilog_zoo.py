@@ -304,7 +304,8 @@ ZOO = {
 }
 
 
-# Beyond the end of x.as_signed() a part select reads zeros in the simulator, the sign in RTLIL.
+# Part selects of slices only: beyond the end of x.as_signed() or x.as_unsigned() Amaranth's
+# simulator fills as for x, its RTLIL as the conversion says.
 OPERATIONS = [
     lambda draw, part, x, y, z: x + y,
     lambda draw, part, x, y, z: x + y,
@@ -322,7 +323,7 @@ OPERATIONS = [
     lambda draw, part, x, y, z: Mux(x[0], y, z),
     lambda draw, part, x, y, z: x << y.as_unsigned()[:2],
     lambda draw, part, x, y, z: x >> y.as_unsigned()[:3],
-    lambda draw, part, x, y, z: x.as_unsigned().bit_select(y.as_unsigned()[:4], draw.randint(1, 5)),
+    lambda draw, part, x, y, z: part().bit_select(y.as_unsigned()[:4], draw.randint(1, 5)),
     lambda draw, part, x, y, z: Cat(x, y),
     lambda draw, part, x, y, z: part(),
     lambda draw, part, x, y, z: part().as_signed(),
