@@ -31,14 +31,20 @@ HALF_ADDED = (Rounding.RND, Rounding.RND_ZERO, Rounding.RND_MIN_INF, Rounding.RN
 class Kernel(Protocol):
     """What :class:`quant.Program` needs to know of one layer."""
 
-    dtype: np.dtype[Any]
-    """Type of the tiles it takes and fills."""
-    sizes: tuple[int, ...]
-    """Elements per frame of each tile it takes."""
-    size: int
-    """Elements per frame of the tile it fills."""
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the tiles it takes and fills."""
 
-    def __call__(self, out: Tile, *tiles: Tile) -> None: ...
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Elements per frame of each tile it takes."""
+
+    @property
+    def size(self) -> int:
+        """Elements per frame of the tile it fills."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        """Fill the tile given first from the others, as many as ``sizes``."""
 
 
 class Finish:
