@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from bitblocks.errors import InputError
-from bitblocks.project import Project, axi_top, write_result
+from bitblocks.project import Project, write_result
 from blocks import Folded, Lanes, Unrolled
 from hdl import Cost, Target
+from hdl.cost import Inventory, counter, logic, register
 
 COUNTS = ("lut", "ff", "carry", "dsp", "bram")
 """The counts of every report, in its order."""
@@ -83,9 +84,16 @@ def block_costs(project: Project, target: Target) -> list[tuple[dict[str, Any], 
         mapped = plan.plans[node.name]
         about = {"name": node.name, "kind": type(node.block).__name__, "mapping": words(mapped)}
         found.append((about, node.block.cost(mapped, target)))
-    around = flat.routing_cost(plan, target) + axi_top(project).cost(target)
+    around = flat.routing_cost(plan, target) + axi_inventory(project).cost(target)
     found.append(({"name": OUTSIDE, "kind": "", "mapping": ""}, around))
     return found
+
+
+def axi_inventory(project: Project) -> Inventory:
+    """The circuit of the AXI4-Stream top: a counter for each port, and ``frame_error``."""
+    ports = (*project.inputs, *project.outputs)
+    checks = sum((logic(4) for _ in project.inputs), Inventory())
+    return sum((counter(port.transfers) for port in ports), register(1) + checks)
 
 
 def words(plan: Any) -> str:
