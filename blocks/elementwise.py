@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 import quant
 from hdl import Cost, Elementwise, ElementwiseArray, Events, Narrowing, Target
+from hdl.cost import adder, logic
 from quant import Format, Ints, Overflow, Rounding
 
 from .block import (
@@ -163,7 +164,9 @@ class ReLU(ElementwiseBlock):
         modes = (self.output_format, self.rounding, self.overflow)
         narrowing = Narrowing(positive, 0, self.input.format.max, *modes)
         exact = _positive if self.input.format.signed else _same
-        return Elementwise({"i": self.input.format}, lanes, exact, narrowing, exact_stage=False)
+        x = self.input.format
+        gates = logic(2, positive.width) if x.signed else logic(0)
+        return Elementwise({"i": x}, lanes, exact, narrowing, exact_stage=False, arithmetic=gates)
 
 
 @dataclass(frozen=True)
@@ -240,7 +243,18 @@ class Add(ElementwiseBlock):
         def exact(x: Value, y: Value) -> Value:
             return (x << gain_a) + (y << gain_b)
 
-        return Elementwise({"i_a": a, "i_b": b}, lanes, exact, narrowing, exact_stage=True)
+        low_bits = max(gain_a, gain_b)
+        lower = b if gain_a else a
+        gap = (lower.width, low_bits) if low_bits > lower.width else (0, 0)
+        return Elementwise(
+            {"i_a": a, "i_b": b},
+            lanes,
+            exact,
+            narrowing,
+            exact_stage=True,
+            arithmetic=adder(total.width - low_bits),
+            copies=gap,
+        )
 
 
 def _same(x: Value) -> Value:

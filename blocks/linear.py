@@ -25,6 +25,7 @@ from hdl import (
     chain,
     stream_signature,
 )
+from hdl.cost import memory_style
 from quant import Format, Ints, Overflow, Rounding
 
 from .block import Candidate, Tensor, check_format, check_modes, check_tensor, divisors
@@ -157,10 +158,19 @@ class Linear:
         pairs = [(pe, simd) for pe in divisors(outputs) for simd in divisors(inputs)]
         for pe, simd in sorted(pairs, key=lambda pair: (pair[0] * pair[1], pair)):
             if pe * simd < outputs * inputs and self.weight.any():
-                plan = Folded(pe, simd)
+                plan = self._folded(pe, simd, target)
                 interval = self.positions * outputs * inputs // (pe * simd)
                 yield Candidate(plan, interval, lambda plan=plan: self.cost(plan, target))
         yield Candidate(Unrolled(), self.positions, lambda: self.cost(Unrolled(), target))
+
+    def _folded(self, pe: int, simd: int, target: Target) -> Folded:
+        """The folding with the memories that suit the target."""
+        steps = self.weight.size // (pe * simd)
+        weights = memory_style(target, steps, pe * simd * self.weight_format.width, writable=False)
+        words = self.weight.shape[1] // simd
+        return Folded(
+            pe, simd, weights, memory_style(target, words, simd * self.input.format.width)
+        )
 
     def lanes(self, plan: Folded | Unrolled) -> dict[str, int]:
         """Port name -> numbers in a transfer."""

@@ -3,7 +3,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import gcd
 from typing import Any
@@ -20,6 +20,7 @@ from hdl import (
     Fifo,
     Fork,
     Gather,
+    Inventory,
     Scatter,
     Target,
     legal_name,
@@ -77,15 +78,13 @@ class NetworkPlan:
     plans : node name -> plan of its block
     lanes : port of the network -> numbers in a transfer
     depths : name of a route -> words in its buffer
+    styles : name of a route -> what the memory of its buffer becomes
     """
 
     plans: Mapping[str, Any]
     lanes: Mapping[str, int]
     depths: Mapping[str, int] = field(default_factory=dict)
-
-    def with_depths(self, depths: Mapping[str, int]) -> "NetworkPlan":
-        """The same with other buffers."""
-        return replace(self, depths=dict(depths))
+    styles: Mapping[str, str] = field(default_factory=dict)
 
 
 class Network:
@@ -343,6 +342,12 @@ class Network:
             return plan.lanes[list(self.inputs)[self.input_names.index(source)]]
         return self.node(source).block.lanes(plan.plans[source])["o"]
 
+    def consumer_lanes(self, route: Route, plan: NetworkPlan) -> int:
+        """Numbers in a transfer at the end of a route."""
+        if not route.node:
+            return plan.lanes[route.port]
+        return self.node(route.node).block.lanes(plan.plans[route.node])[route.port]
+
     def elements(self, route: Route, plan: NetworkPlan) -> list[tuple[str, int, int]]:
         """What lies on a route: (kind, ratio or depth, words of a frame at its wide end).
 
@@ -351,10 +356,7 @@ class Network:
         """
         size = self.tensors[route.source].size
         before = self.source_lanes(route.source, plan)
-        if route.node:
-            after = self.node(route.node).block.lanes(plan.plans[route.node])[route.port]
-        else:
-            after = plan.lanes[route.port]
+        after = self.consumer_lanes(route, plan)
         common = gcd(before, after)
         found = []
         if before > common:
@@ -373,7 +375,22 @@ class Network:
 
     def routing_cost(self, plan: NetworkPlan, target: Target) -> Cost:
         """What the buffers, forks and lane converters take on a target."""
-        raise NotImplementedError
+        total = Inventory()
+        for source, routes in grouped(self.flat.routes).items():
+            if len(routes) > 1:
+                total += Fork.inventory(len(routes))
+            for route in routes:
+                lanes, width = self.source_lanes(source, plan), self.tensors[source].format.width
+                for kind, size, _ in self.elements(route, plan):
+                    if kind == "fifo":
+                        total += Fifo.inventory(size, lanes * width, plan.styles[route.name])
+                    elif kind == "scatter":
+                        total += Scatter.inventory(lanes * width, size)
+                        lanes //= size
+                    else:
+                        lanes *= size
+                        total += Gather.inventory(lanes * width, size)
+        return total.cost(target)
 
 
 _EVENTS = {"scatter": Scatter.events, "fifo": Fifo.events, "gather": Gather.events}
@@ -442,7 +459,8 @@ class NetworkRtl(wiring.Component):
             lanes = len(stream.payload)
             element: Any
             if kind == "fifo":
-                element = Fifo(data.ArrayLayout(shape(number), lanes), size)
+                style = self._plan.styles[route.name]
+                element = Fifo(data.ArrayLayout(shape(number), lanes), size, style)
             elif kind == "scatter":
                 element = Scatter(number, lanes // size, size)
             else:

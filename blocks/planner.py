@@ -2,10 +2,11 @@
 """The planner: the cheapest way to map a network so that it takes a frame every so many cycles."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from hdl import Target
-from hdl.cost import Cost
+from hdl.cost import Cost, memory_style
 
 from .block import Candidate
 from .linear import Unrolled
@@ -41,7 +42,7 @@ def plan(
     lanes = {}
     for name, port in zip(flat.input_names, flat.inputs, strict=True):
         wanted = [
-            flat.node(route.node).block.lanes(plans[route.node])[route.port]
+            flat.consumer_lanes(route, NetworkPlan(plans, lanes))
             for route in flat.routes
             if route.source == name and route.node
         ]
@@ -49,7 +50,7 @@ def plan(
     for route in flat.routes:
         if not route.node:
             lanes[route.port] = flat.source_lanes(route.source, NetworkPlan(plans, lanes))
-    return with_smallest_buffers(network, NetworkPlan(plans, lanes))
+    return with_smallest_buffers(network, NetworkPlan(plans, lanes), target)
 
 
 def _cheapest(
@@ -83,7 +84,7 @@ def weight(cost: Cost, target: Target) -> float:
     return cost.lut + 0.5 * cost.ff + 100 * cost.dsp + 200 * cost.bram
 
 
-def with_smallest_buffers(network: Network, plan: NetworkPlan) -> NetworkPlan:
+def with_smallest_buffers(network: Network, plan: NetworkPlan, target: Target) -> NetworkPlan:
     """The plan with the smallest buffers that keep the interval which unbounded ones would give.
 
     Each buffer is the smallest by itself: one word less in any of them lengthens the interval.
@@ -92,7 +93,7 @@ def with_smallest_buffers(network: Network, plan: NetworkPlan) -> NetworkPlan:
     names = [route.name for route in network.routes if network.buffered(route)]
 
     def interval(depths: dict[str, int]) -> float:
-        graph = network.timing(plan.with_depths(depths))
+        graph = network.timing(replace(plan, depths=depths))
         inputs = [graph.port(port) for port in network.inputs]
         outputs = [graph.port(port) for port in network.outputs]
         return graph.schedule(inputs, outputs).interval
@@ -112,7 +113,12 @@ def with_smallest_buffers(network: Network, plan: NetworkPlan) -> NetworkPlan:
             else:
                 high = middle
         depths[name] = high
-    return plan.with_depths(depths)
+    flat, styles = network.flat, {}
+    for route in network.routes:
+        if route.name in depths:
+            bits = flat.consumer_lanes(route, plan) * flat.tensors[route.source].format.width
+            styles[route.name] = memory_style(target, depths[route.name], bits)
+    return replace(plan, depths=depths, styles=styles)
 
 
 def worthwhile_intervals(network: Network, target: Target) -> list[int]:

@@ -28,6 +28,7 @@ from hdl import (
     chain,
     stream_signature,
 )
+from hdl.cost import multiplier
 from quant import Format, Ints, Overflow, Rounding
 
 from .block import (
@@ -143,7 +144,14 @@ class Weight:
             x, w = self.input.format, self.weight_format
             corners = [a * b for a in (x.min, x.max) for b in (w.min, w.max)]
             narrowing = Narrowing(product, min(corners), max(corners), *modes)
-            return Elementwise({"i_a": x, "i_b": w}, lanes, _product, narrowing, exact_stage=True)
+            return Elementwise(
+                {"i_a": x, "i_b": w},
+                lanes,
+                _product,
+                narrowing,
+                exact_stage=True,
+                arithmetic=multiplier(x.width, x.signed, w.width, w.signed, product.width),
+            )
         constants = np.broadcast_to(self.weight, (max(lanes, self._channels),)).reshape(-1, lanes)
         bias = np.zeros(lanes, np.int64)
         if len(constants) == 1:

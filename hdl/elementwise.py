@@ -2,7 +2,7 @@
 """Functions of single numbers, applied to one or several streams lane by lane."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from amaranth import Module, Signal, Value
 from amaranth.lib import wiring
@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from quant import Format
 
+from .cost import Inventory, elastic, register
 from .events import Events, pipeline_events
 from .narrow import Narrowing
 from .stream import joined, shape, stream_signature
@@ -28,6 +29,9 @@ class Elementwise:
     exact : values of one number of each input -> their exact result, in ``narrowing.source``
     narrowing : of the exact result
     exact_stage, narrow_stage : whether there are registers for each
+    arithmetic : what ``exact`` is made of
+    copies : bits from a to b of the exact result are like bit a - 1, as between numbers that do not
+        overlap; synthesis keeps one register for them
     """
 
     inputs: dict[str, Format]
@@ -36,11 +40,30 @@ class Elementwise:
     narrowing: Narrowing
     exact_stage: bool
     narrow_stage: bool = True
+    arithmetic: Inventory = field(default_factory=Inventory)
+    copies: tuple[int, int] = (0, 0)
 
     @property
     def stages(self) -> int:
         """Registers between input and output."""
         return self.exact_stage + self.narrow_stage
+
+    def inventory(self) -> Inventory:
+        """What it is made of."""
+        lane = self.arithmetic
+        if self.exact_stage:
+            lane += register(self._kept_bits)
+        if self.narrow_stage:
+            lane += self.narrowing.inventory()
+        return self.lanes * lane + elastic(self.stages)
+
+    @property
+    def _kept_bits(self) -> int:
+        """Bits of the exact result that have a register of their own."""
+        needed, (start, end) = self.narrowing.needed, self.copies
+        copies = needed & ((1 << end) - (1 << start))
+        original = 1 << start >> 1
+        return ((needed & ~copies) | (original if copies else 0)).bit_count()
 
     def events(self, words: int) -> Events:
         """Transfers of the ports, ``words`` a frame."""

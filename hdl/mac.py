@@ -12,6 +12,8 @@ from amaranth.lib.wiring import In, Out
 
 from quant import Format, Ints, dot_bounds
 
+from . import cost
+from .cost import Inventory
 from .events import NEVER, Events
 from .memory import Rom, Tables
 from .stream import elastic, shape, stream_signature
@@ -152,6 +154,53 @@ class Mac:
     def used_lanes(self) -> list[int]:
         """Lanes of x that meet any weight that is not zero."""
         return sorted({product.lane for product in self.products})
+
+    def inventory(self) -> Inventory:
+        """What it is made of."""
+        steps, groups, front = self.steps, self.groups, self.front_stages
+        total = cost.elastic(front) + cost.register(1) + cost.logic(3, 2)
+        total += cost.counter(steps * groups) + cost.logic(2)
+        if steps > 1:
+            total += cost.counter(steps) + cost.register(front + 1) + cost.logic(3)
+        total += self._buffer_inventory()
+        tables = self.tables
+        if tables is not None:
+            total += cost.rom(tables.depth, tables.width, self.weight_style, tables.words)
+        products = [
+            cost.Product(
+                self.number.width,
+                self.number.signed,
+                tables.formats[n].width,
+                tables.formats[n].signed,
+                product.format.width,
+                product.zeros == 0,
+            )
+            for n, product in enumerate(self.products)
+        ]
+        for product in products:
+            total += cost.multiplier(*product[:5]) + cost.product_register(product)
+        for adders in self.adders:
+            for adder in adders:
+                width = adder.format.width
+                total += cost.register(width)
+                total += cost.adder(width) if len(adder.terms) == 2 else Inventory()
+        for number, source in zip(self.sums, self.totals, strict=True):
+            if source is not None:
+                add = cost.accumulate(number.width) if steps > 1 else Inventory()
+                total += add + cost.register(number.width)
+        return total
+
+    def _buffer_inventory(self) -> Inventory:
+        """What holds the elements of x."""
+        bits = len(self.used_lanes) * self.number.width
+        if self.groups == 1:
+            return cost.register(bits)
+        passes = cost.counter(self.groups) + cost.logic((self.groups - 1).bit_length(), 2)
+        if self.steps == 1:
+            return passes + cost.register(2 * bits + 1) + cost.logic(3, 2)
+        levels = 2 * cost.level(self.steps) + cost.logic(3, 3)
+        memory = cost.ram(self.steps, bits, self.buffer_style)
+        return passes + levels + cost.counter(self.steps) + memory
 
     def events(self) -> Events:
         """Transfers of ``i`` and ``o`` for one vector.

@@ -8,8 +8,9 @@ from amaranth.hdl import Shape
 
 import quant
 from quant import Format, Overflow, Rounding
-from quant.narrow import round_shift
+from quant.narrow import round_shift, saturation_range
 
+from .cost import Inventory, register, rounding, saturate
 from .stream import shape
 
 
@@ -37,6 +38,25 @@ def narrow(
     return _fit(rounded, low, high, target, overflow)
 
 
+def simplest_rounding(
+    rounding: Rounding, drop: int, low: int, target: Format, overflow: Overflow
+) -> Rounding:
+    """The cheapest rounding mode with the same results.
+
+    Where nothing is negative, or what is negative becomes 0, modes that differ below zero only are
+    one; and half a unit is the only tie of a single dropped bit.
+    """
+    if drop <= 0:
+        return Rounding.TRN
+    if low >= 0 or (not target.signed and overflow is not Overflow.WRAP):
+        rounding = {
+            Rounding.RND_INF: Rounding.RND,
+            Rounding.RND_ZERO: Rounding.RND_MIN_INF,
+            Rounding.TRN_ZERO: Rounding.TRN,
+        }.get(rounding, rounding)
+    return Rounding.TRN if rounding is Rounding.RND_MIN_INF and drop == 1 else rounding
+
+
 @dataclass(frozen=True)
 class Narrowing:
     """A register of a narrowed value that stores only bits that carry information.
@@ -58,6 +78,11 @@ class Narrowing:
     overflow: Overflow = Overflow.SAT
     fixed: int = 0
 
+    def __post_init__(self) -> None:
+        drop = self.source.frac - self.target.frac
+        mode = simplest_rounding(self.rounding, drop, self.low, self.target, self.overflow)
+        object.__setattr__(self, "rounding", mode)
+
     @property
     def _modes(self) -> tuple[Format, Format, Rounding, Overflow]:
         return self.source, self.target, self.rounding, self.overflow
@@ -72,14 +97,27 @@ class Narrowing:
     def unchanging(self) -> int:
         """Low bits of the narrowed number that are always the same."""
         gained = self.target.frac - self.source.frac
-        clipped = self.overflow in (Overflow.SAT, Overflow.SAT_SYM) and (
-            self.bounds != (self.low << max(0, gained), self.high << max(0, gained))
-        )
-        if gained < 0 or clipped:
+        if gained < 0:
             return 0
-        if self.overflow is Overflow.SAT_ZERO and self.low & ((1 << self.fixed) - 1):
-            return min(gained, self.target.width - 1)
-        return min(gained + self.fixed, self.target.width - 1)
+        count = min(gained + self.fixed, self.target.width - 1)
+        usual = self.low << gained
+        for n in (self.low << gained, self.high << gained):
+            if self.overflow is not Overflow.WRAP:
+                fitted = self._fitted(n)
+                differing = (fitted ^ usual) & ((1 << count) - 1)
+                count = (
+                    min(count, (differing & -differing).bit_length() - 1) if differing else count
+                )
+        return count
+
+    def _fitted(self, n: int) -> int:
+        """What saturation makes of a rounded value."""
+        least, most = saturation_range(self.target, self.overflow)
+        if least <= n <= most:
+            return n
+        if self.overflow is Overflow.SAT_ZERO:
+            return 0
+        return least if n < least else most
 
     @property
     def stored(self) -> Format | None:
@@ -88,7 +126,71 @@ class Narrowing:
         if low == high:
             return None
         lost = self.unchanging
+        least, most = self._rounded
+        bits = 1 + max((~n if n < 0 else n).bit_length() for n in (least, most))
+        if self._wraps and least < 0 and not self.target.signed and bits < self.target.width:
+            return Format(bits - lost, self.target.frac - lost)  # the rest are copies of the sign
         return Format.containing(low >> lost, high >> lost, self.target.frac - lost)
+
+    @property
+    def needed(self) -> int:
+        """Mask of the bits of the value that the narrowed number depends on."""
+        width, drop = self.source.width, self.source.frac - self.target.frac
+        if self.stored is None:
+            return 0
+        everything = (1 << width) - 1
+        sign = 1 << (width - 1) if self.source.signed else 0
+        exact = drop <= 0 or self.rounding is Rounding.TRN
+        low, high = self._rounded
+        if exact and not self.target.signed and low < 0 and high <= self.target.max:
+            if not self._wraps:  # below zero the sign says all
+                return (sign | ((1 << high.bit_length()) - 1) << max(0, drop)) & everything
+        if drop <= 0:
+            kept = self.target.width + drop
+            return everything & ((1 << max(0, kept)) - 1) if self._wraps else everything
+        mask = everything >> drop << drop
+        if self._wraps:
+            mask &= (1 << (drop + self.target.width)) - 1
+        else:
+            mask |= sign
+        if self.rounding is not Rounding.TRN:
+            mask |= 1 << (drop - 1)
+        if self.rounding not in (Rounding.TRN, Rounding.RND):
+            mask |= (1 << drop) - 1
+        if self.rounding in (Rounding.RND_ZERO, Rounding.RND_INF, Rounding.TRN_ZERO):
+            mask |= sign
+        if drop >= width or mask > everything:  # beyond its end a number continues with its sign
+            mask |= sign
+        return mask & everything
+
+    @property
+    def _rounded(self) -> tuple[int, int]:
+        """Smallest and largest rounded value, before it is fitted."""
+        drop = self.source.frac - self.target.frac
+        low, high = (round_shift(n, drop, self.rounding) for n in (self.low, self.high))
+        return low, high
+
+    @property
+    def _wraps(self) -> bool:
+        """Whether values that do not fit are cut."""
+        low, high = self._rounded
+        fits = self.target.min <= low and high <= self.target.max
+        return self.overflow is Overflow.WRAP and not fits
+
+    def inventory(self) -> Inventory:
+        """What the register and the logic before it are made of."""
+        if self.stored is None:
+            return Inventory()
+        drop = self.source.frac - self.target.frac
+        low, high = self._rounded
+        width = (low < 0) + max((~n if n < 0 else n).bit_length() for n in (low, high))
+        target = self.target
+        logic = rounding(
+            min(width, target.width) + drop if self._wraps else width + drop, drop, self.rounding
+        )
+        if low < target.min or high > target.max:
+            logic += saturate(width, low < 0, target.width, target.signed, self.overflow)
+        return logic + register(self.stored.width)
 
     def register(self, m: Module, enable: Value, value: Value, name: str) -> Value:
         """Add the register, loaded where ``enable``; return it in the shape of ``target``."""

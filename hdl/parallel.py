@@ -9,6 +9,8 @@ from amaranth.lib.wiring import In, Out
 from quant import Format, Ints
 
 from .adder_graph import build_adder_graph
+from .cost import Inventory, adder, register, subtract
+from .cost import elastic as elastic_stages
 from .events import Events, pipeline_events
 from .shift_add import Pipeline, ShiftAdd
 from .stream import elastic, shape, stream_signature
@@ -60,6 +62,12 @@ class Parallel:
     def stages(self) -> int:
         """Registers between input and output."""
         return self.pipeline.stages
+
+    def inventory(self) -> Inventory:
+        """What it is made of."""
+        cells = {"add": adder, "subtract": subtract}
+        total = elastic_stages(self.stages) + register(self.pipeline.flip_flops)
+        return sum((cells[kind](width) for kind, width in self.pipeline.operators), total)
 
     def events(self) -> Events:
         """Transfers of ``i`` and ``o``, one a vector."""

@@ -10,9 +10,11 @@ from amaranth.lib.wiring import In, Out
 
 from quant import Format, Ints, Overflow, Rounding
 
+from .cost import Inventory, adder, constant_adder, counter, mux, mux2, register, rom
+from .cost import elastic as elastic_stages
 from .events import Events, pipeline_events
 from .memory import Rom, Tables
-from .narrow import Narrowing, divide
+from .narrow import Narrowing, divide, simplest_rounding
 from .stream import elastic, shape, stream_signature
 
 STAGES = 2
@@ -57,6 +59,8 @@ class Requantisation:
         self.target, self.overflow, self.style = target, overflow, style
         drop = frac - target.frac
         bias = bias.reshape(self.groups, self.lanes)
+        least = int(((low.reshape(bias.shape) << shift.reshape(bias.shape)) + bias).min())
+        rounding = simplest_rounding(rounding, drop, least, target, overflow)
         if rounding is Rounding.RND and 0 < drop < 62:
             bias, rounding = bias + (1 << (drop - 1)), Rounding.TRN
         self.rounding = rounding
@@ -95,6 +99,26 @@ class Requantisation:
         if self.groups == 1:
             return None
         return Tables([*self.bias.T, *(self.shift - self.shift.min(axis=0)).T], self.style)
+
+    def inventory(self) -> Inventory:
+        """What it is made of."""
+        total = elastic_stages(STAGES)
+        if self.tables is not None:
+            total += counter(self.groups) + mux2((self.groups - 1).bit_length())
+            total += rom(self.groups, self.tables.width, self.style, self.tables.words)
+        for p in range(self.lanes):
+            narrowing = self.narrowing(p)
+            if self.twins[p] < p or self.low[p] == self.high[p]:
+                continue
+            width = self.biased(p).width + self.dropped
+            shifts = len(set(self.shift[:, p].tolist()))
+            if shifts > 1:
+                total += mux(shifts, self.sums[self.sources[p]].width + shifts - 1)
+            changing = narrowing.needed >> self.fixed(p)
+            sums = adder if self.tables is not None else constant_adder
+            total += sums(width - int(self.shift[:, p].min())) + register(changing.bit_count())
+            total += narrowing.inventory()
+        return total
 
     def events(self) -> Events:
         """Transfers of ``i`` and ``o``, one a frame."""

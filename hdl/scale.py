@@ -11,6 +11,16 @@ from amaranth.lib.wiring import In, Out
 
 from quant import Format, Ints, dot_bounds
 
+from .cost import (
+    Inventory,
+    Product,
+    counter,
+    elastic,
+    multiplier,
+    operand_register,
+    product_register,
+    rom,
+)
 from .events import Events, pipeline_events
 from .mac import trailing_zeros
 from .memory import Rom, Tables
@@ -70,6 +80,19 @@ class Scale:
     def tables(self) -> Tables:
         """The constants of the used lanes."""
         return Tables([w >> z for w, z in self._lanes if w.any()], self.style)
+
+    def inventory(self) -> Inventory:
+        """What it is made of."""
+        groups = len(self.weight)
+        total = elastic(STAGES) + counter(groups)
+        total += rom(groups, self.tables.width, self.style, self.tables.words)
+        x = self.number
+        for n, p in enumerate(self.used):
+            w, y = self.tables.formats[n], self.sums[p]
+            product = Product(x.width, x.signed, w.width, w.signed, y.width)
+            total += operand_register(x.width, [product]) + multiplier(*product[:5])
+            total += product_register(product)
+        return total
 
     def events(self, words: int) -> Events:
         """Transfers of ``i`` and ``o``, ``words`` a frame."""

@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from quant import Format
 
+from .cost import Inventory, counter, level, logic, mux2, ram, register
 from .events import NEVER, Events
 
 
@@ -162,6 +163,18 @@ class Fifo(wiring.Component):
         graph.after("i", "o", 1, np.arange(words) - depth)
         return graph
 
+    @staticmethod
+    def inventory(depth: int, bits: int, style: str) -> Inventory:
+        """What a buffer of ``depth`` words of ``bits`` is made of."""
+        if depth == 1:
+            return register(bits + 1) + logic(3) + logic(2)
+        if depth == 2:
+            return level(2) + register(2 * bits) + mux2(bits) + logic(2) + logic(4)
+        addresses = (depth - 1).bit_length()
+        pointers = 2 * counter(depth) + mux2(addresses)
+        bypass = register(bits + 1) + mux2(bits) + logic(5) + logic(2, 4)
+        return level(depth) + pointers + ram(depth, bits, style) + bypass
+
 
 class Fork(wiring.Component):
     """Gives every word to each of ``branches`` consumers, which may take it at different times.
@@ -207,6 +220,11 @@ class Fork(wiring.Component):
             graph.after(f"o_{b}", "i", 1, np.arange(words) - 1)
             graph.after("i", f"o_{b}", 0)
         return graph
+
+    @staticmethod
+    def inventory(branches: int) -> Inventory:
+        """What it is made of; the words are wires."""
+        return register(branches) + branches * (logic(2) + logic(3)) + logic(2 * branches)
 
 
 class Gather(wiring.Component):
@@ -259,6 +277,11 @@ class Gather(wiring.Component):
         place = np.arange(words * ratio)
         graph.after("i", "o", 0, np.where(place % ratio, NEVER, place // ratio - 1))
         return graph
+
+    @staticmethod
+    def inventory(bits: int, ratio: int) -> Inventory:
+        """What one to words of ``bits`` is made of."""
+        return register(bits + 1) + counter(ratio) + logic(3, 3)
 
 
 class Scatter(wiring.Component):
@@ -313,3 +336,9 @@ class Scatter(wiring.Component):
         graph.after("o", "i", 1, np.where(place % ratio, NEVER, place // ratio))
         graph.after("i", "o", 0, np.arange(words) * ratio - 1)
         return graph
+
+    @staticmethod
+    def inventory(bits: int, ratio: int) -> Inventory:
+        """What one from words of ``bits`` is made of."""
+        shifted = bits - bits // ratio
+        return register(bits + 1) + counter(ratio) + mux2(shifted) + logic(3, 4)

@@ -52,7 +52,7 @@ class Subject:
         if self.block is self.configuration.block:
             return self.configuration.plan
         lanes = self.configuration.block.lanes(self.configuration.plan)
-        return NetworkPlan({"block": self.configuration.plan}, lanes, {"block.i": 1})
+        return NetworkPlan({"block": self.configuration.plan}, lanes, {"block.i": 1}, {"block.i": "registers"})
 
     @cached_property
     def lanes(self) -> dict[str, int]:
