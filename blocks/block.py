@@ -79,6 +79,9 @@ class Block(Protocol):
     def reference(self, *frames: ArrayLike) -> Any:
         """The integers of the hardware; any leading batch axes; a tuple if outputs are several."""
 
+    def kernel(self) -> Any:
+        """The reference on tiles of floats; None where the numbers stay as they are."""
+
     def plans(self, target: Target) -> Iterable[Candidate]:
         """Ways to map the block, from few multipliers to many."""
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 import quant
 from hdl import Cost, Elementwise, ElementwiseArray, Events, Narrowing, Target
 from hdl.cost import adder, logic
-from quant import Format, Ints, Overflow, Rounding
+from quant import Format, Ints, Kernel, Overflow, Rounding, SumKernel
 
 from .block import (
     Candidate,
@@ -36,6 +36,10 @@ class ElementwiseBlock(ABC):
     @property
     @abstractmethod
     def outputs(self) -> dict[str, Tensor]: ...
+
+    @abstractmethod
+    def kernel(self) -> Kernel | None:
+        """The reference on tiles of floats; None for the same numbers."""
 
     @abstractmethod
     def circuit(self, lanes: int) -> Elementwise:
@@ -106,6 +110,13 @@ class Identity(ElementwiseBlock):
             values, self.input.format, self.output_format, self.rounding, self.overflow
         )
 
+    def kernel(self) -> Kernel | None:
+        """The reference on tiles of floats; None for the same numbers."""
+        if self.output_format == self.input.format:
+            return None
+        modes = self.output_format, self.rounding, self.overflow
+        return SumKernel(self.input.size, (self.input.format,), *modes, name="Identity")
+
     def circuit(self, lanes: int) -> Elementwise:
         """The circuit of so many lanes."""
         x, modes = self.input.format, (self.output_format, self.rounding, self.overflow)
@@ -157,6 +168,12 @@ class ReLU(ElementwiseBlock):
         return quant.narrow(
             positive, self.positive_format, self.output_format, self.rounding, self.overflow
         )
+
+    def kernel(self) -> Kernel:
+        """The reference on tiles of floats."""
+        modes = self.output_format, self.rounding, self.overflow
+        size, formats = self.input.size, (self.input.format,)
+        return SumKernel(size, formats, *modes, rectify=True, name="ReLU")
 
     def circuit(self, lanes: int) -> Elementwise:
         """The circuit of so many lanes."""
@@ -226,6 +243,12 @@ class Add(ElementwiseBlock):
         return quant.narrow(
             total, self.sum_format, self.output_format, self.rounding, self.overflow
         )
+
+    def kernel(self) -> Kernel:
+        """The reference on tiles of floats."""
+        modes = self.output_format, self.rounding, self.overflow
+        formats = self.input_a.format, self.input_b.format
+        return SumKernel(self.input_a.size, formats, *modes, name="Add")
 
     def circuit(self, lanes: int) -> Elementwise:
         """The circuit of so many lanes."""

@@ -26,7 +26,7 @@ from hdl import (
     stream_signature,
 )
 from hdl.cost import memory_style
-from quant import Format, Ints, Overflow, Rounding
+from quant import DenseKernel, Format, Ints, Kernel, Overflow, Rounding
 
 from .block import Candidate, Tensor, check_format, check_modes, check_tensor, divisors
 
@@ -151,6 +151,20 @@ class Linear:
         values = self.input.check(x, "Linear input")
         sums = values @ self.matrix.T + self.bias
         return quant.narrow(sums, self.sum_format, self.output_format, self.rounding, self.overflow)
+
+    def kernel(self) -> Kernel:
+        """The reference on tiles of floats."""
+        return DenseKernel(
+            self.matrix,
+            self.bias,
+            self.weight_format.frac,
+            self.input.format,
+            self.output_format,
+            self.rounding,
+            self.overflow,
+            self.positions,
+            "Linear",
+        )
 
     def plans(self, target: Target) -> Iterator[Candidate]:
         """Every folding that divides the matrix, from few multipliers to many, then unrolled."""
@@ -319,6 +333,10 @@ class Neuron:
     def reference(self, x: ArrayLike) -> Ints:
         """Integers in, integers out, shape (..., inputs) -> (..., 1)."""
         return self.linear.reference(self.input.check(x, "Neuron input"))
+
+    def kernel(self) -> Kernel:
+        """The reference on tiles of floats."""
+        return self.linear.kernel()
 
     def plans(self, target: Target) -> Iterator[Candidate]:
         """Folded over the inputs, then unrolled."""

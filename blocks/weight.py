@@ -29,7 +29,7 @@ from hdl import (
     stream_signature,
 )
 from hdl.cost import multiplier
-from quant import Format, Ints, Overflow, Rounding
+from quant import Format, Ints, Kernel, Overflow, ProductKernel, Rounding, SumKernel
 
 from .block import (
     Candidate,
@@ -116,6 +116,15 @@ class Weight:
         return quant.narrow(
             values * factor, self.product_format, self.output_format, self.rounding, self.overflow
         )
+
+    def kernel(self) -> Kernel:
+        """The reference on tiles of floats."""
+        size, x, w = self.input.size, self.input.format, self.weight_format
+        modes = self.output_format, self.rounding, self.overflow
+        if isinstance(self.weight, Tensor):
+            return ProductKernel(size, size, x, w, *modes, name="Weight")
+        weights, fracs = (self.weight,), (w.frac,)
+        return SumKernel(size, (x,), *modes, weights=weights, weight_fracs=fracs, name="Weight")
 
     @property
     def _period(self) -> int:
