@@ -373,6 +373,29 @@ def test_interval_bounds_leave_no_overflow(overflow, calibrated, spread):
         assert np.abs(have - want).max() < 0.01 * np.abs(want).max()
 
 
+def chain(*weights):
+    """Linear layers of one number each."""
+    nodes = tuple(
+        Linear(f"fc{n}", (f"fc{n - 1}" if n else "x",), np.array([[w]]), np.zeros(1))
+        for n, w in enumerate(weights)
+    )
+    return Graph((port("x", "x", 1),), nodes, (port("y", nodes[-1].name, 1),))
+
+
+def test_rounding_up_does_not_wrap():
+    model = chain(1.0, 1.0)
+    network, report = quantise(model, activation_bits=4, input_format="u8.0", overflow="WRAP")
+    x = np.arange(256.0)[:, None]
+    (have,) = run(network, report, model, x)
+    assert np.abs(have - x).max() <= 16  # 4 bits for 0 to 255, none of them lost to 0
+
+
+def test_no_output_is_finer_than_its_sums():
+    x = np.array([[-1.0], [0.0], [1.0]])
+    network, _ = quantise(chain(1.0, 1.0), x, weight_bits=2, input_format="s16.0")
+    assert str(block_of(network, "fc0").output_format) == "s8.0"
+
+
 def test_relu_stays_a_block_where_overflow_wraps():
     network, report = quantise(small_graph(), frames(), overflow="WRAP")
     assert [type(node.block).__name__ for node in network.nodes] == [
