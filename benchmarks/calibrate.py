@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measures the prices in hdl/calibration.json: every operator, synthesised over a grid of sizes."""
+
+import argparse
+import json
+import random
+from pathlib import Path
+
+import hdl.cost
+from hdl.synthesis import Synthesis, synthesise_many
+from hdl.target import Target
+
+WIDTHS = (1, 2, 3, 4, 6, 8, 16, 32)
+COUNTER_BITS = (1, 2, 3, 4, 5, 8, 12)
+COPIES = 8  # words of bits that share one selector or address, so that their share counts little
+EXCESS = (0, 1, 4, 16)
+# yosys spends area to make the slowest path faster, and leaves the others small. In a real design
+# an operator is seldom on the slowest path, so each is measured beside something slower: adders in
+# a row, the bits turned round in between so that they stay three adders.
+SLOW = 32
+_BITS = f"[{SLOW - 1}:0]"
+_PORTS = f"input {_BITS} slow_a, input {_BITS} slow_b, output {_BITS} slow_y"
+_TURNED = ["{" + ", ".join(f"slow_{k}[{n}]" for n in range(SLOW)) + "}" for k in (0, 1)]
+_PATH = f"""wire {_BITS} slow_0 = slow_a + slow_b;
+wire {_BITS} slow_1 = {_TURNED[0]} + slow_b;
+assign slow_y = {_TURNED[1]} + slow_b;"""
+
+
+class Bench:
+    """One Verilog text of many small modules, and the tables their counts go into."""
+
+    def __init__(self) -> None:
+        self.text = [f"module slow_path({_PORTS});\n{_PATH}\nendmodule\n"]
+        self.places: list[tuple[str, str, float, float]] = []  # top, table, size, divisor
+
+    def add(self, table: str, size: float, ports: str, body: str, divisor: float = 1) -> None:
+        top = f"{table}_at_{len(self.places)}"
+        self.text.append(
+            f"module {top}(input clk, input rst, {ports}, {_PORTS});\n{body}\n{_PATH}\nendmodule\n"
+        )
+        self.places.append((top, table, size, divisor))
+
+    def tables(self, results: dict[str, Synthesis]) -> dict[str, list[list[float]]]:
+        """Sizes, look-up tables and carry cells of each table, by growing size."""
+        slow = results["slow_path"]
+        rows: dict[str, list[tuple[float, float, float]]] = {}
+        for top, table, size, divisor in self.places:
+            result = results[top]
+            lut, carry = result.lut - slow.lut, result.carry - slow.carry
+            row = (size, max(0, lut) / divisor, max(0, carry) / divisor)
+            rows.setdefault(table, []).append(row)
+        return {
+            table: [[round(x, 3) for x in column] for column in zip(*sorted(row), strict=True)]
+            for table, row in rows.items()
+        }
+
+
+def arithmetic(bench: Bench) -> None:
+    """Adders and comparisons, by the bits of the result or of the operands."""
+    for width in WIDTHS:
+        top = width - 1
+        two = f"input [{top}:0] a, input [{top}:0] b, output [{top}:0] y"
+        one = f"input [{top}:0] a, input b, output [{top}:0] y"
+        bench.add("adder", width, two, "assign y = a + b;")
+        bench.add("subtract", width, two, "assign y = a - b;")
+        constant = random.Random(width).getrandbits(width) | 1
+        bench.add("constant_adder", width, one, f"assign y = a + {width}'d{constant};")
+        bench.add("increment", width, one, "assign y = a + b;")
+        ports = f"input load, input en, input [{top}:0] a, output reg [{top}:0] y"
+        body = f"always @(posedge clk) if (en) y <= (load ? {width}'d0 : y) + a;"
+        bench.add("accumulate", width, ports, body)
+        ports = f"input [{top}:0] a, input [{top}:0] b, output y"
+        bench.add("compare", width, ports, "assign y = a < b;")
+
+
+def selection(bench: Bench) -> None:
+    """Multiplexers by words, gates by inputs, read-only memories by address bits."""
+    for n in (2, 3, 4, 5, 6, 8, 12, 16, 32):
+        bits = (n - 1).bit_length()
+        ports = f"input [{n * COPIES - 1}:0] a, input [{bits - 1}:0] s, output [{COPIES - 1}:0] y"
+        ways = "".join(f"{k}: r = a[{k * COPIES} +: {COPIES}];\n" for k in range(n))
+        body = f"reg [{COPIES - 1}:0] r;\nalways @* case (s)\n{ways}default: r = {COPIES}'bx;\n"
+        bench.add("mux", n, ports, body + "endcase\nassign y = r;", COPIES)
+    for n in (2, 3, 4, 5, 6, 8, 16, 64):
+        bench.add("logic", n, f"input [{n - 1}:0] a, output y", "assign y = &a;")
+    for bits in range(1, 10):
+        contents = _random_words(bits)
+        ways = "".join(f"m[{n}] = {COPIES}'d{word};\n" for n, word in enumerate(contents))
+        ports = f"input en, input [{bits - 1}:0] a, output reg [{COPIES - 1}:0] y"
+        memory = f'(* rom_style = "logic" *) reg [{COPIES - 1}:0] m [0:{len(contents) - 1}];\n'
+        read = "always @(posedge clk) if (en) y <= m[a];"
+        bench.add("rom", bits, ports, f"{memory}initial begin\n{ways}end\n{read}", COPIES)
+
+
+def _random_words(bits: int) -> list[int]:
+    source = random.Random(bits)
+    return [source.getrandbits(COPIES) for _ in range(1 << bits)]
+
+
+def control(bench: Bench) -> None:
+    """Counters by bits, elastic pipelines by stages."""
+    for bits in COUNTER_BITS:
+        for table, n in (("counter_power", 1 << bits), ("counter", (3 << bits >> 2) or 2)):
+            if table == "counter" and bits < 2:
+                n = 2
+            ports = f"input en, output reg [{bits - 1}:0] c"
+            following = f"(c == {n - 1}) ? {bits}'d0 : c + 1'd1"
+            body = f"always @(posedge clk) if (rst) c <= 0; else if (en) c <= {following};"
+            bench.add(table, bits, ports, body)
+        n = (1 << bits) - 1 if bits < 2 else (3 << bits >> 2)
+        ports = "input put, input take, output empty, output full"
+        body = f"""reg [{bits - 1}:0] c;
+assign empty = c == 0, full = c == {n};
+always @(posedge clk) if (rst) c <= 0;
+  else begin if (put & ~take) c <= c + 1'd1; if (take & ~put) c <= c - 1'd1; end"""
+        bench.add("level", bits, ports, body)
+    for stages in (1, 2, 4, 8, 12):
+        top = stages - 1
+        ports = f"input valid, input ready, output [{top}:0] enable, output reg [{top}:0] v"
+        body = "".join(
+            f"assign enable[{s}] = ready | ~&v[{top}:{s}];\n"
+            f"always @(posedge clk) if (rst) v[{s}] <= 0;\n"
+            f"  else if (enable[{s}]) v[{s}] <= {f'v[{s - 1}]' if s else 'valid'};\n"
+            for s in range(stages)
+        )
+        bench.add("elastic", stages, ports, body)
+
+
+def saturation(bench: Bench) -> None:
+    """Saturation by the bits that go, for 4 and 12 bits that stay, each sign and each mode."""
+    for kind in ("SS", "SU", "UU"):
+        for overflow in ("SAT", "SAT_ZERO"):
+            for width in (4, 12):
+                for excess in EXCESS:
+                    _saturation(bench, kind, overflow, width, excess)
+
+
+def _saturation(bench: Bench, kind: str, overflow: str, width: int, excess: int) -> None:
+    from_signed, to_signed = kind[0] == "S", kind[1] == "S"
+    magnitude = width - to_signed
+    source = magnitude + excess + from_signed
+    sign = f"a[{source - 1}]" if from_signed else "1'b0"
+    upper = f"a[{magnitude + excess - 1}:{magnitude}]"
+    above = f"(~{sign} & |{upper})" if excess else "1'b0"
+    below = "1'b0"
+    if from_signed:
+        below = sign if not to_signed else f"({sign} & ~&{upper})" if excess else "1'b0"
+    high = (1 << magnitude) - 1
+    low = to_signed << magnitude
+    outside = f"({sign} ? {width}'d{low} : {width}'d{high})"
+    if overflow == "SAT_ZERO":
+        outside = f"{width}'d0"
+    kept = f"{{{sign}, a[{magnitude - 1}:0]}}" if to_signed else f"a[{magnitude - 1}:0]"
+    ports = f"input [{source - 1}:0] a, output [{width - 1}:0] y"
+    body = f"assign y = ({above} | {below}) ? {outside} : {kept};"
+    bench.add(f"saturate_{kind}_{overflow}_{width}", excess, ports, body)
+
+
+def multiplication(bench: Bench, target: Target) -> None:
+    """Signed products in logic, by the wider operand, a table for each narrower one."""
+    for narrow in (1, 2, 3, 4, 8, 16):
+        for wide in (1, 2, 3, 4, 6, 8, 16, 24):
+            product = hdl.cost.Product(wide, True, narrow, True, wide + narrow)
+            if wide < narrow or hdl.cost.hard_multipliers(product, target):
+                continue
+            ports = f"input signed [{wide - 1}:0] a, input signed [{narrow - 1}:0] b, "
+            ports += f"output signed [{wide + narrow - 1}:0] y"
+            bench.add(f"soft_{narrow}", wide, ports, "assign y = a * b;")
+
+
+def rom_join(results: dict[str, Synthesis], bench: Bench, target: Target) -> list[list[float]]:
+    """Look-up tables that each further part of a column of a read-only memory costs to join."""
+    spent = joins = 0.0
+    for top, table, size, _ in bench.places:
+        if table == "rom" and (1 << int(size)) >= 4 << target.lut_size:
+            parts, muxes = hdl.cost.rom_parts(tuple(_random_words(int(size))), COPIES, target)
+            spent += results[top].lut - results["slow_path"].lut - parts
+            joins += muxes
+    return [[0], [round(spent / joins, 3)], [0]]
+
+
+def calibrate(target: Target) -> dict[str, list[list[float]]]:
+    """All tables of one target."""
+    bench = Bench()
+    arithmetic(bench)
+    selection(bench)
+    control(bench)
+    saturation(bench)
+    multiplication(bench, target)
+    tops = ["slow_path", *(top for top, *_ in bench.places)]
+    results = synthesise_many("".join(bench.text), tops, target)
+    tables = bench.tables(results)
+    tables["rom_join"] = rom_join(results, bench, target)
+    return tables
+
+
+def text(tables: dict[str, dict[str, list[list[float]]]]) -> str:
+    """The file: a line a table."""
+    targets = []
+    for target, prices in tables.items():
+        lines = ",\n".join(f'  "{name}": {json.dumps(prices[name])}' for name in sorted(prices))
+        targets.append(f' "{target}": {{\n{lines}\n }}')
+    return "{\n" + ",\n".join(targets) + "\n}\n"
+
+
+def main() -> None:
+    """Rewrites the prices of the named targets."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("targets", nargs="*", default=Target.names())
+    path = Path(hdl.cost.__file__).with_name("calibration.json")
+    tables = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for name in parser.parse_args().targets:
+        tables[name] = calibrate(Target.named(name))
+        print(f"{name}: {len(tables[name])} tables")
+    ordered = {name: tables[name] for name in Target.names() if name in tables}
+    path.write_text(text(ordered), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
