@@ -150,6 +150,9 @@ def registers(m, a, b):
     with m.If(b[0]):
         m.d.sync += cleared.eq(2)
     yield cleared
+    flipped = Signal(8, init=0b10100110)
+    m.d.sync += flipped.eq(flipped ^ Cat(a, b, a, b, a, b, a, b)[:8])
+    yield flipped[5:]
     delayed = [Signal(4, name=f"delayed{n}") for n in range(3)]
     for before, after in zip([a, *delayed], delayed, strict=False):
         m.d.sync += after.eq(before)
