@@ -187,8 +187,18 @@ def test_cycles_count_from_the_first_offer(simulator):
 
 
 def test_stalls_hold_words_back_by_their_probability(simulator):
-    (result,) = simulate(DESIGNS[0], [Job({"i": BYTES}, {"o": 200}, stalls=(0.3, 1))], simulator)
-    assert 200 / 0.4 < result.ports["o"].cycles[-1] < 200 / 0.2
+    jobs = [Job({"i": BYTES}, {"o": 200}, stalls=stalls) for stalls in ((0.3, 1), (1, 0.3))]
+    slow_source, slow_sink = simulate(DESIGNS[0], jobs, simulator)
+    assert 200 / 0.4 < slow_source.ports["o"].cycles[-1] < 200 / 0.2
+    np.testing.assert_array_equal(slow_source.ports["o"].cycles, slow_source.ports["i"].cycles + 3)
+    assert 200 / 0.4 < slow_sink.ports["o"].cycles[-1] < 200 / 0.2
+    assert slow_sink.ports["i"].cycles[:3].tolist() == [0, 1, 2]
+
+
+def test_a_source_goes_on_offering_until_its_word_is_taken(simulator):
+    job = Job({"i": BYTES[:6]}, {"o": 6}, patterns={"i": "1000000", "o": "0" * 40 + "1"})
+    (result,) = simulate(DESIGNS[0], [job], simulator)
+    assert result.ports["i"].cycles.tolist() == [0, 7, 14, 40, 81, 122]
 
 
 def test_patterns_are_followed_bit_by_bit(simulator):
@@ -233,7 +243,7 @@ def test_reset_at_any_cycle_leaves_the_next_job_exact(simulator):
         after = dataclasses.replace(before, inputs={"s_axis": BYTES[cut : cut + 12]}, cut=None)
         jobs += [
             before,
-            dataclasses.replace(after, outputs={"m_axis": 3}, reset_cycles=cut % 3 + 1),
+            dataclasses.replace(after, outputs={"m_axis": 3}, reset_cycles=cut % 2 + 1),
         ]
     results = simulate(DESIGNS[2], jobs, simulator)
     for cut in range(1, 14):
@@ -306,6 +316,15 @@ FAULTS = {  # replacements in PIPELINE, options of the job, the problem it must 
             ),
         ],
         {},
+        "cycle 23: o gave more than 20 words",
+    ),
+    "surplus-word-before-a-stalled-sink": (
+        [
+            ("reg valid_0,", "reg [7:0] count; reg valid_0,"),
+            ("begin\n    if", "begin count <= rst ? 8'd0 : count + (valid_2 & o_ready);\n    if"),
+            ("o_valid = valid_2", "o_valid = valid_2 | count == 8'd20"),
+        ],
+        {"patterns": {"o": "1" * 23 + "0" * 200}},
         "cycle 23: o gave more than 20 words",
     ),
     "word-too-early": (
