@@ -237,8 +237,13 @@ class Graph:
 
 
 def _frames(x: ArrayLike, port: Port) -> Floats:
-    array = np.asarray(x)
     expected = f"(frames, {', '.join(map(str, port.shape))})"
+    try:
+        array = np.asarray(x)
+    except ValueError as error:  # rows of several lengths
+        raise InputError(
+            f"data for input {port.name} must have shape {expected}, not rows of several lengths"
+        ) from error
     if array.dtype.kind not in "biuf":
         raise InputError(f"data for input {port.name} must be numbers, not {array.dtype}")
     if array.shape[1:] != port.shape or array.ndim == 0 or len(array) == 0:

@@ -514,7 +514,10 @@ class _Quantiser:
             bias = _means(wanted - np.ldexp(product(x).astype(np.float64), -sum_frac))
         largest = float(np.abs(bias).max())
         if largest and math.frexp(largest)[1] + sum_frac > 61:
-            raise InputError(f"layer {node.name} bias must fit 63 bits with its fraction")
+            raise InputError(
+                f"layer {node.name} bias must be below 2**{61 - sum_frac} beside its weights, "
+                f"not {largest:.3g}"
+            )
         bias_ints = from_float(bias, Format(63, sum_frac))
         low, high = _dot_interval(matrix, source)
         low, high = low + bias_ints, high + bias_ints

@@ -676,6 +676,10 @@ REFUSED = {
         {"calibration": np.zeros(6)},
         "data for input x must have shape (frames, 6), not (6,)",
     ),
+    "ragged rows": (
+        {"calibration": [[1, 2], [3]]},
+        "data for input x must have shape (frames, 6), not rows of several lengths",
+    ),
     "no frames": (
         {"calibration": np.zeros((0, 6))},
         "data for input x must have shape (frames, 6), not (0, 6)",
@@ -707,6 +711,12 @@ REFUSED = {
 def test_wrong_argument_is_refused(arguments, message):
     with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
         quantise(small_graph(), **arguments)
+
+
+def test_bias_that_dwarfs_its_weights_is_refused():
+    message = "layer fc bias must be below 2**48 beside its weights, not 1e+20"
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        quantise(one_layer([[0.9]], [1e20]), input_format="s8.6")
 
 
 def test_scale_of_too_many_numbers_is_refused():
