@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hdl import Target
-from quant import Format, Overflow, Rounding
+from quant import Format, Overflow, Rounding, dot_bounds
 
 from .block import Lanes, Tensor, divisors
 from .elementwise import Add, Identity, ReLU
@@ -84,6 +84,17 @@ def _near(random: np.random.Generator, source: Format) -> Format:
     return Format(min(width, 20), frac, bool(random.integers(2)))
 
 
+def _fitting(random: np.random.Generator, low: int, high: int, frac: int) -> Format:
+    """A format that keeps the upper bits of numbers from ``low`` to ``high``, about as they are.
+
+    Up to two bits short of the largest, so that some saturate; unsigned now and then, as a ReLU is.
+    """
+    signed = low < 0 and (high <= 0 or bool(random.integers(3)))
+    bits = max(abs(low), abs(high), 1).bit_length() - int(random.integers(0, 3))
+    dropped = int(random.integers(-1, max(1, bits)))
+    return Format(max(1, bits - dropped) + signed, frac - dropped, signed)
+
+
 def _lanes(random: np.random.Generator, size: int) -> Lanes:
     return Lanes(int(random.choice([d for d in divisors(size) if d <= 16])))
 
@@ -127,39 +138,40 @@ def _reshape(random: np.random.Generator, index: int) -> Configuration:
 def _weight(random: np.random.Generator, index: int) -> Configuration:
     tensor = Tensor(_shape(random, index), _format(random, index))
     number = _format(random, index)
-    target = _near(random, tensor.format)
     modes = _modes(random, index)
     kind = index % 3
-    if kind == 0:
-        streamed = Tensor(tensor.shape, number)
-        block = Weight(tensor, streamed, number, target, *modes)
-        return Configuration(block, _lanes(random, tensor.size))
-    shape = () if kind == 1 else (tensor.shape[-1],)
-    block = Weight(tensor, _integers(random, number, shape), number, target, *modes)
-    period = tensor.size if kind == 1 else tensor.shape[-1]
+    shape = ((), tensor.shape[-1:])[kind - 1]
+    weight: Any = Tensor(tensor.shape, number) if kind == 0 else _integers(random, number, shape)
+    extremes = np.array([number.min, number.max]) if kind == 0 else weight
+    corners = [int(w) * x for w in extremes.ravel() for x in (tensor.format.min, tensor.format.max)]
+    frac = tensor.format.frac + number.frac
+    target = _fitting(random, min(corners), max(corners), frac)
+    block = Weight(tensor, weight, number, target, *modes)
+    period = tensor.shape[-1] if kind == 2 else tensor.size
     return Configuration(block, _lanes(random, period))
 
 
 def _linear_parts(random: np.random.Generator, index: int, outputs: int) -> dict[str, Any]:
-    """Arguments of a Linear whose output keeps about as many bits as it drops."""
+    """Arguments of a Linear."""
     inputs = 1 if index == 0 else int(random.integers(1, 6 + index))
     shape = (*_shape(random, index)[:-2], inputs)
     tensor = Tensor(shape, _format(random, index))
     number = _format(random, index)
     weight = _integers(random, number, (outputs, tensor.shape[-1]))
     frac = tensor.format.frac + number.frac
-    reach = 1 << min(tensor.format.width + number.width, 20)
-    grown = (tensor.shape[-1]).bit_length() + tensor.format.width + number.width
-    width = int(random.integers(1, 13))
-    target = Format(width, frac - max(0, grown - width - 1), bool(random.integers(2)))
+    lows, highs = dot_bounds(weight, tensor.format)
+    low, high = int(lows.min()), int(highs.max())
+    bias = random.integers(low // 2 - 1, high // 2 + 2, outputs)
+    target = _fitting(random, low + int(bias.min()), high + int(bias.max()), frac)
+    rounding, overflow = _modes(random, index)
     return {
         "input": tensor,
         "weight": weight,
-        "bias": random.integers(-reach, reach, outputs),
+        "bias": bias,
         "weight_format": number,
         "output_format": target,
-        "rounding": _modes(random, index)[0],
-        "overflow": _modes(random, index)[1],
+        "rounding": rounding,
+        "overflow": overflow,
     }
 
 
