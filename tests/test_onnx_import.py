@@ -787,6 +787,31 @@ def test_file_of_a_gigabyte_is_refused_without_reading_it(tmp_path):
     assert refusal(path, tmp_path) == expected
 
 
+@pytest.mark.parametrize("depth", [3, 2000])
+def test_graphs_within_graphs_are_refused(tmp_path, depth):
+    def field(number, content):
+        """A protobuf field of bytes; writing nested messages through protobuf is too slow."""
+        size, head = len(content), bytearray([number << 3 | 2])
+        while size > 127:
+            head.append(size & 127 | 128)
+            size >>= 7
+        return bytes([*head, size]) + content
+
+    inner = field(2, b"inner")
+    for _ in range(depth):  # graph { node { op_type: "If", attribute { g: graph } } }
+        branch = field(1, b"then_branch") + field(6, inner)
+        node_text = field(1, b"t") + field(2, b"y") + field(4, b"If") + field(5, branch)
+        inner = field(1, node_text)
+    model = chain(FC, node("Relu", ["t"], ["z"]), w=W)
+    path = tmp_path / "nested.onnx"
+    path.write_bytes(model.SerializeToString() + field(7, inner))
+    if depth < 100:
+        expected = "If node that gives 'y' is not supported; --cut t can end the network before it"
+        assert refusal(path, tmp_path) == expected
+    else:  # deeper than protobuf follows
+        assert refusal(path, tmp_path) == "'FOLDER/nested.onnx' is not an ONNX model, or is cut off"
+
+
 def with_external(folder, location, weight=W, **entries):
     model = chain(FC, node("Relu", ["t"], ["y"]))
     tensor = TensorProto(dims=weight.shape, data_type=TensorProto.FLOAT, name="w")
