@@ -323,6 +323,7 @@ FAULTS = {  # replacements in PIPELINE, options of the job, the problem it must 
             ("reg valid_0,", "reg [7:0] count; reg valid_0,"),
             ("begin\n    if", "begin count <= rst ? 8'd0 : count + (valid_2 & o_ready);\n    if"),
             ("o_valid = valid_2", "o_valid = valid_2 | count == 8'd20"),
+            ("o_payload = stage_2", "o_payload = valid_2 ? stage_2 : 8'd0"),
         ],
         {"patterns": {"o": "1" * 23 + "0" * 200}},
         "cycle 23: o gave more than 20 words",
