@@ -88,7 +88,7 @@ class Pipeline:
         numbers = [tuple(range(node * 64, node * 64 + widths[node])) for node in range(count)]
         cells: list[Sum] = []
         known: dict[tuple, int] = {}  # operands: node of the cell
-        parities: dict[tuple[int, int], int] = {}  # lowest operand bits: node of the first cell
+        same = _Functions()
         levels = [0] * (count + len(graph.adders))
         for node, adder in enumerate(graph.adders, count):
             width = widths[node] + adder.drop
@@ -108,14 +108,7 @@ class Pipeline:
                     levels[node] = 1 + max(levels[source] for source in sources)
                     cells.append(Sum(node, left, right, adder.subtract, levels[node]))
                 first = known[key]
-                own = tuple(range(first * 64, first * 64 + len(left)))
-                parity = parities.setdefault(
-                    (min(left[0], right[0]), max(left[0], right[0])), first
-                )
-                if left[0] == ZERO:  # 0 - right
-                    own = right[0], *own[1:]
-                elif levels[parity] <= levels[first]:  # a + b, a - b and b - a are odd together
-                    own = parity * 64, *own[1:]
+                own = same.bits(first, left, right, adder.subtract, levels)
                 low += own
             numbers.append(low[adder.drop :])
         return numbers, cells
@@ -291,6 +284,94 @@ class ShiftAdd(wiring.Component):
             o_y=Value.cast(self.y),
         )
         return m
+
+
+class _Functions:
+    """Finds result bits that equal bits of earlier adders, so that none has two registers.
+
+    The lowest bits of a + b, a - b and b - a are equal, that of 0 - b is that of b. Functions of up
+    to six input bits are compared whole: synthesis sees through such small adders, and would
+    otherwise remove registers that were counted.
+    """
+
+    _VARIABLES = 6
+
+    def __init__(self) -> None:
+        self.parities: dict[tuple[int, int], int] = {}
+        self.functions: dict[int, tuple[Bits, int] | None] = {ZERO: ((), 0)}
+        self.known: dict[tuple[Bits, int], int] = {((), 0): ZERO}
+
+    def bits(self, node: int, left: Bits, right: Bits, subtract: bool, levels: list[int]) -> Bits:
+        """The result bits of a cell, earlier bits where these are equal and ready in time."""
+        bits = list(range(node * 64, node * 64 + len(left)))
+        tables = self._tables(left, right, subtract)
+        if tables is not None:
+            for place, function in enumerate(tables):
+                bit = self.known.setdefault(function, bits[place])
+                self.functions[bits[place]] = function
+                if bit == ZERO or levels[bit // 64] <= levels[node]:
+                    bits[place] = bit
+            return tuple(bits)
+        self.functions.update(dict.fromkeys(bits))
+        lowest = min(left[0], right[0]), max(left[0], right[0])
+        parity = self.parities.setdefault(lowest, bits[0])
+        if left[0] == ZERO:
+            bits[0] = right[0]
+        elif levels[parity // 64] <= levels[node]:
+            bits[0] = parity
+        return tuple(bits)
+
+    def _function(self, bit: int) -> tuple[Bits, int] | None:
+        """A bit as (input bits, truth table), None if it is too complex."""
+        if bit not in self.functions:  # an input
+            self.functions[bit] = (bit,), 0b10
+            self.known[(bit,), 0b10] = bit
+        return self.functions[bit]
+
+    def _tables(self, left: Bits, right: Bits, subtract: bool) -> list[tuple[Bits, int]] | None:
+        """Functions of the result bits of an adder."""
+        operands = [self._function(bit) for bit in left + right]
+        variables: set[int] = set()
+        for function in operands:
+            if function is None:
+                return None
+            variables.update(function[0])
+            if len(variables) > self._VARIABLES:
+                return None
+        names = tuple(sorted(variables))
+        ones = (1 << (1 << len(names))) - 1
+        wide = [_widened(*function, names) for function in operands if function is not None]
+        carry = ones if subtract else 0
+        results = []
+        for a, b in zip(wide[: len(left)], wide[len(left) :], strict=True):
+            b = b ^ ones if subtract else b
+            results.append(_narrowed(names, a ^ b ^ carry))
+            carry = a & b | carry & (a | b)
+        return results
+
+
+def _widened(names: Bits, table: int, wanted: Bits) -> int:
+    """A truth table as one of more variables."""
+    places = [wanted.index(name) for name in names]
+    result = 0
+    for row in range(1 << len(wanted)):
+        index = sum((row >> place & 1) << k for k, place in enumerate(places))
+        result |= (table >> index & 1) << row
+    return result
+
+
+def _narrowed(names: Bits, table: int) -> tuple[Bits, int]:
+    """A function without the variables that it does not depend on."""
+    place = 0
+    while place < len(names):
+        rows = [row for row in range(1 << len(names)) if not row >> place & 1]
+        step = 1 << place
+        if all((table >> row & 1) == (table >> row + step & 1) for row in rows):
+            table = sum((table >> row & 1) << k for k, row in enumerate(rows))
+            names = names[:place] + names[place + 1 :]
+        else:
+            place += 1
+    return names, table
 
 
 def _wires(left: Bits, right: Bits, subtract: bool) -> Bits:
