@@ -3,9 +3,10 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from math import inf
 from typing import Any
 
-from hdl import Target
+from hdl import Deadlock, Target
 from hdl.cost import Cost, memory_style
 
 from .block import Candidate
@@ -96,14 +97,15 @@ def with_smallest_buffers(network: Network, plan: NetworkPlan, target: Target) -
         graph = network.timing(replace(plan, depths=depths))
         inputs = [graph.port(port) for port in network.inputs]
         outputs = [graph.port(port) for port in network.outputs]
-        return graph.schedule(inputs, outputs).interval
+        try:
+            return graph.schedule(inputs, outputs).interval
+        except Deadlock:  # too small to hold what one branch needs before the other moves
+            return inf
 
     # As long as any buffer holds the network back, twice as much everywhere makes it faster.
-    depths = dict.fromkeys(names, 2)
-    best = interval(depths)
-    while (faster := interval({name: 2 * depth for name, depth in depths.items()})) < best:
-        depths = {name: 2 * depth for name, depth in depths.items()}
-        best = faster
+    depths, best = dict.fromkeys(names, 2), inf
+    while (faster := interval(depths)) < best or faster == inf:
+        depths, best = {name: 2 * depth for name, depth in depths.items()}, faster
     for name in names:
         low, high = 0, depths[name]  # too small, large enough
         while high - low > 1:

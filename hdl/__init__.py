@@ -4,7 +4,7 @@
 from .axi import AxiStreamPort, AxiTop
 from .cost import Cost, Inventory
 from .elementwise import Elementwise, ElementwiseArray
-from .events import Edge, Events, Schedule, chain, pipeline_events
+from .events import Deadlock, Edge, Events, Schedule, chain, pipeline_events
 from .mac import Mac, MacArray
 from .memory import Rom, Tables
 from .names import legal_name
@@ -21,6 +21,7 @@ __all__ = [
     "AxiStreamPort",
     "AxiTop",
     "Cost",
+    "Deadlock",
     "Edge",
     "Elementwise",
     "ElementwiseArray",

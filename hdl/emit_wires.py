@@ -100,6 +100,8 @@ class ModuleWires:
         self.port_names = port_names
         self.own_ports = port_names[name]
         self.taken = {port.lower() for port in self.own_ports.values()}
+        # A signal named like a module would hide it.
+        self.taken |= {module_name.lower() for module_name in module_names.values()}
         self.counts: dict[str, int] = {}
         self.where: dict[int, tuple[Wire, int]] = {}
         self.ports = {

@@ -22,6 +22,10 @@ NEVER = np.iinfo(np.int64).min // 2
 """As an edge's index: this firing waits for nothing."""
 
 
+class Deadlock(RuntimeError):
+    """A firing waits for itself: the circuit would hang."""
+
+
 @dataclass(frozen=True, eq=False)
 class Edge:
     """Firing k of ``target`` comes ``delay[k]`` cycles after firing ``index[k]`` of ``source``, or
@@ -116,7 +120,7 @@ class Events:
     def times(self, frames: int) -> dict[str, NDArray[np.int64]]:
         """Cycle of every firing in the first ``frames`` frames, shape (frames, firings).
 
-        Raises RuntimeError where a firing waits for itself: the circuit would hang.
+        Raises Deadlock where a firing waits for itself.
         """
         return _Evaluation(self).run(frames)
 
@@ -296,7 +300,7 @@ class _Evaluation:
                 waiting[name] = []
         for name, times in self.known.items():
             if len(times) < frames * self.graph.firings[name]:
-                raise RuntimeError(
+                raise Deadlock(
                     f"Events {name} must not wait for itself, but firing {len(times)} does: "
                     "the circuit would hang"
                 )

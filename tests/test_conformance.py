@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One suite for every block of the catalogue: the seven questions of the architecture.
+
+Question 6, refusals, is asked in test_blocks.py and test_network.py, where the messages stand.
+"""
+
+import os
+
+import conformance as ask
+import numpy as np
+import pytest
+
+from blocks.catalogue import CATALOGUE
+from hdl import Target
+from sim import has_icarus
+
+NAMES = list(CATALOGUE)
+CONFIGURATIONS = 20
+SYNTHESISED = 5
+
+
+def first(name: str, count: int) -> list[ask.Subject]:
+    return ask.subjects(name, list(CATALOGUE[name].first(count)))
+
+
+@pytest.fixture(scope="module")
+def subjects() -> dict[str, list[ask.Subject]]:
+    """Each configuration once, with its Verilog."""
+    return {name: first(name, CONFIGURATIONS) for name in NAMES}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_reference_equals_an_independent_statement(name, subjects):
+    for subject in subjects[name]:
+        ask.reference_equals_an_independent_statement(subject)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_verilog_equals_reference_cycle_for_cycle(name, subjects):
+    ask.verilog_equals_reference(subjects[name])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_verilog_has_no_unknown_values_in_icarus(name, subjects):
+    if not has_icarus() and "CI" not in os.environ:
+        pytest.skip("Icarus Verilog is not installed")
+    ask.verilog_equals_reference(subjects[name][:4], "icarus")
+
+
+@pytest.mark.parametrize("target", ["ecp5", "xilinx7"])
+@pytest.mark.parametrize("name", NAMES)
+def test_synthesis_equals_cost(name, target, subjects):
+    pairs = ask.synthesis_equals_cost(subjects[name][:SYNTHESISED], Target.named(target))
+    large = [(estimate, found) for estimate, found in pairs if found > 200]
+    errors = [abs(estimate - found) / found for estimate, found in large]
+    if errors:
+        assert np.median(errors) <= 0.15, pairs
+        assert max(errors) <= 0.40, pairs
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_verilog_is_clean(name, subjects):
+    ask.verilog_is_clean(subjects[name])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_saved_equals_original(name, subjects):
+    for subject in subjects[name][:6]:
+        ask.saved_equals_original(subject)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", NAMES)
+def test_a_hundred_configurations(name):
+    for start in range(20, 100, 20):
+        configurations = [CATALOGUE[name].configuration(n) for n in range(start, start + 20)]
+        subjects = ask.subjects(name, configurations)
+        for subject in subjects:
+            ask.reference_equals_an_independent_statement(subject)
+        ask.verilog_equals_reference(subjects)
+        ask.verilog_is_clean(subjects)
