@@ -235,7 +235,7 @@ def rounding(width: int, dropped: int, mode: str = "RND") -> Inventory:
 class Product(NamedTuple):
     """A multiplication: operand widths and signs, bits of the result that are kept.
 
-    ``unshifted`` says that an adder takes it as it is, without zeros appended.
+    ``zeros`` matters to adders only: how many zeros below it an adder's result has more bits for.
     """
 
     a_width: int
@@ -243,7 +243,7 @@ class Product(NamedTuple):
     b_width: int
     b_signed: bool
     y_width: int
-    unshifted: bool = True
+    zeros: int = 0
 
 
 def multiplier(
@@ -265,13 +265,13 @@ def operand_register(bits: int, products: Sequence[Product]) -> Inventory:
 
 
 def product_adder(
-    width: int, terms: Sequence[Product], load: bool = False, register: bool = True
+    width: int, terms: Sequence[Product | None], load: bool = False, register: bool = True
 ) -> Inventory:
-    """An adder one or both of whose terms are product registers that nobody else reads.
+    """An adder of one or two terms, its result in a register if ``register``.
 
-    With ``load`` it is an accumulator: its other term is its own register, or 0. Of only one term
-    (and no ``load``) it is no adder, just the next register of the product. With ``register`` the
-    result has a register, which only it feeds.
+    A term is the Product whose register is read by this adder alone, or None for anything else.
+    One term is no adder, just the next register; with ``load`` it is an accumulator, whose other
+    term is its own register, or 0.
     """
     return _one("product_adder", width, tuple(terms), load, register)
 
@@ -590,20 +590,21 @@ def _price_operand_register(target: Target, bits: int, products: tuple[Product, 
 
 
 def _price_product_adder(
-    target: Target, width: int, terms: tuple[Product, ...], load: bool, register: bool
+    target: Target, width: int, terms: tuple[Product | None, ...], load: bool, register: bool
 ) -> _Price:
-    takes = any(
-        (term.unshifted or (len(terms) == 1 and not load)) and _is_hard(term, target)
-        for term in terms
-    )
+    alone = len(terms) == 1 and not load
+    products = [term for term in terms if term is not None]
+    zeros = max((term.zeros for term in products), default=0)  # below them there is no adder
     bits = width if register else 0
-    if target.dsp_registers and takes:
-        return _Price(ff_in_dsp=bits)
-    if load:
-        return _measured(target, "accumulate", width)._replace(ff=bits)
-    if len(terms) > 1:
-        return _measured(target, "adder", width)._replace(ff=bits)
-    return _Price(ff=bits)
+    fitting = [term for term in products if term.zeros == zeros]
+    hard = [term for term in fitting if _is_hard(term, target)]
+    if target.dsp_registers and hard:
+        moved = sum(term.y_width for term in fitting if term not in hard)
+        return _Price(ff=min(bits, zeros) - moved, ff_in_dsp=max(0, bits - zeros) + moved)
+    if alone:
+        return _Price(ff=bits)
+    table = "accumulate" if load else "adder"
+    return _measured(target, table, max(1, width - zeros))._replace(ff=bits)
 
 
 def _price_block_memory(target: Target, depth: int, width: int, written: bool) -> _Price:

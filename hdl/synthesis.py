@@ -85,6 +85,10 @@ _SYNTHESIS = {
     "xilinx7": "synth_xilinx -family xc7 -flatten -noiopad",
     "xilinxup": "synth_xilinx -family xcup -flatten -noiopad",
 }
+# Counts live register bits, which word-level cells hide, and leaves the design as it was.
+_REGISTERS = (
+    "design -push-copy; simplemap t:$*dff*; opt_clean; tee -q -o {} stat -json; design -pop"
+)
 _BATCH = "bitblocks_batch_of_tops"
 _CACHED = 4000  # results kept before the oldest go
 _PLACER_SECONDS = 3600
@@ -207,12 +211,12 @@ def _run(
     if family == "xilinx":
         commands += [
             f"{flow} -run begin:map_dsp",
-            "memory_dff -no-rw-check",  # first of the map_dsp commands: registers that go into memories
+            "memory_dff -no-rw-check",  # first in map_dsp: registers of memories
             "opt_clean",
-            "tee -q -o before.json stat -json -width",
+            *_REGISTERS.format("before.json").split("; "),
             f"{flow} -run map_dsp:coarse",
             "opt_clean",
-            "tee -q -o after.json stat -json -width",
+            *_REGISTERS.format("after.json").split("; "),
             f"{flow} -run coarse:",
             "select t:SRL16E t:SRLC32E",
             "write_json -selected shift.json",
@@ -295,12 +299,8 @@ def _cells(path: Path) -> dict[str, dict[str, int]]:
 
 
 def _register_bits(cells: dict[str, int]) -> int:
-    """Bits of all word-level registers in ``cells``, whose types carry their width."""
-    bits = 0
-    for cell, number in cells.items():
-        match = re.fullmatch(r"\$[as]?l?dff[a-z]*_(\d+)", cell)
-        bits += int(match[1]) * number if match else 0
-    return bits
+    """Registers among one-bit ``cells``."""
+    return sum(number for cell, number in cells.items() if re.match(r"\$_S?DFF", cell))
 
 
 def _shift_register_bits(cells: dict[str, dict]) -> int:
