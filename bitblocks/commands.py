@@ -137,6 +137,9 @@ def verify(
             )
         except sim.MissingTool as error:
             raise InputError(str(error)) from error
+        except verification.VerificationError as error:
+            say(str(error))
+            return DIFFERENT
     tables.show_verification(outcome)
     for problem in outcome.problems:
         say(problem)

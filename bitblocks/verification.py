@@ -113,8 +113,8 @@ def verify(
     stalls : chance per cycle that a source does not offer, and that a sink does not accept
     waves : where to write a VCD file
 
-    The result is kept in ``results/verify.json``. Raises InputError; sim.MissingTool and
-    sim.BuildError where a tool is missing or refuses the Verilog.
+    The result is kept in ``results/verify.json``. Raises InputError; sim.MissingTool where a tool
+    is missing; VerificationError where the simulation cannot be made or does not end.
     """
     import sim
 
@@ -168,6 +168,10 @@ def verify(
         results = sim.simulate(design, jobs, simulator, waves=waves, strict=False)
     except sim.SimulationError as error:
         raise VerificationError(str(error).splitlines()[0]) from error
+    except sim.BuildError as error:
+        lines = str(error).splitlines()
+        told = [line for line in lines if "error" in line.lower()] or lines
+        raise VerificationError(f"the Verilog must compile, not end with: {told[0]}") from error
     problems: list[str] = []
     difference: Difference | None = None
     differing: set[int] = set()
@@ -214,7 +218,7 @@ def verify(
 
 
 class VerificationError(RuntimeError):
-    """The simulation of a build did not come to an end; one sentence."""
+    """The simulation of a build cannot be made or did not end; one sentence."""
 
 
 _CHANCES: tuple[Callable[[float], tuple[float, float]], ...] = (
