@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What holds for all tests: on a build server a test that is skipped has failed."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(__file__).parents[2] / "shared" / "data"
+"""Material that is too large for this repository; some tests need it."""
+
+ABSENT = ("shared", "absent", "beside this checkout")
+"""Words of their reasons to skip without it."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """With CI set nothing may skip but for want of the shared material, where it is absent."""
+    report = yield
+    if os.environ.get("CI") and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+        if SHARED.exists() or not any(word in reason for word in ABSENT):
+            report.outcome = "failed"
+            report.longrepr = f"{item.nodeid} must not be skipped here: {reason}"
+    return report
