@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From sums to numbers: ``narrow((sum << shift) + bias)`` in all modes, under stalls."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from amaranth import Module, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+from amaranth_bench import run
+from circuit_check import check_circuit, plain
+from narrow_oracle import OVERFLOWS, ROUNDINGS, exact_fit, exact_round
+
+from hdl import Requantisation, Requantiser, chain, joined, pipeline_events
+from quant import Format, Overflow, Rounding
+
+PAIRS = [(r, o) for r in ROUNDINGS for o in OVERFLOWS]
+
+
+class AfterSums(wiring.Component):
+    """A requantiser behind a stage, as behind any sums: nothing comes in the cycle after reset."""
+
+    def __init__(self, design):
+        self.inner = Requantiser(design)
+        members = self.inner.signature.members
+        super().__init__({"i": In(members["i"].signature), "o": Out(members["o"].signature)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.inner = inner = self.inner
+        enables = joined(m, [self.i], 1, inner.i)
+        word = Signal.like(self.i.payload, reset_less=True)
+        with m.If(enables[0]):
+            m.d.sync += word.eq(self.i.payload)
+        m.d.comb += inner.i.payload.eq(word)
+        connect(m, inner.o, flipped(self.o))
+        return m
+
+
+def events_after_sums(design):
+    return chain(pipeline_events(1), design.events())
+
+
+class Case:
+    """A requantisation of random rows, its transfers and what must become of them.
+
+    The last lane shares the sum of the first, with opposite sign in some.
+    """
+
+    def __init__(self, seed, groups, lanes, count=24):
+        random = np.random.default_rng([seed, groups, lanes])
+        rounding, overflow = PAIRS[seed % len(PAIRS)]
+        rows = groups * lanes
+        sources = [*range(lanes - 1), 0] if lanes > 1 else [0]
+        sums = [
+            Format(int(random.integers(2, 9)), 0, bool(random.integers(2)))
+            for _ in range(max(sources) + 1)
+        ]
+        negate = [bool(n) for n in random.integers(0, 2, lanes)]
+        ends = [sorted(random.integers(sums[s].min, sums[s].max + 1, 2).tolist()) for s in sources]
+        ends[-1] = ends[0]
+        bounds = [
+            (-b, -a) if negative else (a, b) for (a, b), negative in zip(ends, negate, strict=True)
+        ]
+        low, high = (np.array([b[side] for b in bounds] * groups) for side in (0, 1))
+        shift = random.integers(0, 4, rows)
+        if overflow == "WRAP" and groups == 1:
+            shift[:] = 0
+        bias, frac = random.integers(-60, 60, rows), int(random.integers(0, 6))
+        target = Format(
+            int(random.integers(1, 9)), frac - int(random.integers(-2, 7)), bool(random.integers(2))
+        )
+        self.design = Requantisation(
+            sums,
+            sources,
+            low,
+            high,
+            shift,
+            bias,
+            frac,
+            target,
+            Rounding(rounding),
+            Overflow(overflow),
+            negate,
+        )
+        self.given, self.wanted = [], []
+        for n in range(count * groups):
+            word = {}
+            for source, (least, most) in zip(sources[: len(sums)], ends, strict=False):
+                choices = (least, most, int(random.integers(least, most + 1)))
+                word[f"sum_{source}"] = choices[random.integers(3)]
+            self.given.append(word)
+            results = []
+            for p, source in enumerate(sources):
+                row = n % groups * lanes + p
+                total = word[f"sum_{source}"] * (-1 if negate[p] else 1)
+                value = Fraction((total << int(shift[row])) + int(bias[row])) / 2**frac
+                units = exact_round(value * Fraction(2) ** target.frac, rounding)
+                results.append(exact_fit(units, target.width, target.signed, overflow))
+            self.wanted.append(results)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 3])
+@pytest.mark.parametrize("seed", range(0, 28, 2))
+def test_numbers_are_exact_in_every_mode(seed, groups):
+    for more in (0, 1):
+        case = Case(seed + more, groups, 4)
+        found = run(AfterSums(case.design), {"i": case.given}, {"o": len(case.wanted)}, accept=0.8)
+        assert [plain(word) for _, word in found["o"]] == case.wanted
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_numbers_and_cycles_under_stalls(lanes, groups):
+    case = Case(7, groups, lanes)
+    count = len(case.wanted)
+    events = events_after_sums(case.design)
+    cycles = check_circuit(
+        lambda: AfterSums(case.design), {"i": case.given}, {"o": case.wanted}, events, count
+    )
+    assert cycles["o"] == list(range(3, count + 3))  # two stages and that before, a word a cycle
+
+
+def requantisation(sums, low, high, shift, bias, drop=0, target=None, **modes):
+    """One group of one lane for each sum, RND and SAT unless told."""
+    number = target or Format(8, 0)
+    modes = {"rounding": Rounding.RND, "overflow": Overflow.SAT} | modes
+    return Requantisation(
+        sums,
+        list(range(len(sums))),
+        np.array(low),
+        np.array(high),
+        np.array(shift),
+        np.array(bias),
+        number.frac + drop,
+        number,
+        **modes,
+    )
+
+
+def test_rounding_half_up_joins_the_constant():
+    """Half a unit is added with the bias, so what is dropped need not be kept."""
+    design = requantisation([Format(8, 0)], [-128], [127], [0], [5], drop=3)
+    assert design.rounding is Rounding.TRN
+    assert design.dropped == 3
+    assert design.bias.tolist() == [[9]]
+    assert (design.low[0], design.high[0]) == ((-128 + 9) >> 3, (127 + 9) >> 3)
+    assert str(design.biased(0)) == str(Format(6, 0))  # -15 to 17
+
+
+def test_other_roundings_keep_what_they_look_at():
+    design = requantisation(
+        [Format(8, 0)], [-128], [127], [0], [5], drop=3, rounding=Rounding.RND_CONV
+    )
+    assert design.rounding is Rounding.RND_CONV
+    assert (design.dropped, design.bias.tolist()) == (0, [[5]])
+
+
+def test_equal_lanes_are_there_once():
+    sums = [Format(4, 0)]
+    design = Requantisation(
+        sums,
+        [0, 0, 0, 0],
+        np.array([-8] * 4),
+        np.array([7] * 4),
+        np.array([0, 0, 1, 0]),
+        np.array([3, 3, 3, 4]),
+        0,
+        Format(8, 0),
+        Rounding.RND,
+        Overflow.SAT,
+    )
+    assert design.twins == [0, 0, 2, 3]
+
+
+def test_a_shift_leaves_low_bits_that_never_change():
+    design = requantisation([Format(4, 0)] * 2, [-8] * 2, [7] * 2, [3, 1], [5, 0], drop=1)
+    assert [design.fixed(p) for p in (0, 1)] == [2, 0]
+    found = run(
+        Requantiser(design),
+        {"i": [{"sum_0": n, "sum_1": -n} for n in range(-7, 8)]},
+        {"o": 15},
+    )
+    wanted = [[(8 * n + 5 + 1) >> 1, (-2 * n + 1) >> 1] for n in range(-7, 8)]
+    assert [plain(word) for _, word in found["o"]] == wanted
+
+
+def test_a_sum_that_never_changes_is_a_constant():
+    design = requantisation([Format(4, 0)] * 2, [0, -8], [0, 7], [0, 0], [21, 0])
+    inventory = design.narrowing(0)
+    assert inventory.stored is None
+    found = run(
+        Requantiser(design), {"i": [{"sum_0": 0, "sum_1": n} for n in range(-8, 8)]}, {"o": 16}
+    )
+    assert [plain(word) for _, word in found["o"]] == [[21, n] for n in range(-8, 8)]
+
+
+def test_constants_of_several_groups_follow_each_other_whatever_the_stalls():
+    bias = np.arange(12) * 7 - 40
+    design = Requantisation(
+        [Format(3, 0)] * 2,
+        [0, 1],
+        np.full(12, -4),
+        np.full(12, 3),
+        np.arange(12) % 5,
+        bias,
+        0,
+        Format(9, 0),
+        Rounding.RND,
+        Overflow.SAT,
+    )
+    given = [{"sum_0": n % 8 - 4, "sum_1": n // 2 % 8 - 4} for n in range(36)]
+    wanted = []
+    for n, word in enumerate(given):
+        rows = [2 * (n % 6), 2 * (n % 6) + 1]
+        sums = [word["sum_0"], word["sum_1"]]
+        wanted.append([(s << r % 5) + int(bias[r]) for s, r in zip(sums, rows, strict=True)])
+    events = events_after_sums(design)
+    check_circuit(lambda: AfterSums(design), {"i": given}, {"o": wanted}, events, 36)
