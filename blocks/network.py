@@ -314,6 +314,26 @@ class Network:
         """Port name -> numbers in a transfer."""
         return dict(plan.lanes)
 
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """Names of nodes and routes of the flat network -> their identifiers in the hardware."""
+        taken: set[str] = set()
+        wanted = [*(node.name for node in self.flat.nodes), *(r.name for r in self.routes)]
+        return {name: legal_name(name, taken) for name in wanted}
+
+    def levels(self, plan: NetworkPlan) -> dict[str, str]:
+        """Name of every route with a buffer -> signal that counts the words in that.
+
+        Hierarchical names below the network's module; a buffer of one word says whether it
+        offers it.
+        """
+        return {
+            route.name: f"{self.names[route.name]}_fifo."
+            + ("level" if plan.depths[route.name] > 1 else "o_valid")
+            for route in self.routes
+            if self.buffered(route)
+        }
+
     def rtl(self, plan: NetworkPlan) -> "NetworkRtl":
         """A new circuit."""
         return NetworkRtl(self.flat, plan)
@@ -453,8 +473,6 @@ class NetworkRtl(wiring.Component):
     Members
     -------
     i or i_<name>, o or o_<name> : streams of the network's inputs and outputs
-    levels : route name -> hierarchical name of the signal that counts the words in its buffer
-        (of one word: whether it offers it)
     """
 
     def __init__(self, network: Network, plan: NetworkPlan):
@@ -463,15 +481,7 @@ class NetworkRtl(wiring.Component):
         for flow, ports in ((In, network.inputs), (Out, network.outputs)):
             for port, tensor in ports.items():
                 members[port] = flow(stream_signature(tensor.format, plan.lanes[port]))
-        taken: set[str] = set()
-        self._names = {node.name: legal_name(node.name, taken) for node in network.nodes}
-        self._route_names = {r.name: legal_name(r.name, taken) for r in network.routes}
-        self.levels = {
-            route.name: f"{self._route_names[route.name]}_fifo."
-            + ("level" if plan.depths[route.name] > 1 else "o_valid")
-            for route in network.routes
-            if network.buffered(route)
-        }
+        self._names = network.names
         super().__init__(members)
 
     def elaborate(self, platform):
@@ -487,7 +497,7 @@ class NetworkRtl(wiring.Component):
             branches = [starts[source]]
             if len(routes) > 1:
                 fork = Fork(starts[source].payload.shape(), len(routes))
-                m.submodules[f"{self._route_names[routes[0].name]}_fork"] = fork
+                m.submodules[f"{self._names[routes[0].name]}_fork"] = fork
                 connect(m, starts[source], fork.i)
                 branches = [getattr(fork, f"o_{b}") for b in range(len(routes))]
             for route, stream in zip(routes, branches, strict=True):
@@ -508,7 +518,7 @@ class NetworkRtl(wiring.Component):
                 element = Scatter(number, lanes // size, size)
             else:
                 element = Gather(number, lanes, size)
-            m.submodules[f"{self._route_names[route.name]}_{kind}"] = element
+            m.submodules[f"{self._names[route.name]}_{kind}"] = element
             connect(m, stream, element.i)
             stream = element.o
         connect(m, stream, flipped(getattr(self, route.port)) if end is None else end)

@@ -98,7 +98,7 @@ class Subject:
     @property
     def monitors(self) -> dict[str, str]:
         """Route -> signal with the words in its buffer."""
-        return self.circuit.levels if isinstance(self.block, Network) else {}
+        return self.block.levels(self.plan) if isinstance(self.block, Network) else {}
 
     @cached_property
     def design(self) -> Design:

@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faults are injected into every block of the catalogue; the question named for each catches it.
+
+A fault changes the circuit (or what is said of it) while the reference stays as it is. It is put
+into the specification that the circuit is made from, into a primitive, or into the Verilog text.
+"""
+
+import dataclasses
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import conformance as ask
+import numpy as np
+import pytest
+from amaranth import Cat, Module, Signal
+from amaranth.lib import wiring
+
+import blocks.network
+import hdl
+import hdl.mac
+import hdl.parallel
+import hdl.requantise
+import hdl.stream
+from blocks import (
+    Add,
+    Folded,
+    Identity,
+    Lanes,
+    Linear,
+    Network,
+    NetworkPlan,
+    Neuron,
+    Node,
+    ReLU,
+    Reshape,
+    Tensor,
+    Unrolled,
+    Weight,
+)
+from blocks.catalogue import CATALOGUE, Configuration
+from hdl import Events, Fifo
+from quant import Format, Overflow, Rounding
+from sim import has_icarus
+
+X = Tensor((4,), Format(6, 3))
+NARROW = Format(3, 1)
+MODES = (Rounding.RND, Overflow.SAT)
+W = np.array([[3, -5, 7, 2], [-6, 1, 4, -7], [5, 5, -3, 1], [-1, 6, 2, -4]])
+LINEAR = Linear(X, W, np.array([9, -14, 3, 21]), Format(4, 2), NARROW, None, *MODES)
+
+
+def _network() -> tuple[Network, NetworkPlan]:
+    add = Add(Tensor((4,), NARROW), Tensor((4,), NARROW), NARROW)
+    nodes = (
+        Node("a", LINEAR, ("x",)),
+        Node("b", Linear(Tensor((4,), NARROW), W, np.zeros(4, int), Format(4, 2), NARROW), ("a",)),
+        Node("add", add, ("a", "b")),
+    )
+    plans = {"a": Folded(2, 2), "b": Folded(1, 2), "add": Lanes(1)}
+    depths = {"a.i": 3, "b.i": 3, "add.i_a": 6, "add.i_b": 3}
+    styles = dict.fromkeys(depths, "registers")
+    network = Network({"x": X}, nodes, {"y": "add"})
+    return network, NetworkPlan(plans, {"i": 2, "o": 1}, depths, styles)
+
+
+BLOCKS: dict[str, tuple[Any, Any]] = {
+    "Identity": (Identity(X, NARROW, *MODES), Lanes(2)),
+    "ReLU": (ReLU(X, Format(2, 1, False), *MODES), Lanes(2)),
+    "Add": (Add(X, Tensor((4,), Format(5, 2)), NARROW, *MODES), Lanes(2)),
+    "Reshape": (Reshape(X, (2, 2)), Lanes(2)),
+    "Weight": (Weight(X, W[0], Format(4, 2), NARROW, *MODES), Lanes(2)),
+    "Neuron": (Neuron(X, W[0], 9, Format(4, 2), NARROW, *MODES), Folded(1, 2)),
+    "Linear folded": (LINEAR, Folded(2, 2)),
+    "Linear unrolled": (LINEAR, Unrolled()),
+    "Network": _network(),
+}
+assert {name.split()[0] for name in BLOCKS} == set(CATALOGUE)
+NARROWING = [name for name in BLOCKS if name != "Reshape"]
+WEIGHTED = ["Weight", "Neuron", "Linear folded", "Linear unrolled", "Network"]
+FOLDED = ["Neuron", "Linear folded", "Network"]
+BIASED = ["Neuron", "Linear folded", "Linear unrolled", "Network"]
+
+
+SIMULATOR = "icarus" if has_icarus() else "verilator"  # Icarus compiles small designs at once
+
+
+class Faulty(ask.Subject):
+    """A subject whose circuit comes from another specification than its reference."""
+
+    spec: Callable[[Any], Any] = staticmethod(lambda block: block)
+    wrap: Callable[[Any], Any] = staticmethod(lambda circuit: circuit)
+    text: Callable[[str], str] = staticmethod(lambda text: text)
+    graph: Callable[[Events], Events] = staticmethod(lambda graph: graph)
+
+    @property
+    def circuit(self) -> Any:
+        return self.spec(self.block).rtl(self.plan)
+
+    @property
+    def verilog(self) -> str:
+        return self.text(hdl.verilog(self.wrap(self.circuit), self.name))
+
+    @property
+    def timing(self) -> Events:
+        return self.graph(self.block.timing(self.plan))
+
+    @property
+    def monitors(self) -> dict[str, str]:
+        return {} if self.wrap is not Faulty.wrap else super().monitors
+
+
+def subject(name: str, **faults: Any) -> Faulty:
+    kind = type("Injected", (Faulty,), {k: staticmethod(v) for k, v in faults.items()})
+    return kind("case_" + name.lower().replace(" ", "_"), Configuration(*BLOCKS[name]))
+
+
+def caught(name: str, **faults: Any) -> None:
+    """The questions of values and of time find the fault."""
+    with pytest.raises(AssertionError):
+        ask.verilog_equals_reference([subject(name, **faults)], SIMULATOR)
+
+
+def in_each_node(change: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The change made to a block, or to the first node of a network that it alters."""
+
+    def changed(block: Any) -> Any:
+        if not isinstance(block, Network):
+            return change(block)
+        nodes = [Node(n.name, change(n.block), n.sources) for n in block.nodes]
+        outputs = {name: block.source_of(name) for name in block.output_names}
+        return Network(
+            dict(zip(block.input_names, block.inputs.values(), strict=True)), nodes, outputs
+        )
+
+    return changed
+
+
+def replacing(**fields: Any) -> Callable[[Any], Any]:
+    """Other values in those fields that a block has; a callable makes one from the old value."""
+
+    def change(block: Any) -> Any:
+        names = {field.name for field in dataclasses.fields(block)} & set(fields)
+        new = {n: fields[n](getattr(block, n)) if callable(fields[n]) else fields[n] for n in names}
+        return dataclasses.replace(block, **new)
+
+    return in_each_node(change)
+
+
+@contextmanager
+def patched(module: Any, name: str, value: Any) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, name, value)
+        yield
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_without_a_fault_all_is_well(name):
+    ask.verilog_equals_reference([subject(name)], SIMULATOR)
+
+
+@pytest.mark.parametrize("name", NARROWING)
+def test_wrong_rounding_is_caught_by_the_values(name):
+    caught(name, spec=replacing(rounding=Rounding.TRN))
+
+
+@pytest.mark.parametrize("name", NARROWING)
+def test_wrong_overflow_is_caught_by_the_values(name):
+    caught(name, spec=replacing(overflow=Overflow.WRAP))
+
+
+@pytest.mark.parametrize("name", [n for n in NARROWING if n != "ReLU"])
+def test_saturation_off_by_one_is_caught_by_the_values(name):
+    caught(name, spec=replacing(overflow=Overflow.SAT_SYM))
+
+
+@pytest.mark.parametrize("name", BIASED)
+def test_a_lost_bias_is_caught_by_the_values(name):
+    caught(name, spec=replacing(bias=lambda bias: bias * 0))
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_a_flipped_weight_bit_is_caught_by_the_values(name):
+    def flip(weight: Any) -> Any:
+        other = np.array(weight)
+        other.flat[1] ^= 1
+        return other
+
+    caught(name, spec=replacing(weight=flip))
+
+
+@pytest.mark.parametrize("name", [n for n in WEIGHTED if n != "Neuron"])
+def test_swapped_rows_are_caught_by_the_values(name):
+    def swap(weight: Any) -> Any:
+        return np.array(weight)[::-1].copy()
+
+    caught(name, spec=replacing(weight=swap))
+
+
+class SwappedLanes(wiring.Component):
+    """A circuit whose words of the first input reach it with their halves swapped."""
+
+    def __init__(self, circuit: Any, port: str):
+        self.circuit, self.port = circuit, port
+        super().__init__(circuit.signature)
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.circuit = circuit = self.circuit
+        for name, member in circuit.signature.members.items():
+            inner, outer = getattr(circuit, name), getattr(self, name)
+            ends = (outer, inner) if member.flow == wiring.In else (inner, outer)
+            word = ends[0].payload.as_value()
+            half = len(word) // 2
+            if name == self.port:
+                word = Cat(word[half:], word[:half])
+            m.d.comb += [
+                ends[1].payload.as_value().eq(word),
+                ends[1].valid.eq(ends[0].valid),
+                ends[0].ready.eq(ends[1].ready),
+            ]
+        return m
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_swapped_lanes_are_caught_by_the_values(name):
+    caught(name, wrap=lambda circuit: SwappedLanes(circuit, "i_a" if name == "Add" else "i"))
+
+
+@pytest.mark.parametrize("name", [n for n in NARROWING if n != "Network"])
+def test_a_wrong_sign_extension_is_caught_by_the_values(name):
+    unsigned = Tensor(X.shape, Format(X.format.width, X.format.frac, False))
+    caught(name, spec=replacing(input=unsigned, input_a=unsigned))
+
+
+def broken_elastic(m: Any, valid: Any, stages: int, ready: Any, name: str = "stage") -> Any:
+    """Stages that move on although the next one waits."""
+    valids, enables = Signal(stages, name=f"{name}_valid"), Signal(stages, name=f"{name}_enable")
+    for s in range(stages):
+        m.d.comb += enables[s].eq(1)
+        m.d.sync += valids[s].eq(valids[s - 1] if s else valid)
+    return enables, valids
+
+
+@pytest.mark.parametrize("name", NARROWING)
+def test_a_stall_that_loses_a_word_is_caught_by_the_values(name):
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (hdl.stream, hdl.mac, hdl.requantise, hdl.parallel):
+            patch.setattr(module, "elastic", broken_elastic)
+        caught(name)
+
+
+@pytest.mark.parametrize("name", FOLDED)
+def test_a_stale_accumulator_after_reset_is_caught_by_the_values(name):
+    """``begin`` survives the reset, so the first step after one adds to what was there."""
+
+    def stale(text: str) -> str:
+        changed = re.sub(r"if \(rst\)\s*n_begin <= 1'b1;\s*else ", "", text)
+        assert changed != text
+        return changed
+
+    caught(name, text=stale)
+
+
+def test_a_fifo_one_word_short_is_caught_by_the_times():
+    class Short(Fifo):
+        def __init__(self, payload, depth, style="block"):
+            super().__init__(payload, max(1, depth - 1), style)
+
+    with patched(blocks.network, "Fifo", Short):
+        caught("Network")
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_latency_off_by_one_is_caught_by_the_times(name):
+    def late(graph: Events) -> Events:
+        result = Events(dict(graph.firings), list(graph.edges), dict(graph.ports))
+        start, end = graph.port("i_a" if name == "Add" else "i"), graph.port("o")
+        if start == end:
+            raise ValueError("wires have no latency")
+        extra = next(e for e in graph.edges if e.target == end and e.source != end)
+        result.edges.append(dataclasses.replace(extra, delay=extra.delay + 1))
+        return result
+
+    caught(name, graph=late)
