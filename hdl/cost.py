@@ -235,6 +235,7 @@ def rounding(width: int, dropped: int, mode: str = "RND") -> Inventory:
 class Product(NamedTuple):
     """A multiplication: operand widths and signs, bits of the result that are kept.
 
+    A factor that is always 1 has width 0: then there is no multiplier, only the register behind it.
     ``zeros`` matters to adders only: how many zeros below it an adder's result has more bits for.
     """
 
@@ -250,6 +251,8 @@ def multiplier(
     a_width: int, a_signed: bool, b_width: int, b_signed: bool, y_width: int | None = None
 ) -> Inventory:
     """``a * b``, ``y_width`` bits of it, without any register."""
+    if a_width == 0 or b_width == 0:
+        return Inventory()
     y_width = a_width + b_width if y_width is None else y_width
     return _one("multiplier", Product(a_width, a_signed, b_width, b_signed, y_width))
 
@@ -425,6 +428,8 @@ def _is_hard(product: Product, target: Target) -> bool:
 def _multipliers(product: Product, target: Target) -> tuple[int, int, int]:
     """Hard multipliers, bits of adders that join their results, and partial products in logic."""
     a, b = product.a_width, product.b_width
+    if a == 0 or b == 0:
+        return 0, 0, 0
     signed = product.a_signed or product.b_signed
     a += signed and not product.a_signed
     b += signed and not product.b_signed

@@ -67,7 +67,7 @@ _DSP = {
 _BRAM = {
     "ecp5": {"DP16KD": 1, "PDPW16KD": 1},
     "ice40": {"SB_RAM40_4K": 1},
-    "gowin": {f"{kind}{x9}": 1 for kind in ("SP", "SDPB", "DPB", "pROM") for x9 in ("", "X9")},
+    "gowin": dict.fromkeys(("SP", "SPX9", "DPB", "DPX9B", "SDPB", "SDPX9B", "pROM", "pROMX9"), 1),
     "xilinx": {"RAMB18E1": 1, "RAMB18E2": 1, "RAMB36E1": 2, "RAMB36E2": 2},
 }
 _FLIP_FLOP = {
@@ -285,7 +285,7 @@ def _last_words(log: str) -> str:
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     errors = [line for line in lines if "ERROR" in line]
     words = (errors or lines or ["no words at all"])[-1]
-    return re.sub(r"^ERROR:\s*", "", words).rstrip(".")
+    return re.sub(r"\bERROR:\s*", "", words).rstrip(".")
 
 
 def _cells(path: Path) -> dict[str, dict[str, int]]:
