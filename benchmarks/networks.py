@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from bitblocks import Built, build
+from bitblocks import Built, build, import_onnx
 from bitblocks.project import write_verilog
 from bitblocks.verification import design_of
 from sim import from_bytes, simulate_bulk, to_bytes
@@ -22,6 +22,7 @@ from sim import from_bytes, simulate_bulk, to_bytes
 DATA = Path(__file__).parents[1] / ".." / "shared" / "data" / "hls4ml_example_models" / "onnx"
 MODELS = ("two_layer_pytorch", "three_layer_pytorch", "three_layer_keras")
 FRAMES = 1000
+CALIBRATION = 512  # frames
 LIMITS = {"folded": (10.0, 5.0), "unrolled": (40.0, 15.0)}  # seconds: build, Verilog in it
 
 
@@ -69,7 +70,9 @@ def main() -> int:
         cut = without_end(path)
         for mapping, (most, most_verilog) in LIMITS.items():
             start = time.perf_counter()
-            built = build(path, cut=cut or None, unroll=mapping == "unrolled")
+            graph = import_onnx(path, cut or None)
+            frames = np.random.default_rng(1).normal(size=(CALIBRATION, *graph.inputs[0].shape))
+            built = build(graph, calibration=frames, unroll=mapping == "unrolled", name=model)
             seconds = time.perf_counter() - start
             start = time.perf_counter()
             text = write_verilog(built.project)
