@@ -3,7 +3,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 from amaranth import Module
@@ -196,36 +196,9 @@ class Linear:
         return {"i": plan.simd, "o": plan.pe}
 
     def design(self, plan: Folded | Unrolled) -> tuple[Mac | Parallel, Requantisation]:
-        """The two parts of the circuit: exact sums, and what narrows them.
-
-        Powers of two that all rows of a lane share are left to the alignment.
-        """
+        """The two parts of the circuit: exact sums, and what narrows them."""
         self.lanes(plan)
-        if isinstance(plan, Unrolled):
-            part: Mac | Parallel = Parallel(self.weight, self.input.format, plan.adders_per_stage)
-        else:
-            part = Mac(
-                self.weight,
-                self.input.format,
-                plan.pe,
-                plan.simd,
-                plan.weight_style,
-                plan.buffer_style,
-            )
-        requantisation = Requantisation(
-            part.sums,
-            part.sources,
-            part.low,
-            part.high,
-            part.scale + self.shift,
-            self.bias,
-            self._frac,
-            self.output_format,
-            self.rounding,
-            self.overflow,
-            part.negate,
-        )
-        return part, requantisation
+        return _design(self, plan)
 
     def rtl(self, plan: Folded | Unrolled) -> "LinearRtl":
         """A new circuit."""
@@ -242,6 +215,35 @@ class Linear:
         """What it takes on a target."""
         part, requantisation = self.design(plan)
         return part.inventory().cost(target) + requantisation.inventory().cost(target)
+
+
+@lru_cache(maxsize=256)  # timing, cost and rtl of one plan need the same design
+def _design(linear: Linear, plan: Folded | Unrolled) -> tuple[Mac | Parallel, Requantisation]:
+    if isinstance(plan, Unrolled):
+        part: Mac | Parallel = Parallel(linear.weight, linear.input.format, plan.adders_per_stage)
+    else:
+        part = Mac(
+            linear.weight,
+            linear.input.format,
+            plan.pe,
+            plan.simd,
+            plan.weight_style,
+            plan.buffer_style,
+        )
+    requantisation = Requantisation(
+        part.sums,
+        part.sources,
+        part.low,
+        part.high,
+        part.scale + linear.shift,
+        linear.bias,
+        linear._frac,
+        linear.output_format,
+        linear.rounding,
+        linear.overflow,
+        part.negate,
+    )
+    return part, requantisation
 
 
 class LinearRtl(wiring.Component):

@@ -3,6 +3,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache
 from math import inf
 from typing import Any
 
@@ -93,8 +94,9 @@ def with_smallest_buffers(network: Network, plan: NetworkPlan, target: Target) -
     """
     names = [route.name for route in network.routes if network.buffered(route)]
 
-    def interval(depths: dict[str, int]) -> float:
-        graph = network.timing(replace(plan, depths=depths))
+    @cache
+    def interval_of(*sizes: int) -> float:
+        graph = network.timing(replace(plan, depths=dict(zip(names, sizes, strict=True))))
         inputs = [graph.port(port) for port in network.inputs]
         outputs = [graph.port(port) for port in network.outputs]
         try:
@@ -102,11 +104,25 @@ def with_smallest_buffers(network: Network, plan: NetworkPlan, target: Target) -
         except Deadlock:  # too small to hold what one branch needs before the other moves
             return inf
 
-    # As long as any buffer holds the network back, twice as much everywhere makes it faster.
-    depths, best = dict.fromkeys(names, 2), inf
-    while (faster := interval(depths)) < best or faster == inf:
-        depths, best = {name: 2 * depth for name, depth in depths.items()}, faster
-    for name in names:
+    def interval(depths: dict[str, int]) -> float:
+        return interval_of(*(depths[name] for name in names))
+
+    def grown(depths: dict[str, int], chosen: list[str]) -> dict[str, int]:
+        """Twice as much in the chosen buffers, as long as that makes the network faster."""
+        best = interval(depths)
+        while True:
+            larger = {n: 2 * depth if n in chosen else depth for n, depth in depths.items()}
+            faster = interval(larger)
+            if faster == best < inf:
+                return depths
+            depths, best = larger, faster
+
+    # Where branches meet, one waits for the other; elsewhere two words do nearly always.
+    inputs = {node.name: len(node.sources) for node in network.flat.nodes}
+    joins = [r.name for r in network.routes if r.name in names and inputs.get(r.node, 0) > 1]
+    depths = grown(grown(dict.fromkeys(names, 2), joins), names)
+    best = interval(depths)
+    for name in sorted(names, key=lambda name: name not in joins):
         low, high = 0, depths[name]  # too small, large enough
         while high - low > 1:
             middle = (low + high) // 2

@@ -273,31 +273,35 @@ class _Evaluation:
     def __init__(self, graph: Events):
         self.graph = graph
         self.known: dict[str, list[int]] = {name: [] for name in graph.firings}
-        self.incoming: dict[str, list[tuple[str, int, list[int], list[int]]]] = {
-            name: [] for name in graph.firings
+        self.waiting: dict[str, list[str]] = {name: [] for name in graph.firings}
+        # For each event and firing in a frame, what it waits for: the times and the waiting list
+        # of the source, its firings in a frame, the index and the delay.
+        self.causes: dict[str, list[list[tuple[list[int], list[str], int, int, int]]]] = {
+            name: [[] for _ in range(firings)] for name, firings in graph.firings.items()
         }
         seen = set()
         for edge in graph.edges:
             key = (edge.target, edge.source, edge.index.tobytes(), edge.delay.tobytes())
-            if key not in seen:
-                seen.add(key)
-                self.incoming[edge.target].append(
-                    (
-                        edge.source,
-                        graph.firings[edge.source],
-                        edge.index.tolist(),
-                        edge.delay.tolist(),
-                    )
-                )
+            if key in seen:
+                continue
+            seen.add(key)
+            known, waiting = self.known[edge.source], self.waiting[edge.source]
+            firings = graph.firings[edge.source]
+            causes = self.causes[edge.target]
+            for k, (index, delay) in enumerate(
+                zip(edge.index.tolist(), edge.delay.tolist(), strict=True)
+            ):
+                if index > NEVER // 2:
+                    causes[k].append((known, waiting, firings, index, delay))
 
     def run(self, frames: int) -> dict[str, NDArray[np.int64]]:
-        waiting: dict[str, list[str]] = {name: [] for name in self.known}
         todo = list(reversed(self.known))
         while todo:
             name = todo.pop()
-            if self._advance(name, frames, waiting):
-                todo += waiting[name]
-                waiting[name] = []
+            if self._advance(name, frames):
+                waiting = self.waiting[name]
+                todo += waiting
+                waiting.clear()
         for name, times in self.known.items():
             if len(times) < frames * self.graph.firings[name]:
                 raise Deadlock(
@@ -309,24 +313,25 @@ class _Evaluation:
             for name, times in self.known.items()
         }
 
-    def _advance(self, name: str, frames: int, waiting: dict[str, list[str]]) -> bool:
+    def _advance(self, name: str, frames: int) -> bool:
         """Compute as many firings of one event as can be; whether there were any."""
-        times, firings = self.known[name], self.graph.firings[name]
-        incoming = [
-            (self.known[s], s, n, index, delay) for s, n, index, delay in self.incoming[name]
-        ]
+        times, causes = self.known[name], self.causes[name]
         begun = len(times)
-        for firing in range(begun, frames * firings):
-            frame, k = divmod(firing, firings)
+        frame, k = divmod(begun, len(causes))
+        while frame < frames:
             time = 0
-            for known, source, n, index, delay in incoming:
-                place = frame * n + index[k]
+            for known, waiting, firings, index, delay in causes[k]:
+                place = frame * firings + index
                 if place >= 0:
-                    if place >= len(known):
-                        waiting[source].append(name)
-                        return firing > begun
-                    earliest = known[place] + delay[k]
+                    try:
+                        earliest = known[place] + delay
+                    except IndexError:
+                        waiting.append(name)
+                        return len(times) > begun
                     if earliest > time:
                         time = earliest
             times.append(time)
+            k += 1
+            if k == len(causes):
+                frame, k = frame + 1, 0
         return len(times) > begun
