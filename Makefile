@@ -9,7 +9,7 @@ PYTHON ?= python3
 JOBS ?= 2
 BIN := .venv/bin
 STAMP := .venv/setup.stamp
-PYTEST := $(BIN)/python -m pytest -q
+PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup
 ROOMS := quant hdl blocks sim bitblocks
 
 .PHONY: setup demo test test-full check bench clean
@@ -28,18 +28,19 @@ demo: setup
 	$(BIN)/python examples/digits/demo.py build/demo
 
 # Two processes halve the time of a suite that mostly waits for simulators and compilers; tests
-# share nothing but caches that are made for several writers.
+# share nothing but caches that are made for several writers. Those of one xdist_group, which need
+# the same costly build, stay in one process.
 test: setup
-	$(PYTEST) -n $(JOBS) -m "not full"
+	$(PYTEST) -m "not full"
 
 test-full: setup
-	$(PYTEST) -n $(JOBS)
+	$(PYTEST)
 
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(PYTEST) -n $(JOBS) -m "not full and not slow"
+	$(PYTEST) -m "not full and not slow"
 
 bench: setup
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[benchmark]'

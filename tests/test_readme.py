@@ -45,7 +45,7 @@ def test_the_commands_shown_exist():
 def test_the_costs_shown_are_those_of_the_blocks():
     random = np.random.default_rng(0)
     x, y = Tensor((64,), Format(8, 4)), Format(8, 4, False)
-    weight, bias = random.integers(-128, 128, (32, 64)), random.integers(-1000, 1000, 32)
+    weight, bias = random.integers(-128, 128, (8, 64)), random.integers(-1000, 1000, 8)
     linear = Linear(x, weight, bias, Format(8, 7), y)
     mapped = [
         (Identity(x, Format(6, 2)), Lanes(8)),
