@@ -105,6 +105,7 @@ def demo(tmp_path_factory):
 # -- build --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("digits")
 def test_builds_of_the_digits_are_the_same_bytes_everywhere(demo):
     here, there = map(everything, demo)
@@ -119,6 +120,7 @@ def test_builds_of_the_digits_are_the_same_bytes_everywhere(demo):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("digits")
 def test_the_verilog_of_the_digits_is_clean_and_names_no_place(demo):
     path = demo[0] / "rtl" / "digits.v"
@@ -169,6 +171,7 @@ def test_builds_of_two_names_live_in_one_design(tiny, tmp_path):
     assert told.returncode == 0, told.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("digits")
 @pytest.mark.skipif(not has_icarus(), reason="Icarus Verilog is not installed")
 def test_the_bench_of_the_digits_passes_in_icarus_and_finds_a_fault(demo, tmp_path):
@@ -191,6 +194,7 @@ def test_the_bench_of_the_digits_passes_in_icarus_and_finds_a_fault(demo, tmp_pa
     assert bench() == "FAIL"
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("digits")
 def test_build_prints_a_row_for_every_block(demo):
     lines = (demo[0].parent / "told").read_text().splitlines()
@@ -366,6 +370,7 @@ def test_estimate_adds_up_on_every_target(tiny, tmp_path, capsys, target):
     assert figures["lut"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("digits")
 def test_estimate_is_quick_and_needs_no_tool(demo):
     hidden = "import sys; sys.modules.update(pyosys=None, cocotb=None, onnx=None);"

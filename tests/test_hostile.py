@@ -381,6 +381,7 @@ def started(*arguments):
     return process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("moment", [0.05, 0.6, 1.5])
 def test_an_interrupt_leaves_nothing_behind(folder, number, moment):
@@ -399,6 +400,7 @@ def test_an_interrupt_leaves_nothing_behind(folder, number, moment):
         assert left == ["m.onnx"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", [0.4, 1.0, 1.8])
 def test_a_killed_build_leaves_the_former_one_or_the_new_one(folder, capsys, moment):
     tiny_network.model(Path("m.onnx"))
