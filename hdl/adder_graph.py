@@ -653,7 +653,7 @@ def _negate(adders: list[Adder], node: int, inputs: int, keep: bool) -> int:
     return inputs + len(adders) - 1
 
 
-_THOROUGH = 3000  # signed digits up to which every construction is tried, whatever it promises
+_THOROUGH = 2000  # signed digits up to which every construction is tried, whatever it promises
 
 
 def _digit_count(rows: np.ndarray) -> int:

@@ -253,8 +253,8 @@ class ShiftAdd(wiring.Component):
     enable : In(one bit per stage), a stage takes what the one before it holds
     y : Out(one field per output, by its number, in ``Pipeline.output_shapes``), from registers
 
-    Where the platform has a dictionary ``rtlil_modules`` (``hdl.verilog`` has one), the circuit goes
-    into it as text, and Amaranth sees an instance only: one millisecond less for each adder.
+    Where the platform has a dictionary ``rtlil_modules`` (``hdl.verilog`` has one), the circuit
+    goes into it as text, and Amaranth sees an instance only: a millisecond less for each adder.
     """
 
     def __init__(self, pipeline: Pipeline):
