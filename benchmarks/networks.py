@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Published networks from ONNX files to Verilog: seconds to build, and equal to the model.
 
-Run: python benchmarks/networks.py
+Run: python benchmarks/networks.py [model ...]
 """
 
 import sys
@@ -61,11 +61,11 @@ def main() -> int:
             f"skipped: there is no folder {DATA.name} of hls4ml example models beside the checkout"
         )
         return 0
-    missed = False
+    console, missed = Console(width=110), False
     table = Table(
         "model", "mapping", "build s", "limit", "Verilog s", "limit", "cycles", f"{FRAMES} frames"
     )
-    for model in MODELS:
+    for model in sys.argv[1:] or MODELS:
         path = DATA / f"{model}.onnx"
         cut = without_end(path)
         for mapping, (most, most_verilog) in LIMITS.items():
@@ -74,9 +74,11 @@ def main() -> int:
             frames = np.random.default_rng(1).normal(size=(CALIBRATION, *graph.inputs[0].shape))
             built = build(graph, calibration=frames, unroll=mapping == "unrolled", name=model)
             seconds = time.perf_counter() - start
+            console.log(f"{model} {mapping}: built in {seconds:.1f} s")
             start = time.perf_counter()
             text = write_verilog(built.project)
             writing = time.perf_counter() - start
+            console.log(f"{model} {mapping}: {len(text) / 1e6:.1f} MB written in {writing:.1f} s")
             equal = same(built) and text == built.project.verilog
             missed |= seconds > most or writing > most_verilog or not equal
             table.add_row(
@@ -89,7 +91,7 @@ def main() -> int:
                 f"{built.project.interval:g}",
                 "equal" if equal else "DIFFERENT",
             )
-    Console(width=110).print(table)
+    console.print(table)
     return int(missed)
 
 
