@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hdl import Target
-from quant import Format, Overflow, Rounding, dot_bounds
+from quant import Format, Overflow, Rounding, dot_bounds, product_format, sum_format
 
 from .block import Lanes, Tensor, divisors
 from .elementwise import Add, Identity, ReLU
@@ -42,12 +42,40 @@ class Entry:
     configurations: Callable[[np.random.Generator, int], Configuration]
 
     def configuration(self, index: int) -> Configuration:
-        """The configuration of an index, the same every time."""
-        return self.configurations(np.random.default_rng([index, len(self.kind.__name__)]), index)
+        """The configuration of an index, the same every time.
+
+        From the second on every bit of every output is alive: it changes, and not as another does.
+        """
+        random = np.random.default_rng([index, len(self.kind.__name__)])
+        for _ in range(100):
+            made = self.configurations(random, index)
+            if index == 0 or _alive(made.block):
+                return made
+        return made
 
     def first(self, count: int) -> Iterator[Configuration]:
         """The first configurations."""
         return (self.configuration(index) for index in range(count))
+
+
+def _alive(block: Any) -> bool:
+    """Whether no bit of any output channel is constant or a copy of another bit of its number."""
+    random = np.random.default_rng(1)
+    frames = [
+        random.integers(t.format.min, t.format.max, (300, *t.shape), np.int64, endpoint=True)
+        for t in block.inputs.values()
+    ]
+    results = block.reference(*frames)
+    for y, tensor in zip(
+        results if isinstance(results, tuple) else (results,), block.outputs.values(), strict=True
+    ):
+        bits = y.reshape(-1, tensor.shape[-1], 1) >> np.arange(tensor.format.width) & 1
+        for channel in bits.transpose(1, 2, 0):
+            if len({*map(bytes, channel.astype(np.uint8))}) < len(channel):
+                return False
+            if (channel == channel[:, :1]).all(axis=1).any():
+                return False
+    return True
 
 
 def _format(random: np.random.Generator, index: int) -> Format:
@@ -232,24 +260,34 @@ def random_network(random: np.random.Generator, size: int) -> Network:
             joins += 1
             other = str(random.choice([t for t in twins if t in unused] or twins))
             sources = (source, other)
-            formats = tensor.format, tensors[other].format
-            wide = max(formats, key=lambda f: f.width)
-            block = Add(tensor, tensors[other], _near(random, wide), *_modes(random, n))
+            a, b = tensor.format, tensors[other].format
+            total = sum_format(a, b)
+            block = Add(
+                tensor,
+                tensors[other],
+                _fitting(random, total.min, total.max, total.frac),
+                *_modes(random, n),
+            )
         elif kind == 2:
-            block = ReLU(tensor, _near(random, tensor.format), *_modes(random, n))
+            x = tensor.format
+            block = ReLU(tensor, _fitting(random, 0, x.max, x.frac), *_modes(random, n))
         elif kind == 3:
             block = Reshape(tensor, (*tensor.shape, 1) if n % 2 else (tensor.size,))
         elif kind == 4:
             number = _format(random, 1)
             weight = _integers(random, number, (tensor.shape[-1],))
-            block = Weight(tensor, weight, number, _near(random, tensor.format))
+            x = product_format(tensor.format, number)
+            target = _fitting(random, x.min, x.max, x.frac)
+            block = Weight(tensor, weight, number, target)
         else:
             outputs = tensor.shape[-1] if random.integers(2) else int(random.integers(1, 9))
             number = Format(int(random.integers(2, 7)), 3)
             weight = _integers(random, number, (outputs, tensor.shape[-1]))
             bias = random.integers(-50, 50, outputs)
-            grown = tensor.format.width + tensor.shape[-1].bit_length()
-            target = Format(8, tensor.format.frac + 3 - max(0, grown - 4), bool(random.integers(2)))
+            lows, highs = dot_bounds(weight, tensor.format)
+            ends = int(lows.min()) - 50, int(highs.max()) + 50
+            target = _fitting(random, *ends, tensor.format.frac + 3)
+            target = Format(min(8, target.width), target.frac, target.signed)
             block = Linear(tensor, weight, bias, number, target)
         if n % 5 == 4 and len(sources) == 1:
             block = Network({"inner": tensor}, (Node("part", block, ("inner",)),), {"y": "part"})

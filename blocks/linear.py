@@ -26,6 +26,7 @@ from hdl import (
     stream_signature,
 )
 from hdl.cost import memory_style
+from hdl.requantise import unread_bits
 from quant import DenseKernel, Format, Ints, Kernel, Overflow, Rounding
 
 from .block import Candidate, Tensor, check_format, check_modes, check_tensor, divisors
@@ -219,8 +220,13 @@ class Linear:
 
 @lru_cache(maxsize=256)  # timing, cost and rtl of one plan need the same design
 def _design(linear: Linear, plan: Folded | Unrolled) -> tuple[Mac | Parallel, Requantisation]:
+    narrowing = linear._frac, linear.output_format, linear.rounding, linear.overflow
     if isinstance(plan, Unrolled):
-        part: Mac | Parallel = Parallel(linear.weight, linear.input.format, plan.adders_per_stage)
+        low, _ = quant.dot_bounds(linear.weight, linear.input.format, "Linear")
+        unread = unread_bits(low, linear.shift, linear.bias, *narrowing)
+        part: Mac | Parallel = Parallel(
+            linear.weight, linear.input.format, plan.adders_per_stage, unread
+        )
     else:
         part = Mac(
             linear.weight,
@@ -237,10 +243,7 @@ def _design(linear: Linear, plan: Folded | Unrolled) -> tuple[Mac | Parallel, Re
         part.high,
         part.scale + linear.shift,
         linear.bias,
-        linear._frac,
-        linear.output_format,
-        linear.rounding,
-        linear.overflow,
+        *narrowing,
         part.negate,
     )
     return part, requantisation

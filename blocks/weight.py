@@ -29,6 +29,7 @@ from hdl import (
     stream_signature,
 )
 from hdl.cost import multiplier
+from hdl.requantise import unread_bits
 from quant import Format, Ints, Kernel, Overflow, ProductKernel, Rounding, SumKernel
 
 from .block import (
@@ -163,13 +164,16 @@ class Weight:
             )
         constants = np.broadcast_to(self.weight, (max(lanes, self._channels),)).reshape(-1, lanes)
         bias = np.zeros(lanes, np.int64)
-        if len(constants) == 1:
-            part = Parallel(np.diag(constants[0]), self.input.format, 1)
+        lows, _ = quant.dot_bounds(constants.reshape(-1, 1), self.input.format, "Weight")
+        lows = lows.reshape(-1, lanes).min(axis=0)
+        unread = unread_bits(lows, bias, bias, product.frac, *modes)
+        if len(constants) == 1 or not constants.any():
+            part = Parallel(np.diag(constants[0]), self.input.format, 1, unread)
             sources, low, high, negate = part.sources, part.low, part.high, part.negate
             return part, Requantisation(
-                part.sums, sources, low, high, bias, bias, product.frac, *modes, negate
+                part.sums, sources, low, high, part.scale, bias, product.frac, *modes, negate
             )
-        scale = Scale(constants, self.input.format)
+        scale = Scale(constants, self.input.format, unread)
         low, high = scale.bounds
         return scale, Requantisation(
             scale.sums, list(range(lanes)), low, high, scale.scale, bias, product.frac, *modes

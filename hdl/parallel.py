@@ -24,39 +24,38 @@ class Parallel:
     weight : ints, shape (outputs, inputs)
     number : Format of x
     adders_per_stage : int, adders in a row between two registers
+    skipped : ints, shape (outputs,): low bits of each output that nobody reads; only of outputs
+        that come as they are, not as their opposite
 
     Members
     -------
     sums : Format of each distinct sum
     sources, negate : for each output, which of ``sums`` is its own, and whether it is its opposite
-    scale : ints, shape (outputs,), all 0: the sums are whole
+    scale : ints, shape (outputs,): low bits that the sums leave out
     low, high : ints, shape (outputs,): bounds of each output
     """
 
     groups = 1
 
-    def __init__(self, weight: Ints, number: Format, adders_per_stage: int):
-        outputs, self.simd = weight.shape
+    def __init__(self, weight: Ints, number: Format, adders_per_stage: int, skipped: Ints):
+        self.simd = weight.shape[1]
         self.number = number
         ends = [(number.min, number.max)] * self.simd
         graph = build_adder_graph(weight, ends, negated=True)
-        self.pipeline = Pipeline(graph, adders_per_stage)
-        self.low, self.high = (
-            np.array(n, np.int64) for n in zip(*graph.output_bounds, strict=True)
-        )
-        self.scale = np.zeros(outputs, np.int64)
         self.negate = [bool(output and output.negate) for output in graph.outputs]
-        keys = [output and (output.node, output.shift) for output in graph.outputs]
+        self.scale = np.where(self.negate, 0, skipped)
+        skip = tuple(self.scale.tolist())
+        self.pipeline = Pipeline(graph, adders_per_stage, skip)
+        low, high = (np.array(n, np.int64) for n in zip(*graph.output_bounds, strict=True))
+        self.low, self.high = low >> self.scale, high >> self.scale
+        keys = [
+            output and (output.node, output.shift, n)
+            for output, n in zip(graph.outputs, skip, strict=True)
+        ]
         self.fields = [n for n, key in enumerate(keys) if keys.index(key) == n]
         self.sources = [self.fields.index(keys.index(key)) for key in keys]
-        self.sums = [
-            Format(
-                max(1, self.pipeline.output_shapes[n].width),
-                0,
-                self.pipeline.output_shapes[n].signed,
-            )
-            for n in self.fields
-        ]
+        shapes = [self.pipeline.output_shapes[n] for n in self.fields]
+        self.sums = [Format(max(1, shape.width), 0, shape.signed) for shape in shapes]
 
     @property
     def stages(self) -> int:

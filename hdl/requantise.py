@@ -3,6 +3,7 @@
 
 from functools import cached_property
 
+import numpy as np
 from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.hdl import Shape
 from amaranth.lib import data, stream, wiring
@@ -57,19 +58,14 @@ class Requantisation:
         self.sums, self.sources, self.lanes = sums, sources, len(sources)
         self.groups = len(bias) // self.lanes
         self.target, self.overflow, self.style = target, overflow, style
-        drop = frac - target.frac
-        bias = bias.reshape(self.groups, self.lanes)
-        least = int(((low.reshape(bias.shape) << shift.reshape(bias.shape)) + bias).min())
-        rounding = simplest_rounding(rounding, drop, least, target, overflow)
-        if rounding is Rounding.RND and 0 < drop < 62:
-            bias, rounding = bias + (1 << (drop - 1)), Rounding.TRN
+        self.shift = shift.reshape(self.groups, self.lanes)
+        bias, rounding, self.dropped = _constant(low, shift, bias, frac, target, rounding, overflow)
+        self.bias = bias.reshape(self.groups, self.lanes)
         self.rounding = rounding
-        self.dropped = min(drop, 62) if rounding is Rounding.TRN and drop > 0 else 0
         self.source_frac = frac - self.dropped
-        self.bias, self.shift = bias, shift.reshape(self.groups, self.lanes)
-        self.low = ((low.reshape(bias.shape) << self.shift) + bias).min(axis=0) >> self.dropped
-        self.high = ((high.reshape(bias.shape) << self.shift) + bias).max(axis=0) >> self.dropped
-
+        shape = self.bias.shape
+        self.low = ((low.reshape(shape) << self.shift) + self.bias).min(axis=0) >> self.dropped
+        self.high = ((high.reshape(shape) << self.shift) + self.bias).max(axis=0) >> self.dropped
         keys = [
             (source, self.negate[p], self.bias[:, p].tobytes(), self.shift[:, p].tobytes())
             for p, source in enumerate(sources)
@@ -123,6 +119,41 @@ class Requantisation:
     def events(self) -> Events:
         """Transfers of ``i`` and ``o``, one a frame."""
         return pipeline_events(STAGES)
+
+
+def _constant(
+    low: Ints,
+    shift: Ints,
+    bias: Ints,
+    frac: int,
+    target: Format,
+    rounding: Rounding,
+    overflow: Overflow,
+) -> tuple[Ints, Rounding, int]:
+    """The constant with half a unit where that rounds, the rounding left, the bits it cuts off."""
+    drop = frac - target.frac
+    least = int(((low << shift) + bias).min())
+    rounding = simplest_rounding(rounding, drop, least, target, overflow)
+    if rounding is Rounding.RND and 0 < drop < 62:
+        bias, rounding = bias + (1 << (drop - 1)), Rounding.TRN
+    return bias, rounding, min(drop, 62) if rounding is Rounding.TRN and drop > 0 else 0
+
+
+def unread_bits(
+    low: Ints,
+    shift: Ints,
+    bias: Ints,
+    frac: int,
+    target: Format,
+    rounding: Rounding,
+    overflow: Overflow,
+) -> Ints:
+    """Low bits of each sum that cannot change y: cut off, and no constant carries out of them."""
+    constant, _, dropped = _constant(low, shift, bias, frac, target, rounding, overflow)
+    zeros = [
+        dropped if c % (1 << dropped) == 0 else (c & -c).bit_length() - 1 for c in constant.tolist()
+    ]
+    return np.maximum(np.minimum(zeros, dropped) - shift, 0)
 
 
 class Requantiser(wiring.Component):

@@ -9,7 +9,7 @@ from amaranth import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from quant import Format, Ints, dot_bounds
+from quant import Format, Ints, Rounding, dot_bounds
 
 from .cost import (
     Inventory,
@@ -24,6 +24,7 @@ from .cost import (
 from .events import Events, pipeline_events
 from .mac import trailing_zeros
 from .memory import Rom, Tables
+from .narrow import divide
 from .stream import joined, shape, stream_signature
 
 STAGES = 2
@@ -39,11 +40,13 @@ class Scale:
     ----------
     weight : ints, shape (groups, lanes)
     number : Format of x
+    skipped : ints, shape (lanes,): low bits of the products that nobody reads
     style : "block" or "logic", what the memory of the constants becomes
     """
 
     weight: Ints
     number: Format
+    skipped: Ints
     style: str = "logic"
 
     @property
@@ -57,18 +60,20 @@ class Scale:
 
     @cached_property
     def scale(self) -> Ints:
-        """Powers of two, shape (lanes,), which the products leave out."""
+        """Low bits, shape (lanes,), which the products leave out: constant zeros, or unread."""
+        return np.maximum(self._zeros, self.skipped)
+
+    @cached_property
+    def _zeros(self) -> Ints:
+        """Powers of two, shape (lanes,), that divide the constants."""
         return np.array([trailing_zeros(lane) for lane in self.weight.T], np.int64)
 
     @cached_property
     def bounds(self) -> tuple[Ints, Ints]:
         """Smallest and largest product of each lane, shape (lanes,), without the scale."""
-        lanes = [dot_bounds(w[:, None] >> z, self.number, "Scale") for w, z in self._lanes]
-        return np.array([n.min() for n, _ in lanes]), np.array([n.max() for _, n in lanes])
-
-    @property
-    def _lanes(self):
-        return zip(self.weight.T, self.scale.tolist(), strict=True)
+        lanes = [dot_bounds(w[:, None], self.number, "Scale") for w in self.weight.T]
+        low, high = np.array([n.min() for n, _ in lanes]), np.array([n.max() for _, n in lanes])
+        return low >> self.scale, high >> self.scale
 
     @cached_property
     def sums(self) -> list[Format]:
@@ -79,7 +84,7 @@ class Scale:
     @cached_property
     def tables(self) -> Tables:
         """The constants of the used lanes."""
-        return Tables([w >> z for w, z in self._lanes if w.any()], self.style)
+        return Tables([self.weight[:, p] >> self._zeros[p] for p in self.used], self.style)
 
     def inventory(self) -> Inventory:
         """What it is made of."""
@@ -138,6 +143,8 @@ class ScaleArray(wiring.Component):
             with m.If(moving):
                 m.d.sync += x.eq(i.payload[p])
             with m.If(enables[1]):
-                m.d.sync += product.eq(x * design.tables.number(n, rom.data))
+                exact = x * design.tables.number(n, rom.data)
+                unread = int(design.scale[p] - design._zeros[p])
+                m.d.sync += product.eq(divide(exact, unread, Rounding.TRN))
             m.d.comb += getattr(o.payload, f"sum_{p}").eq(product)
         return m

@@ -68,10 +68,12 @@ class Pipeline:
     ----------
     graph : AdderGraph
     adders_per_stage : int, adders in a row within one clock cycle
+    skipped : low bits of each output that nobody reads and y leaves out; none by default
     """
 
     graph: AdderGraph
     adders_per_stage: int = 2
+    skipped: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.adders_per_stage < 1:
@@ -118,10 +120,12 @@ class Pipeline:
         """Bits of every output; a flagged negation is left to the consumer."""
         numbers, _ = self._lowered
         result = []
-        for output, shape in zip(self.graph.outputs, self.output_shapes, strict=True):
+        for output, shape, skip in zip(
+            self.graph.outputs, self.output_shapes, self._skipped, strict=True
+        ):
             bits = (ZERO,) if output is None else numbers[output.node]
             shift = 0 if output is None else output.shift
-            result.append(_extended(bits, shift, shape.width, shape.signed))
+            result.append(_extended(bits, shift, skip + shape.width, shape.signed)[skip:])
         return tuple(result)
 
     @cached_property
@@ -236,12 +240,17 @@ class Pipeline:
     @cached_property
     def output_shapes(self) -> tuple[Shape, ...]:
         """Exact shape of each element of y, before the negations that are left to the consumer."""
-        shapes = []
+        shapes: list[Shape] = []
         for output, (low, high) in zip(self.graph.outputs, self.graph.output_bounds, strict=True):
             if output is not None and output.negate:
                 low, high = -high, -low
-            shapes.append(Shape(bits_of(low, high), low < 0))
+            skip = self._skipped[len(shapes)]
+            shapes.append(Shape(bits_of(low >> skip, high >> skip), low < 0))
         return tuple(shapes)
+
+    @property
+    def _skipped(self) -> tuple[int, ...]:
+        return self.skipped or (0,) * len(self.graph.outputs)
 
 
 class ShiftAdd(wiring.Component):
