@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The planner: the cheapest way to map a network so that it takes a frame every so many cycles."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
-from math import inf
+from math import gcd, inf
 from typing import Any
 
 from hdl import Deadlock, Target
@@ -12,7 +11,7 @@ from hdl.cost import Cost, memory_style
 
 from .block import Candidate
 from .linear import Unrolled
-from .network import Network, NetworkPlan
+from .network import Network, NetworkPlan, Node
 
 
 def plan(
@@ -37,10 +36,14 @@ def plan(
         interval = max(tensor.size for tensor in network.inputs.values())
     if type(interval) is not int or interval < 1:
         raise ValueError(f"plan interval must be a whole number of cycles above 0, not {interval}")
-    plans = {
-        node.name: _cheapest(node.name, node.block.plans(target), interval, unroll, target)
-        for node in flat.nodes
-    }
+    plans: dict[str, Any] = {}
+    for node in flat.nodes:
+        sources = {
+            port: (tensor.size, flat.source_lanes(source, NetworkPlan(plans, {})))
+            for source, (port, tensor) in zip(node.sources, node.block.inputs.items(), strict=True)
+            if source not in flat.input_names
+        }
+        plans[node.name] = _cheapest(node, sources, interval, unroll, target)
     lanes = {}
     for name, port in zip(flat.input_names, flat.inputs, strict=True):
         wanted = [
@@ -56,19 +59,27 @@ def plan(
 
 
 def _cheapest(
-    name: str, candidates: Iterable[Candidate], interval: int, unroll: bool, target: Target
+    node: Node, sources: dict[str, tuple[int, int]], interval: int, unroll: bool, target: Target
 ) -> Any:
-    """Plan of the cheapest candidate that is fast enough."""
-    fast = list(candidates)
-    slowest = min(candidate.interval for candidate in fast)
-    unrolled = [candidate for candidate in fast if isinstance(candidate.plan, Unrolled)]
-    if unroll and unrolled:
-        return unrolled[0].plan
+    """Plan of the cheapest candidate that is fast enough.
+
+    ``sources``: for the ports fed by other nodes the numbers of a frame and of a transfer; lanes
+    are converted by way of what both sides divide by, and that must be fast enough too.
+    """
+
+    def cycles(candidate: Candidate) -> int:
+        lanes = node.block.lanes(candidate.plan)
+        converted = [size // gcd(before, lanes[port]) for port, (size, before) in sources.items()]
+        return max([candidate.interval, *converted])
+
+    candidates = list(node.block.plans(target))
+    unrolled = [candidate for candidate in candidates if isinstance(candidate.plan, Unrolled)]
     if unroll:
-        return min(fast, key=lambda candidate: candidate.interval).plan
-    fast = [candidate for candidate in fast if candidate.interval <= interval]
+        return (unrolled or [min(candidates, key=cycles)])[0].plan
+    fast = [candidate for candidate in candidates if cycles(candidate) <= interval]
     if not fast:
-        raise ValueError(f"plan interval of {name} must be at least {slowest}, not {interval}")
+        least = min(map(cycles, candidates))
+        raise ValueError(f"plan interval of {node.name} must be at least {least}, not {interval}")
     # Candidates come from few multipliers to many: only the slowest that do can be the cheapest.
     longest = max(candidate.interval for candidate in fast)
     rivals = [candidate for candidate in fast if candidate.interval == longest]

@@ -201,7 +201,9 @@ class Narrowing:
         register = Signal(shape(self.stored), name=name, reset_less=True)
         with m.If(enable):
             m.d.sync += register.eq(y[self.unchanging :])
-        bits = Cat(Const(low % (1 << self.unchanging), self.unchanging), register)
+        gained = max(0, self.target.frac - self.source.frac)
+        constant = (self.low << gained) % (1 << self.unchanging)
+        bits = Cat(Const(constant, self.unchanging), register)
         return _resize(bits.as_signed() if self.stored.signed else bits, shape(self.target))
 
 
