@@ -7,6 +7,7 @@ from .linear import Folded, Linear, Neuron, Unrolled
 from .network import Network, NetworkPlan, Node, Route
 from .planner import plan, with_smallest_buffers
 from .reshape import Reshape
+from .saving import load, save
 from .weight import Weight
 
 __all__ = [
@@ -27,6 +28,8 @@ __all__ = [
     "Tensor",
     "Unrolled",
     "Weight",
+    "load",
     "plan",
+    "save",
     "with_smallest_buffers",
 ]

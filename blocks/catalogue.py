@@ -255,7 +255,7 @@ def random_network(random: np.random.Generator, size: int) -> Network:
         twins = [name for name, t in tensors.items() if t.shape == tensor.shape]
         kind = int(random.integers(7))
         block: Any
-        sources = (source,)
+        sources: tuple[str, ...] = (source,)
         if kind <= 1 and joins < 4:
             joins += 1
             other = str(random.choice([t for t in twins if t in unused] or twins))

@@ -4,6 +4,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from amaranth import Mux, Value
@@ -53,7 +54,7 @@ class ElementwiseBlock(ABC):
         """One lane, ..., all numbers of a frame at once."""
         for lanes in divisors(self._size):
             plan = Lanes(lanes)
-            yield Candidate(plan, self._size // lanes, lambda plan=plan: self.cost(plan, target))
+            yield Candidate(plan, self._size // lanes, partial(self.cost, plan, target))
 
     def lanes(self, plan: Lanes) -> dict[str, int]:
         """Port name -> numbers in a transfer."""

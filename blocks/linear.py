@@ -3,7 +3,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 
 import numpy as np
 from amaranth import Module
@@ -131,10 +131,15 @@ class Linear:
         """Vectors in a frame."""
         return self.input.size // self.input.shape[-1]
 
+    @property
+    def shifts(self) -> Ints:
+        """``shift``, zeros if it was left out, shape (outputs,)."""
+        return np.zeros(len(self.weight), np.int64) if self.shift is None else self.shift
+
     @cached_property
     def matrix(self) -> Ints:
         """``W << shift``, shape (outputs, inputs)."""
-        return self.weight << self.shift[:, None]
+        return self.weight << self.shifts[:, None]
 
     @cached_property
     def sum_format(self) -> Format:
@@ -175,8 +180,8 @@ class Linear:
             if pe * simd < outputs * inputs and self.weight.any():
                 plan = self._folded(pe, simd, target)
                 interval = self.positions * outputs * inputs // (pe * simd)
-                yield Candidate(plan, interval, lambda plan=plan: self.cost(plan, target))
-        yield Candidate(Unrolled(), self.positions, lambda: self.cost(Unrolled(), target))
+                yield Candidate(plan, interval, partial(self.cost, plan, target))
+        yield Candidate(Unrolled(), self.positions, partial(self.cost, Unrolled(), target))
 
     def _folded(self, pe: int, simd: int, target: Target) -> Folded:
         """The folding with the memories that suit the target."""
@@ -223,7 +228,7 @@ def _design(linear: Linear, plan: Folded | Unrolled) -> tuple[Mac | Parallel, Re
     narrowing = linear._frac, linear.output_format, linear.rounding, linear.overflow
     if isinstance(plan, Unrolled):
         low, _ = quant.dot_bounds(linear.weight, linear.input.format, "Linear")
-        unread = unread_bits(low, linear.shift, linear.bias, *narrowing)
+        unread = unread_bits(low, linear.shifts, linear.bias, *narrowing)
         part: Mac | Parallel = Parallel(
             linear.weight, linear.input.format, plan.adders_per_stage, unread
         )
@@ -241,7 +246,7 @@ def _design(linear: Linear, plan: Folded | Unrolled) -> tuple[Mac | Parallel, Re
         part.sources,
         part.low,
         part.high,
-        part.scale + linear.shift,
+        part.scale + linear.shifts,
         linear.bias,
         *narrowing,
         part.negate,
@@ -269,8 +274,9 @@ class LinearRtl(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        array = MacArray if isinstance(self._sums, Mac) else ParallelArray
-        m.submodules.sums = sums = array(self._sums)
+        design = self._sums
+        sums = MacArray(design) if isinstance(design, Mac) else ParallelArray(design)
+        m.submodules.sums = sums
         m.submodules.narrow = narrow = Requantiser(self._requantisation)
         connect(m, flipped(self.i), sums.i)
         connect(m, sums.o, narrow.i)

@@ -4,7 +4,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from math import gcd
 from typing import Any
 
@@ -110,7 +110,7 @@ class Network:
         self.nodes = tuple(nodes)
         self.input_names, self.output_names = tuple(inputs), tuple(outputs)
         self._sources = dict(outputs)
-        for kind, names in (("inputs", inputs), ("outputs", outputs)):
+        for kind, names in (("inputs", self.input_names), ("outputs", self.output_names)):
             if not names:
                 raise ValueError(f"Network {kind} must be at least one, not none")
             for name in names:
@@ -308,7 +308,7 @@ class Network:
 
         for interval in worthwhile_intervals(self, target):
             made = plan(self, target, interval=interval)
-            yield Candidate(made, interval, lambda made=made: self.cost(made, target))
+            yield Candidate(made, interval, partial(self.cost, made, target))
 
     def lanes(self, plan: NetworkPlan) -> dict[str, int]:
         """Port name -> numbers in a transfer."""

@@ -44,7 +44,7 @@ def plan(
             if source not in flat.input_names
         }
         plans[node.name] = _cheapest(node, sources, interval, unroll, target)
-    lanes = {}
+    lanes: dict[str, int] = {}
     for name, port in zip(flat.input_names, flat.inputs, strict=True):
         wanted = [
             flat.consumer_lanes(route, NetworkPlan(plans, lanes))

@@ -3,6 +3,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -130,7 +131,7 @@ class Weight:
     @property
     def _period(self) -> int:
         """Numbers after which the constants repeat, which lanes must divide."""
-        one_for_all = self.streamed or np.ndim(self.weight) == 0
+        one_for_all = isinstance(self.weight, Tensor) or self.weight.ndim == 0
         return self.input.size if one_for_all else self.input.shape[-1]
 
     def plans(self, target: Target) -> Iterator[Candidate]:
@@ -138,7 +139,7 @@ class Weight:
         for lanes in divisors(self._period):
             plan = Lanes(lanes)
             interval = self.input.size // lanes
-            yield Candidate(plan, interval, lambda plan=plan: self.cost(plan, target))
+            yield Candidate(plan, interval, partial(self.cost, plan, target))
 
     def lanes(self, plan: Lanes) -> dict[str, int]:
         """Port name -> numbers in a transfer."""
@@ -162,7 +163,7 @@ class Weight:
                 exact_stage=True,
                 arithmetic=multiplier(x.width, x.signed, w.width, w.signed, product.width),
             )
-        constants = np.broadcast_to(self.weight, (max(lanes, self._channels),)).reshape(-1, lanes)
+        constants = np.broadcast_to(self.weight, (max(lanes, self.weight.size),)).reshape(-1, lanes)
         bias = np.zeros(lanes, np.int64)
         lows, _ = quant.dot_bounds(constants.reshape(-1, 1), self.input.format, "Weight")
         lows = lows.reshape(-1, lanes).min(axis=0)
@@ -178,10 +179,6 @@ class Weight:
         return scale, Requantisation(
             scale.sums, list(range(lanes)), low, high, scale.scale, bias, product.frac, *modes
         )
-
-    @property
-    def _channels(self) -> int:
-        return 1 if np.ndim(self.weight) == 0 else self.input.shape[-1]
 
     def rtl(self, plan: Lanes) -> wiring.Component:
         """A new circuit."""
@@ -231,8 +228,9 @@ class WeightRtl(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        array = ScaleArray if isinstance(self._products, Scale) else ParallelArray
-        m.submodules.products = products = array(self._products)
+        design = self._products
+        products = ScaleArray(design) if isinstance(design, Scale) else ParallelArray(design)
+        m.submodules.products = products
         m.submodules.narrow = narrow = Requantiser(self._requantisation)
         connect(m, flipped(self.i), products.i)
         connect(m, products.o, narrow.i)

@@ -124,7 +124,7 @@ class Mac:
                     self.products.append(Product(k, kept, zeros))
                 places.append(known[key])
             rows.append(places)
-        self.tables = Tables(tables, self.weight_style) if tables else None
+        self.tables = Tables(tables, self.weight_style)
         level: list[Product] | list[Adder] = self.products
         for _ in range(self.tree_stages):
             adders: list[Adder] = []
@@ -164,8 +164,7 @@ class Mac:
             total += cost.counter(steps) + cost.register(front + 1) + cost.logic(3)
         total += self._buffer_inventory()
         tables = self.tables
-        if tables is not None:
-            total += cost.rom(tables.depth, tables.width, self.weight_style, tables.words)
+        total += cost.rom(tables.depth, tables.width, self.weight_style, tables.words)
         products = [
             cost.Product(
                 self.number.width,
