@@ -12,6 +12,7 @@ from hdl.target import Target
 
 WIDTHS = (1, 2, 3, 4, 6, 8, 16, 32)
 COUNTER_BITS = (1, 2, 3, 4, 5, 8, 12)
+COLUMNS = 32
 COPIES = 8  # words of bits that share one selector or address, so that their share counts little
 EXCESS = (0, 1, 4, 16)
 # yosys spends area to make the slowest path faster, and leaves the others small. In a real design
@@ -29,24 +30,35 @@ assign slow_y = {_TURNED[1]} + slow_b;"""
 class Bench:
     """One Verilog text of many small modules, and the tables their counts go into."""
 
-    def __init__(self) -> None:
+    def __init__(self, only: str) -> None:
+        self.only = only
         self.text = [f"module slow_path({_PORTS});\n{_PATH}\nendmodule\n"]
-        self.places: list[tuple[str, str, float, float]] = []  # top, table, size, divisor
+        self.places: list[tuple[str, str, float, float, bool]] = []
 
-    def add(self, table: str, size: float, ports: str, body: str, divisor: float = 1) -> None:
+    def add(
+        self,
+        table: str,
+        size: float,
+        ports: str,
+        body: str,
+        divisor: float = 1,
+        slow: bool = True,
+    ) -> None:
+        """A module that measures ``table`` at ``size``; what it costs counts ``1 / divisor``."""
+        if not table.startswith(self.only):
+            return
+        if slow:
+            ports, body = f"{ports}, {_PORTS}", f"{body}\n{_PATH}"
         top = f"{table}_at_{len(self.places)}"
-        self.text.append(
-            f"module {top}(input clk, input rst, {ports}, {_PORTS});\n{body}\n{_PATH}\nendmodule\n"
-        )
-        self.places.append((top, table, size, divisor))
+        self.text.append(f"module {top}(input clk, input rst, {ports});\n{body}\nendmodule\n")
+        self.places.append((top, table, size, divisor, slow))
 
     def tables(self, results: dict[str, Synthesis]) -> dict[str, list[list[float]]]:
         """Sizes, look-up tables and carry cells of each table, by growing size."""
-        slow = results["slow_path"]
         rows: dict[str, list[tuple[float, float, float]]] = {}
-        for top, table, size, divisor in self.places:
-            result = results[top]
-            lut, carry = result.lut - slow.lut, result.carry - slow.carry
+        for top, table, size, divisor, slow in self.places:
+            result, path = results[top], results["slow_path"]
+            lut, carry = result.lut - slow * path.lut, result.carry - slow * path.carry
             row = (size, max(0, lut) / divisor, max(0, carry) / divisor)
             rows.setdefault(table, []).append(row)
         return {
@@ -74,7 +86,7 @@ def arithmetic(bench: Bench) -> None:
 
 
 def selection(bench: Bench) -> None:
-    """Multiplexers by words, gates by inputs, read-only memories by address bits."""
+    """Multiplexers by words, gates by inputs."""
     for n in (2, 3, 4, 5, 6, 8, 12, 16, 32):
         bits = (n - 1).bit_length()
         ports = f"input [{n * COPIES - 1}:0] a, input [{bits - 1}:0] s, output [{COPIES - 1}:0] y"
@@ -83,18 +95,30 @@ def selection(bench: Bench) -> None:
         bench.add("mux", n, ports, body + "endcase\nassign y = r;", COPIES)
     for n in (2, 3, 4, 5, 6, 8, 16, 64):
         bench.add("logic", n, f"input [{n - 1}:0] a, output y", "assign y = &a;")
-    for bits in range(1, 10):
-        contents = _random_words(bits)
-        ways = "".join(f"m[{n}] = {COPIES}'d{word};\n" for n, word in enumerate(contents))
-        ports = f"input en, input [{bits - 1}:0] a, output reg [{COPIES - 1}:0] y"
-        memory = f'(* rom_style = "logic" *) reg [{COPIES - 1}:0] m [0:{len(contents) - 1}];\n'
-        read = "always @(posedge clk) if (en) y <= m[a];"
-        bench.add("rom", bits, ports, f"{memory}initial begin\n{ways}end\n{read}", COPIES)
 
 
-def _random_words(bits: int) -> list[int]:
-    source = random.Random(bits)
-    return [source.getrandbits(COPIES) for _ in range(1 << bits)]
+def memories(bench: Bench) -> None:
+    """Read-only memories in logic by their depth, for random words read by a counter.
+
+    The counter matters: yosys builds the memory from the counter's adder, which makes it larger.
+    """
+    for depth in (2, 4, 8, 16, 20, 24, 32, 40, 48, 64, 80, 128, 192, 256):
+        bits = (depth - 1).bit_length()
+        source = random.Random(depth)
+        words = "".join(
+            f"m[{n}] = {COLUMNS}'d{source.getrandbits(COLUMNS)};\n" for n in range(depth)
+        )
+        following = f"c == {depth - 1} ? {bits}'d0 : c + {bits}'d1"
+        counting = f"""(* rom_style = "logic" *) reg [{COLUMNS - 1}:0] m [0:{depth - 1}];
+initial begin
+{words}end
+reg [{bits - 1}:0] c;
+always @(posedge clk) if (rst) c <= 0; else if (en) c <= {following};
+"""
+        ports, read = f"input en, output reg [{COLUMNS - 1}:0] y", "if (en) y <= m[c];"
+        body = f"{counting}always @(posedge clk) {read}"
+        bench.add("rom", depth, ports, body, COLUMNS)
+        bench.add("rom_alone", depth, ports, body, COLUMNS, slow=False)
 
 
 def control(bench: Bench) -> None:
@@ -168,29 +192,21 @@ def multiplication(bench: Bench, target: Target) -> None:
             bench.add(f"soft_{narrow}", wide, ports, "assign y = a * b;")
 
 
-def rom_join(results: dict[str, Synthesis], bench: Bench, target: Target) -> list[list[float]]:
-    """Look-up tables that each further part of a column of a read-only memory costs to join."""
-    spent = joins = 0.0
-    for top, table, size, _ in bench.places:
-        if table == "rom" and (1 << int(size)) >= 4 << target.lut_size:
-            parts, muxes = hdl.cost.rom_parts(tuple(_random_words(int(size))), COPIES, target)
-            spent += results[top].lut - results["slow_path"].lut - parts
-            joins += muxes
-    return [[0], [round(spent / joins, 3)], [0]]
-
-
-def calibrate(target: Target) -> dict[str, list[list[float]]]:
-    """All tables of one target."""
-    bench = Bench()
+def calibrate(target: Target, only: str) -> dict[str, list[list[float]]]:
+    """The tables of one target whose names begin with ``only``."""
+    bench = Bench(only)
     arithmetic(bench)
     selection(bench)
+    memories(bench)
     control(bench)
     saturation(bench)
     multiplication(bench, target)
     tops = ["slow_path", *(top for top, *_ in bench.places)]
     results = synthesise_many("".join(bench.text), tops, target)
     tables = bench.tables(results)
-    tables["rom_join"] = rom_join(results, bench, target)
+    if "rom" in tables:  # a memory is on the slowest path in some designs, not in others
+        means = zip(tables["rom"][1], tables.pop("rom_alone")[1], strict=True)
+        tables["rom"][1] = [round(sum(pair) / 2, 3) for pair in means]
     return tables
 
 
@@ -207,11 +223,14 @@ def main() -> None:
     """Rewrites the prices of the named targets."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("targets", nargs="*", default=Target.names())
+    parser.add_argument("--only", default="", help="tables whose names begin so")
     path = Path(hdl.cost.__file__).with_name("calibration.json")
     tables = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    for name in parser.parse_args().targets:
-        tables[name] = calibrate(Target.named(name))
-        print(f"{name}: {len(tables[name])} tables")
+    arguments = parser.parse_args()
+    for name in arguments.targets:
+        measured = calibrate(Target.named(name), arguments.only)
+        tables[name] = tables.get(name, {}) | measured
+        print(f"{name}: {len(measured)} tables")
     ordered = {name: tables[name] for name in Target.names() if name in tables}
     path.write_text(text(ordered), encoding="utf-8")
 

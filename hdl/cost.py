@@ -402,8 +402,8 @@ def memory_style(
     blocks, _ = _mapped(_BLOCK[target.name], depth, width, writable)
     block = "block" if read == "sync" else "registers" if writable else "logic"
     if not writable:
-        tables = width * -(-depth // (1 << target.lut_size))
-        return block if tables > _LUTS_PER_BLOCK * blocks else "logic"
+        logic = width * _measured(target, "rom", depth).lut
+        return block if logic > _LUTS_PER_BLOCK * blocks else "logic"
     if depth <= 2:
         return "registers"
     if target.lut_ram:
@@ -626,29 +626,24 @@ def _price_distributed_memory(target: Target, depth: int, width: int) -> _Price:
     return _Price(lut=tables + lut)
 
 
-def rom_parts(contents: tuple[int, ...], width: int, target: Target) -> tuple[int, int]:
-    """Distinct look-up tables in the columns of a read-only memory, and how often to join two."""
-    size = 1 << target.lut_size
-    functions: set[tuple[int, ...]] = set()
-    joins = 0
-    for bit in range(width):
-        column = [word >> bit & 1 for word in contents]
-        parts = set()
-        for first in range(0, len(column), size):
-            part = column[first : first + size]
-            parts.add(tuple(part if part[0] == 0 else [1 - b for b in part]))
-        functions |= {part for part in parts if any(part)}
-        joins += len(parts) - 1
-    return len(functions), joins
-
-
 def _price_logic_rom(
     target: Target, depth: int, width: int, contents: tuple[int, ...] | None
 ) -> _Price:
-    if contents is None:
-        return _Price(lut=width * _measured(target, "rom", (depth - 1).bit_length()).lut)
-    functions, joins = rom_parts(contents, width, target)
-    return _Price(lut=functions + _measured(target, "rom_join", 0).lut * joins)
+    share = 1.0 if contents is None else _distinct(contents, width, 1 << target.lut_size)
+    return _Price(lut=share * width * _measured(target, "rom", depth).lut)
+
+
+def _distinct(contents: tuple[int, ...], width: int, size: int) -> float:
+    """Share of the look-up tables of ``size`` words that differ, up to inversion, and change."""
+    functions: set[tuple[int, ...]] = set()
+    parts = 0
+    for bit in range(width):
+        column = [word >> bit & 1 for word in contents]
+        for first in range(0, len(column), size):
+            part = column[first : first + size]
+            functions.add(tuple(part if part[0] == 0 else [1 - b for b in part]))
+            parts += 1
+    return sum(any(part) for part in functions) / parts
 
 
 _PRICES: dict[str, Callable[..., _Price]] = {
