@@ -21,7 +21,7 @@ from bitblocks.project import (
     write_project,
     write_verilog,
 )
-from bitblocks.quantise import LayerReport, Report, quantise
+from bitblocks.quantisation import LayerReport, Report, quantise
 from bitblocks.resources import COUNTS, estimate
 from bitblocks.verification import design_of, random_frames
 from blocks import Network, plan

@@ -5,6 +5,7 @@ Question 6, refusals, is asked in test_blocks.py and test_network.py, where the 
 """
 
 import os
+from functools import cache
 
 import conformance as ask
 import numpy as np
@@ -14,7 +15,8 @@ from blocks.catalogue import CATALOGUE
 from hdl import Target
 from sim import has_icarus
 
-NAMES = list(CATALOGUE)
+# All questions about one block go to one process, which makes its circuits once.
+NAMES = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in CATALOGUE]
 CONFIGURATIONS = 20
 SYNTHESISED = 4
 
@@ -23,36 +25,36 @@ def first(name: str, count: int) -> list[ask.Subject]:
     return ask.subjects(name, list(CATALOGUE[name].first(count)))
 
 
-@pytest.fixture(scope="module")
-def subjects() -> dict[str, list[ask.Subject]]:
+@cache
+def subjects(name: str) -> list[ask.Subject]:
     """Each configuration once, with its Verilog."""
-    return {name: first(name, CONFIGURATIONS) for name in NAMES}
+    return first(name, CONFIGURATIONS)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_reference_equals_an_independent_statement(name, subjects):
-    for subject in subjects[name]:
+def test_reference_equals_an_independent_statement(name):
+    for subject in subjects(name):
         ask.reference_equals_an_independent_statement(subject)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_verilog_equals_reference_cycle_for_cycle(name, subjects):
-    ask.verilog_equals_reference(subjects[name])
+def test_verilog_equals_reference_cycle_for_cycle(name):
+    ask.verilog_equals_reference(subjects(name))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_verilog_has_no_unknown_values_in_icarus(name, subjects):
+def test_verilog_has_no_unknown_values_in_icarus(name):
     if not has_icarus() and "CI" not in os.environ:
         pytest.skip("Icarus Verilog is not installed")
-    ask.verilog_equals_reference(subjects[name][:4], "icarus")
+    ask.verilog_equals_reference(subjects(name)[:4], "icarus")
 
 
 # Random networks hold tensors with dead bits now and then, which synthesis finds behind the blocks
 # that cost prices one by one; networks are compared with synthesis where every bit is alive.
 @pytest.mark.parametrize("target", ["ecp5", "xilinx7"])
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "Network"])
-def test_synthesis_equals_cost(name, target, subjects):
-    pairs = ask.synthesis_equals_cost(subjects[name][:SYNTHESISED], Target.named(target))
+@pytest.mark.parametrize("name", NAMES[:-1])
+def test_synthesis_equals_cost(name, target):
+    pairs = ask.synthesis_equals_cost(subjects(name)[:SYNTHESISED], Target.named(target))
     large = [(estimate, found) for estimate, found in pairs if found > 200]
     errors = [abs(estimate - found) / found for estimate, found in large]
     if errors:
@@ -61,13 +63,13 @@ def test_synthesis_equals_cost(name, target, subjects):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_verilog_is_clean(name, subjects):
-    ask.verilog_is_clean(subjects[name])
+def test_verilog_is_clean(name):
+    ask.verilog_is_clean(subjects(name))
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_saved_equals_original(name, subjects):
-    for subject in subjects[name][:6]:
+def test_saved_equals_original(name):
+    for subject in subjects(name)[:6]:
         ask.saved_equals_original(subject)
 
 
@@ -76,8 +78,8 @@ def test_saved_equals_original(name, subjects):
 def test_a_hundred_configurations(name):
     for start in range(20, 100, 20):
         configurations = [CATALOGUE[name].configuration(n) for n in range(start, start + 20)]
-        subjects = ask.subjects(name, configurations)
-        for subject in subjects:
+        more = ask.subjects(name, configurations)
+        for subject in more:
             ask.reference_equals_an_independent_statement(subject)
-        ask.verilog_equals_reference(subjects)
-        ask.verilog_is_clean(subjects)
+        ask.verilog_equals_reference(more)
+        ask.verilog_is_clean(more)
