@@ -287,6 +287,8 @@ def rom(
     ``contents`` (words) makes the price of logic much better. Constant and equal columns of bits
     should not be counted in ``width``.
     """
+    if style not in ("block", "logic"):
+        raise ValueError(f"rom style must be block or logic, not {style!r}")
     if not width:
         return Inventory()
     if style == "block":
@@ -300,6 +302,8 @@ def ram(depth: int, width: int, style: str = "block", read: str = "sync") -> Inv
 
     ``style`` "block", "distributed" or "registers".
     """
+    if style not in ("block", "distributed", "registers"):
+        raise ValueError(f"ram style must be block, distributed or registers, not {style!r}")
     if not width:
         return Inventory()
     if style == "block":

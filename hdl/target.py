@@ -143,7 +143,7 @@ Target.known.update(
                 name="xilinxup",
                 lut_size=6,
                 dsp=(_XILINXUP,),
-                dsp_registers=True,
+                dsp_registers=False,
                 shift_registers=True,
                 block_bits=18432,
                 block_widths=(1, 2, 4, 9, 18, 36, 72),
