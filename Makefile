@@ -21,7 +21,7 @@ $(STAMP): pyproject.toml .ci/prerequisites
 	    test -z "$$missing" || echo "Missing: $$missing. To install it: sudo apt-get install python3-venv libpython3-dev g++ make" >&2; \
 	    exit 1; }
 	test -x $(BIN)/python || "$(PYTHON)" -m venv --clear .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[examples,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[examples,place,dev]'
 	@touch $@
 
 demo: setup

@@ -67,9 +67,9 @@ class _LayoutError(Exception):
 
 
 def _shown(name: object) -> str:
-    """A name from the file inside a message: on one line, quoted, not endless."""
+    """A name inside a message: on one line, quoted; not endless if the file gave it."""
     text = repr(str(name))
-    return text if len(text) <= 80 else f"{text[:76]}...'"
+    return text if isinstance(name, Path) or len(text) <= 80 else f"{text[:76]}...'"
 
 
 def _argument(name: str) -> str:
@@ -293,7 +293,7 @@ class _Model:
         if not location or not path.is_relative_to(folder) or Path(location).is_absolute():
             raise InputError(
                 f"{shown} external data must lie in the folder of the model, "
-                f"not at {_shown(location)}"
+                f"not at {_shown(Path(location) if location else location)}"
             )
         bits = int(re.sub(r"\D", "", type_name) or {"FLOAT": 32, "DOUBLE": 64}[type_name])
         size = (math.prod(value.dims) * bits + 7) // 8

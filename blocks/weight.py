@@ -174,7 +174,7 @@ class Weight:
             return part, Requantisation(
                 part.sums, sources, low, high, part.scale, bias, product.frac, *modes, negate
             )
-        scale = Scale(constants, self.input.format, unread)
+        scale = Scale(constants, self.input.format, skipped=unread)
         low, high = scale.bounds
         return scale, Requantisation(
             scale.sums, list(range(lanes)), low, high, scale.scale, bias, product.frac, *modes

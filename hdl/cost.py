@@ -313,8 +313,12 @@ def ram(depth: int, width: int, style: str = "block", read: str = "sync") -> Inv
     output = register(width) if read == "sync" else Inventory()
     if style == "distributed":
         return output + _one("distributed_memory", depth, width)
+    return output + _memory_of_registers(depth, width)
+
+
+def _memory_of_registers(depth: int, width: int) -> Inventory:
     decode = logic(max(1, (depth - 1).bit_length()) + 1, depth)
-    return output + register(depth * width) + mux(depth, width) + decode
+    return register(depth * width) + mux(depth, width) + decode
 
 
 # Memories: the rules of yosys' memory_libmap pass (0.70) for one write and one read port.
@@ -623,8 +627,11 @@ def _price_block_memory(target: Target, depth: int, width: int, written: bool) -
 
 
 def _price_distributed_memory(target: Target, depth: int, width: int) -> _Price:
-    if not target.lut_ram:
-        raise ValueError(f"ram style must not be distributed on {target}, which lacks it")
+    if not target.lut_ram:  # synthesis takes registers there
+        total = _Price()
+        for operator, count in _memory_of_registers(depth, width).operators:
+            total = total.plus(_PRICES[operator.kind](target, *operator.parameters), count)
+        return total
     tables, rows = _mapped(_DISTRIBUTED[target.name], depth, width, True)
     lut = width * _measured(target, "mux", rows).lut + rows if rows > 1 else 0
     return _Price(lut=tables + lut)

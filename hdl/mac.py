@@ -172,21 +172,27 @@ class Mac:
                 tables.formats[n].width,
                 tables.formats[n].signed,
                 product.format.width,
-                product.zeros == 0,
             )
             for n, product in enumerate(self.products)
         ]
         for product in products:
             total += cost.multiplier(*product[:5]) + cost.product_register(product)
-        for adders in self.adders:
+        readers = self.adders[0] if self.adders else []
+        uses = [t for adder in readers for t in adder.terms] if readers else self.totals
+
+        def alone(n: int, zeros: int) -> cost.Product | None:
+            """A product that one adder alone reads, for what a multiplier block takes in."""
+            below = self.products[n].zeros - zeros
+            return products[n]._replace(zeros=below) if uses.count(n) == 1 else None
+
+        for level, adders in enumerate(self.adders):
             for adder in adders:
-                width = adder.format.width
-                total += cost.register(width)
-                total += cost.adder(width) if len(adder.terms) == 2 else Inventory()
+                terms = [None if level else alone(t, adder.zeros) for t in adder.terms]
+                total += cost.product_adder(adder.format.width, terms)
         for number, source in zip(self.sums, self.totals, strict=True):
             if source is not None:
-                add = cost.accumulate(number.width) if steps > 1 else Inventory()
-                total += add + cost.register(number.width)
+                term = None if self.adders else alone(source, 0)
+                total += cost.product_adder(number.width, [term], load=steps > 1)
         return total
 
     def _buffer_inventory(self) -> Inventory:

@@ -40,14 +40,14 @@ class Scale:
     ----------
     weight : ints, shape (groups, lanes)
     number : Format of x
-    skipped : ints, shape (lanes,): low bits of the products that nobody reads
     style : "block" or "logic", what the memory of the constants becomes
+    skipped : ints, shape (lanes,): low bits of the products that nobody reads; none by default
     """
 
     weight: Ints
     number: Format
-    skipped: Ints
     style: str = "logic"
+    skipped: Ints | None = None
 
     @property
     def lanes(self) -> int:
@@ -61,7 +61,7 @@ class Scale:
     @cached_property
     def scale(self) -> Ints:
         """Low bits, shape (lanes,), which the products leave out: constant zeros, or unread."""
-        return np.maximum(self._zeros, self.skipped)
+        return self._zeros if self.skipped is None else np.maximum(self._zeros, self.skipped)
 
     @cached_property
     def _zeros(self) -> Ints:

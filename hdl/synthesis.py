@@ -199,6 +199,8 @@ def _run(
     family = _family(target)
     instances = "".join(f"(* keep *) {top} top_{n} ();\n" for n, top in enumerate(tops))
     batch = f"module {_BATCH}();\n{instances}endmodule\n"
+    if not target.lut_ram:  # yosys refuses a style that the family lacks
+        verilog = verilog.replace('ram_style = "distributed"', 'ram_style = "registers"')
     (folder / "design.v").write_text(verilog, encoding="utf-8")
     (folder / "batch.v").write_text(batch, encoding="utf-8")
     commands = [

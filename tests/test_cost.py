@@ -60,8 +60,11 @@ def test_memories_refuse_styles_that_do_not_exist():
         cost.rom(16, 8, "distributed")
     with refused(ValueError, "ram read of style block must be sync, not async"):
         cost.ram(16, 8, "block", read="async")
-    with refused(ValueError, "ram style must not be distributed on ice40, which lacks it"):
-        cost.ram(16, 8, "distributed").cost(Target.named("ice40"))
+
+
+def test_look_up_table_memories_are_registers_where_there_are_none():
+    ice40 = Target.named("ice40")
+    assert cost.ram(16, 8, "distributed").cost(ice40) == cost.ram(16, 8, "registers").cost(ice40)
 
 
 @pytest.mark.parametrize("name", Target.names())
