@@ -162,7 +162,6 @@ class Mac:
         total += cost.counter(steps * groups) + cost.logic(2)
         if steps > 1:
             total += cost.counter(steps) + cost.register(front + 1) + cost.logic(3)
-        total += self._buffer_inventory()
         tables = self.tables
         total += cost.rom(tables.depth, tables.width, self.weight_style, tables.words)
         products = [
@@ -177,6 +176,7 @@ class Mac:
         ]
         for product in products:
             total += cost.multiplier(*product[:5]) + cost.product_register(product)
+        total += self._buffer_inventory(products)
         readers = self.adders[0] if self.adders else []
         uses = [t for adder in readers for t in adder.terms] if readers else self.totals
 
@@ -195,14 +195,18 @@ class Mac:
                 total += cost.product_adder(number.width, [term], load=steps > 1)
         return total
 
-    def _buffer_inventory(self) -> Inventory:
+    def _buffer_inventory(self, products: list[cost.Product]) -> Inventory:
         """What holds the elements of x."""
         bits = len(self.used_lanes) * self.number.width
+        readers: dict[int, list[cost.Product]] = {lane: [] for lane in self.used_lanes}
+        for product, priced in zip(self.products, products, strict=True):
+            readers[product.lane].append(priced)
+        operands = (cost.operand_register(self.number.width, lane) for lane in readers.values())
         if self.groups == 1:
-            return cost.register(bits)
+            return sum(operands, Inventory())
         passes = cost.counter(self.groups) + cost.logic((self.groups - 1).bit_length(), 2)
         if self.steps == 1:
-            return passes + cost.register(2 * bits + 1) + cost.logic(3, 2)
+            return sum(operands, passes + cost.register(bits + 1) + cost.logic(3, 2))
         levels = 2 * cost.level(self.steps) + cost.logic(3, 3)
         memory = cost.ram(self.steps, bits, self.buffer_style)
         return passes + levels + cost.counter(self.steps) + memory

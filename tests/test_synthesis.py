@@ -40,6 +40,7 @@ module big_memory(input clk, input [8:0] wa, input [8:0] ra, input we, input re,
   always @(posedge clk) begin if (we) m[wa] <= d; if (re) q <= m[ra]; end
 endmodule
 """
+ECP5 = Target.named("ecp5")
 COMMON = ["product", "multiply_add", "sum", "chain", "big_memory"]
 # What each family's data sheet says these take, written down by hand.
 KNOWN = {
@@ -160,12 +161,18 @@ def test_tool_errors_become_one_sentence():
         "design.v:1: syntax error, unexpected TOK_ENDMODULE",
     ):
         synthesise("module broken( endmodule", "broken", Target.named("ecp5"))
+    huge = CIRCUITS.replace("distributed", "huge")
     with refused(
         RuntimeError,
-        "Synthesis of small_memory for ice40 must succeed, not end with: "
+        "Synthesis of small_memory for ecp5 must succeed, not end with: "
         "no valid mapping found for memory small_memory.m",
     ):
-        synthesise(CIRCUITS, "small_memory", Target.named("ice40"))
+        synthesise(huge, "small_memory", ECP5)
+
+
+def test_a_style_that_the_family_lacks_becomes_registers():
+    found = synthesise(CIRCUITS, "small_memory", Target.named("ice40"))
+    assert (found.ff, found.bram) == (16 * 10 + 10, 0)
 
 
 def test_bad_arguments_are_refused():
