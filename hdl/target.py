@@ -36,8 +36,6 @@ class Target:
     dsp : shapes of the hard multipliers in the order yosys tries them, empty if it uses none
     dsp_registers : yosys moves registers and adders into the multipliers
     shift_registers : yosys turns chains of three and more registers into look-up tables
-    block_bits : data bits of one block RAM (parity bits included where yosys uses them)
-    block_widths : widths of its read port, narrowest first
     lut_ram : small memories may live in look-up tables
     device : the device a placement is tried on, None where none can be
     """
@@ -47,8 +45,6 @@ class Target:
     dsp: tuple[DspShape, ...]
     dsp_registers: bool
     shift_registers: bool
-    block_bits: int
-    block_widths: tuple[int, ...]
     lut_ram: bool
     device: str | None = None
 
@@ -103,8 +99,6 @@ Target.known.update(
                 dsp=(_LATTICE,),
                 dsp_registers=False,
                 shift_registers=False,
-                block_bits=18432,
-                block_widths=(1, 2, 4, 9, 18, 36),
                 lut_ram=True,
                 device="LFE5U-85F",
             ),
@@ -114,8 +108,6 @@ Target.known.update(
                 dsp=(),
                 dsp_registers=False,
                 shift_registers=False,
-                block_bits=4096,
-                block_widths=(2, 4, 8, 16),
                 lut_ram=False,
                 device="HX8K",
             ),
@@ -125,8 +117,6 @@ Target.known.update(
                 dsp=_GOWIN,
                 dsp_registers=False,
                 shift_registers=False,
-                block_bits=18432,
-                block_widths=(1, 2, 4, 9, 18, 36),
                 lut_ram=True,
             ),
             Target(
@@ -135,8 +125,6 @@ Target.known.update(
                 dsp=(_XILINX7,),
                 dsp_registers=True,
                 shift_registers=True,
-                block_bits=18432,
-                block_widths=(1, 2, 4, 9, 18, 36, 72),
                 lut_ram=True,
             ),
             Target(
@@ -145,8 +133,6 @@ Target.known.update(
                 dsp=(_XILINXUP,),
                 dsp_registers=False,
                 shift_registers=True,
-                block_bits=18432,
-                block_widths=(1, 2, 4, 9, 18, 36, 72),
                 lut_ram=True,
             ),
         )
