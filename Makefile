@@ -16,7 +16,7 @@ ROOMS := quant hdl blocks sim bitblocks
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml .ci/prerequisites
+$(STAMP): pyproject.toml Makefile .ci/prerequisites
 	@missing=$$(.ci/prerequisites "$(PYTHON)") || { \
 	    test -z "$$missing" || echo "Missing: $$missing. To install it: sudo apt-get install python3-venv libpython3-dev g++ make" >&2; \
 	    exit 1; }
