@@ -114,30 +114,27 @@ class Mac:
             places = []
             for k in np.flatnonzero(row.any(axis=(0, 1))).tolist():
                 table = row[:, :, k].ravel()  # in order of use
-                key = (k, table.tobytes(), number.width)
+                zeros = trailing_zeros(table)
+                low, high = dot_bounds((table >> zeros)[:, None], self.number)
+                kept = _within(int(low.min()), int(high.max()), number.width - zeros)
+                key = (k, table.tobytes(), kept)
                 if key not in known:
                     known[key] = len(tables)
-                    zeros = trailing_zeros(table)
-                    low, high = dot_bounds((table >> zeros)[:, None], self.number)
-                    kept = _within(int(low.min()), int(high.max()), number.width - zeros)
                     tables.append(table >> zeros)
                     self.products.append(Product(k, kept, zeros))
                 places.append(known[key])
             rows.append(places)
         self.tables = Tables(tables, self.weight_style)
-        level: list[Product] | list[Adder] = self.products
+        level: Sequence[Product | Adder] = self.products
         for _ in range(self.tree_stages):
-            adders: list[Adder] = []
-            known = {}
+            adders: dict[Adder, int] = {}
             for places, number in zip(rows, self.sums, strict=True):
                 for n, pair in enumerate(zip(places[::2], [*places[1::2], None], strict=False)):
-                    if (*pair, number.width) not in known:
-                        known[(*pair, number.width)] = len(adders)
-                        adders.append(_adder(level, pair, number.width))
-                    places[n] = known[(*pair, number.width)]
+                    adder = _adder(level, pair, number.width)
+                    places[n] = adders.setdefault(adder, len(adders))
                 del places[(len(places) + 1) // 2 :]
-            self.adders.append(adders)
-            level = adders
+            self.adders.append(list(adders))
+            level = self.adders[-1]
         self.totals = [places[0] if places else None for places in rows]
 
     @property
@@ -168,7 +165,7 @@ class Mac:
             cost.Product(
                 self.number.width,
                 self.number.signed,
-                tables.formats[n].width,
+                0 if tables.constants[n] == 1 else tables.formats[n].width,
                 tables.formats[n].signed,
                 product.format.width,
             )

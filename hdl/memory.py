@@ -27,12 +27,14 @@ class Tables:
     -------
     depth, width : words of the memory, and bits of a word
     formats : Format of each table, the narrowest
+    constants : for each table the number that it always holds, or None
     words : the stored words
     """
 
     def __init__(self, tables: Sequence[Ints], style: str):
         self.depth, self.style = len(tables[0]), style
         self.formats = [Format.containing(int(t.min()), int(t.max()), 0) for t in tables]
+        self.constants = [int(t[0]) if (t == t[0]).all() else None for t in tables]
         columns: dict[bytes, int] = {}
         self._places: list[list[int]] = []  # of every bit: its column, or -1 for 0, -2 for 1
         for table, number in zip(tables, self.formats, strict=True):
