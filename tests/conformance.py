@@ -33,7 +33,7 @@ class Subject:
     -------
     name : of its Verilog module
     block, plan : a block of wires alone stands in a network, since it has no clock of its own
-    frames : random frames of each input, the first two all smallest and all largest
+    frames : random frames of each input, the second all smallest and the third all largest
     """
 
     name: str
@@ -77,7 +77,7 @@ class Subject:
             number = tensor.format
             shape = (self.frame_count, *tensor.shape)
             values = random.integers(number.min, number.max, shape, np.int64, endpoint=True)
-            values[0], values[1] = number.min, number.max
+            values[1], values[2] = number.min, number.max  # not first: they hide a stale sum
             result.append(values)
         return result
 
@@ -179,12 +179,13 @@ def verilog_equals_reference(subjects: Sequence[Subject], simulator: str = "veri
         busy = int(
             subject.timing.times(1)[subject.timing.port(next(iter(subject.block.outputs)))][0, -1]
         )
-        cut = 1 + hash_free(subject.name) % (2 * busy + 2)
         for n, stalls in enumerate(STALLS):
             jobs.append(subject.job(f"stalls {stalls}", stalls=stalls, seed=n + 1))
-        jobs.append(subject.job("cut", cut=cut))
-        jobs.append(subject.job("after the cut"))
-        owners += [subject] * (len(STALLS) + 2)
+        place = hash_free(subject.name) % (busy + 1)
+        for cut in (1 + place, busy + 2 + place, busy + 3 + place):
+            jobs.append(subject.job(f"reset after {cut} cycles", cut=cut))
+            jobs.append(subject.job(f"after a reset after {cut} cycles"))
+        owners += [subject] * (len(STALLS) + 6)
     results = simulate([s.design for s in subjects], jobs, simulator, strict=False)
     for subject, result in zip(owners, results, strict=True):
         if result.job.cut is None:

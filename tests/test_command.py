@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_network
+from simulators import needs_icarus
 
 import bitblocks
 from bitblocks import command
-from sim import has_icarus, tools
+from sim import tools
 
 ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "examples" / "digits" / "digits.onnx"
@@ -173,7 +174,7 @@ def test_builds_of_two_names_live_in_one_design(tiny, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("digits")
-@pytest.mark.skipif(not has_icarus(), reason="Icarus Verilog is not installed")
+@needs_icarus
 def test_the_bench_of_the_digits_passes_in_icarus_and_finds_a_fault(demo, tmp_path):
     folder = tmp_path / "out"
     shutil.copytree(demo[0], folder)
@@ -257,7 +258,7 @@ def test_run_takes_and_gives_floats_or_codes(tiny, tmp_path, capsys):
         "verilator",
         pytest.param(
             "icarus",
-            marks=pytest.mark.skipif(not has_icarus(), reason="Icarus Verilog is not installed"),
+            marks=needs_icarus,
         ),
     ],
 )

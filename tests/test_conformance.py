@@ -4,16 +4,15 @@
 Question 6, refusals, is asked in test_blocks.py and test_network.py, where the messages stand.
 """
 
-import os
 from functools import cache
 
 import conformance as ask
 import numpy as np
 import pytest
+from simulators import icarus_needed
 
 from blocks.catalogue import CATALOGUE
 from hdl import Target
-from sim import has_icarus
 
 # All questions about one block go to one process, which makes its circuits once.
 NAMES = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in CATALOGUE]
@@ -44,8 +43,7 @@ def test_verilog_equals_reference_cycle_for_cycle(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_verilog_has_no_unknown_values_in_icarus(name):
-    if not has_icarus() and "CI" not in os.environ:
-        pytest.skip("Icarus Verilog is not installed")
+    icarus_needed()
     ask.verilog_equals_reference(subjects(name)[:4], "icarus")
 
 
