@@ -7,9 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from amaranth import Module
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
 from numpy.typing import ArrayLike
 
 import quant
@@ -25,9 +23,9 @@ from hdl import (
     Requantiser,
     Scale,
     ScaleArray,
+    Series,
     Target,
     chain,
-    stream_signature,
 )
 from hdl.cost import multiplier
 from hdl.requantise import unread_bits
@@ -42,6 +40,15 @@ from .block import (
     check_modes,
     check_tensor,
     divisors,
+)
+from .configurations import (
+    Configuration,
+    draw_fitting,
+    draw_format,
+    draw_integers,
+    draw_lanes,
+    draw_modes,
+    draw_shape,
 )
 
 
@@ -185,7 +192,9 @@ class Weight:
         design = self.design(plan)
         if isinstance(design, Elementwise):
             return ElementwiseArray(design)
-        return WeightRtl(*design)
+        part, requantisation = design
+        products = ScaleArray(part) if isinstance(part, Scale) else ParallelArray(part)
+        return Series(products=products, narrow=Requantiser(requantisation))
 
     def timing(self, plan: Lanes) -> Events:
         """When every transfer of a frame happens."""
@@ -207,32 +216,19 @@ def _product(x, w):
     return x * w
 
 
-class WeightRtl(wiring.Component):
-    """Hardware of :class:`Weight` with constants: exact products, then what narrows them.
-
-    Members
-    -------
-    i : stream of x
-    o : stream of y
-    """
-
-    def __init__(self, products: Parallel | Scale, requantisation: Requantisation):
-        self._products, self._requantisation = products, requantisation
-        lanes = requantisation.lanes
-        super().__init__(
-            {
-                "i": In(stream_signature(products.number, lanes)),
-                "o": Out(stream_signature(requantisation.target, lanes)),
-            }
-        )
-
-    def elaborate(self, platform):
-        m = Module()
-        design = self._products
-        products = ScaleArray(design) if isinstance(design, Scale) else ParallelArray(design)
-        m.submodules.products = products
-        m.submodules.narrow = narrow = Requantiser(self._requantisation)
-        connect(m, flipped(self.i), products.i)
-        connect(m, products.o, narrow.i)
-        connect(m, narrow.o, flipped(self.o))
-        return m
+def weight_configuration(random: np.random.Generator, index: int) -> Configuration:
+    tensor = Tensor(draw_shape(random, index), draw_format(random, index))
+    number = draw_format(random, index)
+    modes = draw_modes(random, index)
+    kind = index % 3
+    shape = ((), tensor.shape[-1:])[kind - 1]
+    weight: Any = (
+        Tensor(tensor.shape, number) if kind == 0 else draw_integers(random, number, shape)
+    )
+    extremes = np.array([number.min, number.max]) if kind == 0 else weight
+    corners = [int(w) * x for w in extremes.ravel() for x in (tensor.format.min, tensor.format.max)]
+    frac = tensor.format.frac + number.frac
+    target = draw_fitting(random, min(corners), max(corners), frac)
+    block = Weight(tensor, weight, number, target, *modes)
+    period = tensor.shape[-1] if kind == 2 else tensor.size
+    return Configuration(block, draw_lanes(random, period))

@@ -39,7 +39,8 @@ from blocks import (
     Unrolled,
     Weight,
 )
-from blocks.catalogue import CATALOGUE, Configuration
+from blocks.catalogue import CATALOGUE
+from blocks.configurations import Configuration
 from hdl import Events, Fifo
 from quant import Format, Overflow, Rounding
 from sim import has_icarus
