@@ -373,7 +373,7 @@ def test_estimate_adds_up_on_every_target(tiny, tmp_path, capsys, target):
 @pytest.mark.slow
 @pytest.mark.xdist_group("digits")
 def test_estimate_is_quick_and_needs_no_tool(demo):
-    hidden = "import sys; sys.modules.update(pyosys=None, cocotb=None, onnx=None);"
+    hidden = "import sys; sys.modules.update(pyosys=None, cocotb=None, onnx=None, numba=None);"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     told = subprocess.run(
         [sys.executable, "-c", hidden + BITBLOCKS, "estimate", str(demo[0])],
