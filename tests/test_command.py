@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands end to end on the digits, and on a model that builds in a second."""
 
+import importlib.util
 import json
 import os
 import re
@@ -402,6 +403,23 @@ def test_synth_counts_beside_the_estimate(tiny, tmp_path, capsys):
     assert figures["dsp"] == figures["estimate"]["dsp"]
     assert [line.split()[0] for line in out.splitlines()[-3:-1]] == ["estimated", "synthesised"]
     assert json.loads((tiny / "results" / "synth.json").read_bytes()) == figures
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["ecp5", "ice40"])
+def test_synth_places_for_a_clock_rate(tiny, tmp_path, capsys, target):
+    placer = f"yowasp_nextpnr_{target}"
+    if importlib.util.find_spec(placer) is None:
+        pytest.skip(f"{placer} is not installed")
+    arguments = ["synth", tiny, "--target", target, "--place", "--json", tmp_path / "x.json"]
+    status, out, error = said(capsys, *arguments)
+    assert (status, error) == (0, "")
+    figures = json.loads((tmp_path / "x.json").read_bytes())
+    assert 20 < figures["fmax_mhz"] < 1000
+    assert out.splitlines()[-1].endswith(f" cycles, {figures['fmax_mhz']} MHz")
+    counted = bitblocks.synth(tiny, target)
+    assert counted["fmax_mhz"] is None
+    assert {**figures, "fmax_mhz": None} == counted
 
 
 def test_synth_refuses_to_place_where_nothing_places(tiny, capsys):
