@@ -111,7 +111,7 @@ class Pipeline:
                     cells.append(Sum(node, left, right, adder.subtract, levels[node]))
                 first = known[key]
                 own = same.bits(first, left, right, adder.subtract, levels)
-                low += own
+                low += own if adder.subtract else _passed(own, left, right)
             numbers.append(low[adder.drop :])
         return numbers, cells
 
@@ -398,6 +398,20 @@ def _wires(left: Bits, right: Bits, subtract: bool) -> Bits:
             bits.append(ZERO)
         else:
             break
+    return tuple(bits)
+
+
+def _passed(own: Bits, left: Bits, right: Bits) -> Bits:
+    """Bits of a sum; where a carry has ended, between two zeros, lone operand bits pass as wires."""
+    bits, carry = list(own), True
+    for place, (one, other) in enumerate(zip(left, right, strict=True)):
+        if one == other == ZERO:
+            bits[place] = bits[place] if carry else ZERO
+            carry = False
+        elif ZERO not in (one, other):
+            carry = True
+        elif not carry:
+            bits[place] = other if one == ZERO else one
     return tuple(bits)
 
 
