@@ -194,9 +194,10 @@ class Requantisation:
     def inventory(self) -> Inventory:
         """What it is made of."""
         total = elastic_stages(STAGES)
-        if self.tables is not None and self.tables.width:
-            total += counter(self.groups) + mux2((self.groups - 1).bit_length())
-            total += rom(self.groups, self.tables.width, self.style, self.tables.words)
+        tables = self.tables
+        if tables is not None and tables.width:
+            total += counter(tables.depth) + mux2((tables.depth - 1).bit_length())
+            total += rom(tables.depth, tables.width, self.style, tables.words)
         for p, lane in enumerate(self.rows):
             if not self.changes(p):
                 continue
@@ -297,10 +298,11 @@ class Requantiser(wiring.Component):
         if design.tables is None:
             return [Const(int(lane.bias[0])) for lane in design.rows]
         m.submodules.constants = rom = Rom(design.tables)
-        group, following = Signal(range(design.groups)), Signal(range(design.groups))
+        groups = design.tables.depth
+        group, following = Signal(range(groups)), Signal(range(groups))
         m.d.comb += [following.eq(group), rom.address.eq(following), rom.enable.eq(1)]
         with m.If(moving):
-            m.d.comb += following.eq(Mux(group == design.groups - 1, 0, group + 1))
+            m.d.comb += following.eq(Mux(group == groups - 1, 0, group + 1))
         m.d.sync += group.eq(following)
         return [design.tables.number(n, rom.data) for n in range(2 * design.lanes)]
 

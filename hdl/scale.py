@@ -131,10 +131,12 @@ class Scale:
 
     def inventory(self) -> Inventory:
         """What it is made of."""
-        groups, tables, x = len(self.weight), self.tables, self.number
+        tables, x = self.tables, self.number
         total = elastic(STAGES)
         if tables.width:
-            total += counter(groups) + rom(groups, tables.width, self.style, tables.words)
+            total += counter(tables.depth) + rom(
+                tables.depth, tables.width, self.style, tables.words
+            )
         for n, p in enumerate(self.used):
             unread, width = int(self._unread[p]), self.sums[p].width
             x_width, w = min(x.width, self._read[p]), tables.formats[n]
@@ -173,7 +175,7 @@ class ScaleArray(wiring.Component):
         design, i, o = self.design, self.i, self.o
         enables = joined(m, [i], STAGES, o)
         m.submodules.rom = rom = Rom(design.tables)
-        groups = len(design.weight)
+        groups = design.tables.depth
         group, moving = Signal(range(groups)), Signal()
         m.d.comb += [
             moving.eq(i.valid & enables[0]),
