@@ -213,6 +213,11 @@ def saturate(
     excess = (from_width - from_signed) - (to_width - to_signed)
     if overflow == "WRAP" or (excess <= 0 and from_signed <= to_signed):
         return Inventory()
+    symmetric = overflow == "SAT_SYM" and from_signed and to_signed
+    if symmetric and 2 < excess < 8:
+        # To be outside then depends on every bit, so no table finds it again for each bit of the
+        # result, as it does on the slowest path for few bits, but no more for 8.
+        excess = 8
     clipped = _one(
         "saturate",
         "SU"[not from_signed] + "SU"[not to_signed],
@@ -220,7 +225,6 @@ def saturate(
         max(0, excess),
         to_width,
     )
-    symmetric = overflow == "SAT_SYM" and from_signed and to_signed
     return clipped + logic(to_width) if symmetric else clipped
 
 
