@@ -98,10 +98,11 @@ class Mac:
         self._kept, self._skipped = [64] * len(rows), [0] * len(rows)
         self._tree()
 
-    def reading(self, skipped: Ints, kept: Ints) -> "Mac":
+    def reading(self, skipped: Ints, kept: Ints, gaps: Ints) -> "Mac":
         """The same without the upper bits of the sums that nobody reads.
 
-        ``kept`` bits of the sum of each lane are read, the ``skipped`` lowest aside.
+        ``kept`` bits of the sum of each lane are read, the ``skipped`` lowest aside; ``gaps`` among
+        them stay.
         """
         part = copy(self)
         rows = range(len(self.rows))

@@ -203,7 +203,8 @@ def test_bits_that_are_read_are_those_of_the_sums(shape, kept):
     weight, number = matrix(outputs, inputs) << 1, NUMBERS["s5"]
     weight[0] <<= 2
     whole = Mac(weight, number, pe, simd)
-    design = whole.reading(np.zeros(pe, np.int64), np.full(pe, kept))
+    zeros = np.zeros(pe, np.int64)
+    design = whole.reading(zeros, np.full(pe, kept), zeros)
     assert [f.width for f in design.sums] == [max(1, min(kept, f.width)) for f in whole.sums]
     assert all(p.format.width <= max(1, kept) for p in design.products)
     x = np.random.default_rng(2).integers(number.min, number.max + 1, (3, inputs))
