@@ -213,6 +213,11 @@ def saturate(
     excess = (from_width - from_signed) - (to_width - to_signed)
     if overflow == "WRAP" or (excess <= 0 and from_signed <= to_signed):
         return Inventory()
+    symmetric = overflow == "SAT_SYM" and from_signed and to_signed
+    if symmetric and 2 < excess < 8:
+        # To be outside then depends on every bit, so no table finds it again for each bit of the
+        # result, as it does on the slowest path for few bits, but no more for 8.
+        excess = 8
     clipped = _one(
         "saturate",
         "SU"[not from_signed] + "SU"[not to_signed],
@@ -220,7 +225,6 @@ def saturate(
         max(0, excess),
         to_width,
     )
-    symmetric = overflow == "SAT_SYM" and from_signed and to_signed
     return clipped + logic(to_width) if symmetric else clipped
 
 
@@ -273,15 +277,20 @@ def operand_register(bits: int, products: Sequence[Product]) -> Inventory:
 
 
 def product_adder(
-    width: int, terms: Sequence[Product | None], load: bool = False, register: bool = True
+    width: int,
+    terms: Sequence[Product | None],
+    load: bool = False,
+    register: bool = True,
+    skipped: int = 0,
 ) -> Inventory:
     """An adder of one or two terms, its result in a register if ``register``.
 
     A term is the Product whose register is read by this adder alone, or None for anything else.
     One term is no adder, just the next register; with ``load`` it is an accumulator, whose other
-    term is its own register, or 0.
+    term is its own register, or 0. A register without the lowest ``skipped`` bits stays outside of
+    the multiplier.
     """
-    return _one("product_adder", width, tuple(terms), load, register)
+    return _one("product_adder", width, tuple(terms), load, register, skipped)
 
 
 def rom(
@@ -608,16 +617,23 @@ def _price_operand_register(target: Target, bits: int, products: tuple[Product, 
 
 
 def _price_product_adder(
-    target: Target, width: int, terms: tuple[Product | None, ...], load: bool, register: bool
+    target: Target,
+    width: int,
+    terms: tuple[Product | None, ...],
+    load: bool,
+    register: bool,
+    skipped: int,
 ) -> _Price:
     alone = len(terms) == 1 and not load
     products = [term for term in terms if term is not None]
     zeros = max((term.zeros for term in products), default=0)  # below them there is no adder
-    bits = width if register else 0
+    bits = width - skipped if register else 0
     fitting = [term for term in products if term.zeros == zeros]
     hard = [term for term in fitting if _is_hard(term, target)]
     if target.dsp_registers and hard:
         moved = sum(term.y_width for term in fitting if term not in hard)
+        if skipped:
+            return _Price(ff=bits - moved, ff_in_dsp=moved)
         return _Price(ff=min(bits, zeros) - moved, ff_in_dsp=max(0, bits - zeros) + moved)
     if alone:
         return _Price(ff=bits)
