@@ -297,6 +297,11 @@ def rom(
     return register(width) + _one("logic_rom", depth, width, words)
 
 
+def table(depth: int, width: int, contents: Sequence[int]) -> Inventory:
+    """Functions of an address that comes from data, in logic: ``contents`` are the words."""
+    return _one("table", depth, width, tuple(contents)) if width else Inventory()
+
+
 def ram(depth: int, width: int, style: str = "block", read: str = "sync") -> Inventory:
     """Memory with one write and one read port, ``read`` "sync" (with enable) or "async".
 
@@ -644,6 +649,10 @@ def _price_logic_rom(
     return _Price(lut=share * width * _measured(target, "rom", depth).lut)
 
 
+def _price_table(target: Target, depth: int, width: int, contents: tuple[int, ...]) -> _Price:
+    return _Price(lut=nodes(contents, width, target.lut_size))
+
+
 def _distinct(contents: tuple[int, ...], width: int, size: int) -> float:
     """Share of the look-up tables of ``size`` words that differ, up to inversion, and change."""
     functions: set[tuple[int, ...]] = set()
@@ -655,6 +664,10 @@ def _distinct(contents: tuple[int, ...], width: int, size: int) -> float:
             functions.add(tuple(part if part[0] == 0 else [1 - b for b in part]))
             parts += 1
     return sum(any(part) for part in functions) / parts
+
+
+def nodes(contents: tuple[int, ...], width: int, size: int) -> float:
+    return 0.0
 
 
 _PRICES: dict[str, Callable[..., _Price]] = {
@@ -679,4 +692,5 @@ _PRICES: dict[str, Callable[..., _Price]] = {
     "block_memory": _price_block_memory,
     "distributed_memory": _price_distributed_memory,
     "logic_rom": _price_logic_rom,
+    "table": _price_table,
 }

@@ -194,7 +194,7 @@ class _Goal:
             found = False
             for shape in _shapes(limits, degree):
                 spec = self._spec(limits, *shape[:3])
-                if self._is_faithful(spec):
+                if spec.longest and spec.coefficients[-1].any() and self._is_faithful(spec):
                     found = True
                     yield spec
             if found:
