@@ -8,6 +8,7 @@ a fit that is found is a proof of its error.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import product as product_of
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,6 @@ from .function import GUARD, Function, Samples, Symmetry, sample
 from .narrow import Overflow, Rounding
 
 _FREE = 1 << 40  # no limit
-_MAX_GUARD = 4
 _MAX_SEGMENTS = 1024
 
 
@@ -298,12 +298,13 @@ class _Goal:
 def _shapes(limits: _Limits, degree: int) -> Iterator[_Shape]:
     """For each length of the longest segment the shape of fewest bits."""
     longest = (len(limits.low) - 1).bit_length()
-    best_count = _MAX_SEGMENTS
+    allowed = min(_MAX_SEGMENTS, max(1, len(limits.low) // 4))  # more would be a table again
+    best_count = allowed
     while longest > 0:
         tried: list[tuple[int, int, _Shape]] = []
-        fewest = _MAX_SEGMENTS
+        fewest = allowed
         for scale in _scales(degree, longest):
-            shape = _partition(limits, degree, longest, scale, fewest + fewest // 2)
+            shape = _partition(limits, degree, longest, scale, min(allowed, 2 * fewest))
             if shape is None:
                 continue
             fewest = min(fewest, len(shape.starts))
@@ -317,22 +318,30 @@ def _shapes(limits: _Limits, degree: int) -> Iterator[_Shape]:
         if tried:
             yield _ordered(min(tried)[2], limits)
             best_count = min(best_count, fewest)
-            if fewest > 4 * best_count:  # ever shorter segments store ever more
+            if fewest > 2 * best_count:  # ever shorter segments store ever more
                 return
         longest -= 1
 
 
 def _scales(degree: int, longest: int) -> Iterator[_Scale]:
-    """Precisions of the coefficients, the finest first."""
-    for guard in range(_MAX_GUARD, -1, -1):
-        for first in range(longest + 3, longest - 2, -1):  # fraction bits of the slope
-            if degree == 1:
+    """Precisions of the coefficients worth trying: one much finer than needed, then coarser ones.
+
+    A coefficient of u**k times the longest u**k should be wrong by about a quarter of a unit.
+    """
+    if degree == 1:
+        for guard in range(4, -1, -1):
+            for first in range(longest + 2, longest - 2, -1):  # fraction bits of the slope
                 if first >= guard:
                     yield _Scale(first - guard, 0, guard)
-                continue
-            for second in range(2 * longest + 2, 2 * longest - 3, -1):
-                if second >= max(first, guard):
-                    yield _Scale(second - guard, second - first, guard)
+        return
+    finest = (4, longest + 3, 2 * longest + 2)
+    coarser = product_of(range(3, 0, -1), range(1, -3, -1), range(-1, -4, -1))
+    for guard, first, second in (
+        finest,
+        *((guard, longest + a, 2 * longest + b) for guard, a, b in coarser),
+    ):
+        if guard <= first <= second:
+            yield _Scale(second - guard, second - first, guard)
 
 
 def _bits(shape: _Shape) -> int:
