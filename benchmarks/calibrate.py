@@ -2,13 +2,16 @@
 """Measures the prices in hdl/calibration.json: every operator, synthesised over a grid of sizes."""
 
 import argparse
+import functools
 import json
 import random
 from pathlib import Path
 
 import hdl.cost
+from hdl.function import FunctionUnit
 from hdl.synthesis import Synthesis, synthesise_many
 from hdl.target import Target
+from quant import FUNCTIONS, Approximation, Format, candidates
 
 WIDTHS = (1, 2, 3, 4, 6, 8, 16, 32)
 COUNTER_BITS = (1, 2, 3, 4, 5, 8, 12)
@@ -121,6 +124,42 @@ always @(posedge clk) if (rst) c <= 0; else if (en) c <= {following};
         bench.add("rom_alone", depth, ports, body, COLUMNS, slow=False)
 
 
+def functions(bench: Bench, target: Target) -> None:
+    """Tables of smooth functions and of their coefficients, per look-up table of a plain split.
+
+    Each of several kinds of table is measured; ``calibrate`` takes their mean.
+    """
+    units = [FunctionUnit(form, 1) for form in _smooth()]
+    for n, unit in enumerate(units):
+        tables = unit.tables
+        depth, width = tables.depth, tables.width
+        bits = (depth - 1).bit_length()
+        if not width or depth != 1 << bits:
+            continue
+        words = "".join(f"m[{n}] = {width}'d{word};\n" for n, word in enumerate(tables.words))
+        ports = f"input en, input [{bits - 1}:0] a, output reg [{width - 1}:0] y"
+        body = f"""(* rom_style = "logic" *) reg [{width - 1}:0] m [0:{depth - 1}];
+initial begin
+{words}end
+always @(posedge clk) if (en) y <= m[a];"""
+        share = hdl.cost.decisions(tuple(tables.words), width, target.lut_size)
+        bench.add(f"table_{n}", bits, ports, body, share)
+
+
+@functools.cache
+def _smooth() -> list[Approximation]:
+    found = []
+    for bits in range(2, 9):
+        tanh, power = FUNCTIONS["tanh"], FUNCTIONS["exp2"]
+        target = Format(8, 7)
+        found.append(candidates(tanh, Format(bits + 1, bits - 2), target, degrees=(0,))[0])
+        unsigned = Format(bits, bits, False), Format(8, 7, False)
+        found.append(candidates(power, *unsigned, degrees=(0,))[0])
+    for name in ("sigmoid", "gelu"):
+        found += candidates(FUNCTIONS[name], Format(11, 7), Format(11, 9), degrees=(1, 2))
+    return found
+
+
 def control(bench: Bench) -> None:
     """Counters by bits, elastic pipelines by stages."""
     for bits in COUNTER_BITS:
@@ -198,6 +237,7 @@ def calibrate(target: Target, only: str) -> dict[str, list[list[float]]]:
     arithmetic(bench)
     selection(bench)
     memories(bench)
+    functions(bench, target)
     control(bench)
     saturation(bench)
     multiplication(bench, target)
@@ -207,6 +247,12 @@ def calibrate(target: Target, only: str) -> dict[str, list[list[float]]]:
     if "rom" in tables:  # a memory is on the slowest path in some designs, not in others
         means = zip(tables["rom"][1], tables.pop("rom_alone")[1], strict=True)
         tables["rom"][1] = [round(sum(pair) / 2, 3) for pair in means]
+    kinds = [tables.pop(name) for name in sorted(tables) if name.startswith("table_")]
+    if kinds:
+        sizes = sorted({kind[0][0] for kind in kinds})
+        shares = [[kind[1][0] for kind in kinds if kind[0][0] == size] for size in sizes]
+        means = [round(sum(share) / len(share), 3) for share in shares]
+        tables["table"] = [sizes, means, [0.0] * len(sizes)]
     return tables
 
 

@@ -40,8 +40,9 @@ def candidates(
     each length of the longest segment the one that stores fewest bits. A result is less than
     ``error`` output units from the function, limited to the output's range, at every input code;
     where no table can be, the table of correctly rounded values stands alone. Odd functions stay
-    odd, ``sigmoid(x) + sigmoid(-x)`` stays 1, and what never falls (or rises) at the codes never
-    does. A jump, or an overflow that does not saturate, leaves tables only.
+    odd, ``sigmoid(x) + sigmoid(-x)`` stays 1 (tables included, as long as they round half up and
+    saturate), and what never falls (or rises) at the codes never does. A jump that pieces cannot
+    follow, or an overflow that does not saturate, leaves tables only.
 
     Parameters
     ----------
@@ -56,7 +57,7 @@ def candidates(
     rounding, overflow = Rounding(rounding), Overflow(overflow)
     _check(function, input_format, output_format, error)
     samples = sample(function, input_format, output_format, rounding, overflow, undefined)
-    goal = _Goal(function, input_format, output_format, samples, error, overflow)
+    goal = _Goal(function, input_format, output_format, samples, error, rounding, overflow)
     found = [*goal.tables()] if 0 in degrees else []
     for degree in sorted({*degrees} - {0}):
         found += goal.polynomials(degree)
@@ -151,6 +152,7 @@ class _Shape(NamedTuple):
 
 
 _TABLE = _Scale(0, 0, 0)
+_SATURATING = (Overflow.SAT, Overflow.SAT_SYM)
 
 
 @dataclass
@@ -162,11 +164,13 @@ class _Goal:
     output_format: Format
     samples: Samples
     error: float
+    rounding: Rounding
     overflow: Overflow
 
     def tables(self) -> Iterator[Approximation]:
         """All codes, and half of them."""
         results = self.samples.rounded
+        free = self.rounding is Rounding.RND and self.overflow in _SATURATING
         for limits in self._mirrored():
             if limits.clamp:
                 continue
@@ -175,7 +179,7 @@ class _Goal:
             rounded = np.append(positive, limits.wanted[-1] >> GUARD)[:count]
             values = np.clip(rounded, limits.low, limits.high)
             half = self._spec(limits, np.arange(count), values[None], _TABLE)
-            if self._is_faithful(half):
+            if self._is_faithful(half) and (free or (half.results == results).all()):
                 yield half
                 results = half.results
                 break
@@ -186,7 +190,7 @@ class _Goal:
 
     def polynomials(self, degree: int) -> Iterator[Approximation]:
         """The best for each length of the longest segment."""
-        if self.overflow not in (Overflow.SAT, Overflow.SAT_SYM):
+        if self.overflow not in _SATURATING:
             return
         for limits in [*self._mirrored(), self._plain()]:
             if (limits.low > limits.high).any():

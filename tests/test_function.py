@@ -17,7 +17,6 @@ from quant import (
     Approximation,
     Format,
     Function,
-    Overflow,
     Rounding,
     Symmetry,
     approximate,
