@@ -81,6 +81,7 @@ def arithmetic(bench: Bench) -> None:
         constant = random.Random(width).getrandbits(width) | 1
         bench.add("constant_adder", width, one, f"assign y = a + {width}'d{constant};")
         bench.add("increment", width, one, "assign y = a + b;")
+        bench.add("negate", width, one, f"assign y = (a ^ {{{width}{{b}}}}) + b;")
         ports = f"input load, input en, input [{top}:0] a, output reg [{top}:0] y"
         body = f"always @(posedge clk) if (en) y <= (load ? {width}'d0 : y) + a;"
         bench.add("accumulate", width, ports, body)

@@ -158,6 +158,11 @@ def constant_adder(width: int) -> Inventory:
     return _one("constant_adder", width) if width > 0 else Inventory()
 
 
+def negate(width: int) -> Inventory:
+    """``negative ? -a : a`` with a result of ``width`` bits."""
+    return _one("negate", width) if width > 0 else Inventory()
+
+
 def increment(width: int) -> Inventory:
     """``a`` plus one bit that comes from elsewhere, as rounding does it."""
     return _one("increment", width) if width > 0 else Inventory()
@@ -716,6 +721,7 @@ _PRICES: dict[str, Callable[..., _Price]] = {
     "adder": _by_width("adder"),
     "subtract": _by_width("subtract"),
     "constant_adder": _by_width("constant_adder"),
+    "negate": _by_width("negate"),
     "increment": _by_width("increment"),
     "accumulate": _by_width("accumulate"),
     "compare": _by_width("compare"),

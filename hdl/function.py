@@ -20,6 +20,7 @@ from .cost import (
     elastic,
     logic,
     multiplier,
+    negate,
     operand_register,
     register,
     rom,
@@ -159,10 +160,10 @@ class FunctionUnit:
         total = self._look_up()
         if self._mirrors:
             clamped = place.width < form.input_format.width
-            total += adder(place.width) + register(place.width)
+            total += negate(place.width) + register(place.width)
             total += logic(form.input_format.width) if clamped else Inventory()
         if self._negates:
-            total += register(self.stages - 1) + adder(self.finish.source.width)
+            total += register(self.stages - 1) + negate(self.finish.source.width)
         if self._finishes:
             total += self.finish.inventory()
         if not form.degree:

@@ -19,6 +19,7 @@ from .kernels import DenseKernel, Kernel, ProductKernel, SumKernel, Tile
 from .matmul import Matmul
 from .narrow import Overflow, Rounding, narrow
 from .program import Program, ProgramInput, Step
+from .softmax import Softmax
 
 __all__ = [
     "FUNCTIONS",
@@ -34,6 +35,7 @@ __all__ = [
     "Program",
     "ProgramInput",
     "Rounding",
+    "Softmax",
     "Step",
     "SumKernel",
     "Symmetry",

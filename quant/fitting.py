@@ -212,8 +212,9 @@ class _Goal:
         high = samples.exact + spare >> GUARD
         low, high = np.maximum(low, samples.low), np.minimum(high, samples.high)
         if clamp:
-            low[samples.values < samples.low << GUARD] = -_FREE
-            high[samples.values > samples.high << GUARD] = _FREE
+            least, most = self._reach()
+            low[samples.values < samples.low << GUARD] = least
+            high[samples.values > samples.high << GUARD] = most
         return low, high
 
     def _plain(self) -> _Limits:
@@ -224,11 +225,15 @@ class _Goal:
         clamp = bool((beyond >= unit).any())
         return _Limits(*self._limits(clamp), self._wanted(), None, clamp)
 
+    def _reach(self) -> tuple[int, int]:
+        """Smallest and largest integer that a clamp is fed with: one bit more than the output."""
+        above = self.samples.high + 1
+        return -2 * above if self.output_format.signed else -above, 2 * above - 1
+
     def _wanted(self) -> Ints:
-        """The values, limited to what a clamp could be fed with."""
-        reach = self.samples.high - self.samples.low + 1
-        low, high = self.samples.low - reach, self.samples.high + reach
-        return np.clip(self.samples.values, low << GUARD, high << GUARD)
+        """The values, limited to what a clamp is fed with."""
+        least, most = self._reach()
+        return np.clip(self.samples.values, least << GUARD, most << GUARD)
 
     def _mirrored(self) -> Iterator[_Limits]:
         """A place for every |x|, the simplest first; nothing if the function is not symmetric."""

@@ -124,7 +124,7 @@ def shifted_boundary(form, word):
 def test_a_coefficient_or_a_boundary_that_is_wrong_by_one_is_caught():
     form = form_of("tanh parabolas")
     designs = []
-    longest = int(form.lengths.argmax())
+    longest = int(form.lengths[:-1].argmax())
     for row, n in ((0, 0), (0, 4), (1, 0), (1, longest), (2, longest)):
         coefficients = form.coefficients.copy()
         coefficients[row, n] += 1 << form.guard if row == 0 else 1
