@@ -82,7 +82,7 @@ def approximate(
     >>> from quant.function import FUNCTIONS
     >>> tanh = approximate(FUNCTIONS["tanh"], Format(8, 5), Format(8, 7), degree=1)
     >>> tanh.reference([-128, -1, 0, 1, 16, 127]).tolist()
-    [-127, -4, 0, 4, 59, 127]
+    [-127, -4, 0, 4, 60, 127]
     """
     if degree not in (0, 1, 2):
         raise ValueError(f"Approximation degree must be 0, 1 or 2, not {degree!r}")
