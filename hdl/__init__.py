@@ -5,6 +5,7 @@ from .axi import AxiStreamPort, AxiTop
 from .cost import Cost, Inventory
 from .elementwise import Elementwise, ElementwiseArray
 from .events import Deadlock, Edge, Events, Schedule, chain, pipeline_events
+from .function import FunctionArray, FunctionUnit, cheapest
 from .mac import Mac, MacArray
 from .memory import Rom, Tables
 from .names import legal_name
@@ -29,6 +30,8 @@ __all__ = [
     "Events",
     "Fifo",
     "Fork",
+    "FunctionArray",
+    "FunctionUnit",
     "Gather",
     "Inventory",
     "Mac",
@@ -48,6 +51,7 @@ __all__ = [
     "Tables",
     "Target",
     "chain",
+    "cheapest",
     "elastic",
     "joined",
     "legal_name",

@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from .target import DspShape, Target
 
 
@@ -154,6 +156,11 @@ def subtract(width: int) -> Inventory:
 def constant_adder(width: int) -> Inventory:
     """``a + constant`` with a result of ``width`` bits."""
     return _one("constant_adder", width) if width > 0 else Inventory()
+
+
+def negate(width: int) -> Inventory:
+    """``negative ? -a : a`` with a result of ``width`` bits."""
+    return _one("negate", width) if width > 0 else Inventory()
 
 
 def increment(width: int) -> Inventory:
@@ -309,6 +316,15 @@ def rom(
         return _one("block_memory", depth, width, False)
     words = tuple(contents) if contents is not None else None
     return register(width) + _one("logic_rom", depth, width, words)
+
+
+def table(depth: int, width: int, contents: Sequence[int]) -> Inventory:
+    """Functions of an address that comes from data, in logic: ``contents`` are the words.
+
+    Synthesis finds more in common between them than is seen here; the price is for the usual
+    amount, measured on tables of smooth functions.
+    """
+    return _one("table", depth, width, tuple(contents)) if width else Inventory()
 
 
 def ram(depth: int, width: int, style: str = "block", read: str = "sync") -> Inventory:
@@ -665,6 +681,48 @@ def _price_logic_rom(
     return _Price(lut=share * width * _measured(target, "rom", depth).lut)
 
 
+def _price_table(target: Target, depth: int, width: int, contents: tuple[int, ...]) -> _Price:
+    bits = max(1, (depth - 1).bit_length())
+    share = _measured(target, "table", bits).lut
+    return _Price(lut=share * decisions(contents, width, target.lut_size))
+
+
+_OPPOSITE = bytes.maketrans(b"\0\1", b"\1\0")
+
+
+@functools.cache
+def decisions(contents: tuple[int, ...], width: int, size: int) -> int:
+    """Look-up tables and multiplexers of a table that is split by its highest address bit first.
+
+    Functions of ``size`` address bits are look-up tables, those of more are multiplexers of two
+    halves; each is there once, up to inversion; what depends on one bit or none costs nothing.
+    """
+    depth = 1 << max(1, (len(contents) - 1).bit_length())
+    words = np.array(contents, object)
+    words = np.append(words, [words[-1]] * (depth - len(words)))
+    columns = {(words >> bit & 1).astype(np.uint8).tobytes() for bit in range(width)}
+    columns = {column.translate(_OPPOSITE) if column[0] else column for column in columns}
+    count = 0
+    while depth > 1 << size:
+        depth //= 2
+        halves = set()
+        for column in columns:
+            low, high = column[:depth], column[depth:]
+            count += low != high and any(column)
+            halves |= {low, high.translate(_OPPOSITE) if high[0] else high}
+        columns = halves
+    return count + sum(_is_gate(column) for column in columns)
+
+
+def _is_gate(column: bytes) -> bool:
+    """Whether a function depends on more than one bit of its address."""
+    single = (
+        bytes(n >> bit & 1 for n in range(len(column)))
+        for bit in range(len(column).bit_length() - 1)
+    )
+    return any(column) and all(column != bit for bit in single)
+
+
 def _distinct(contents: tuple[int, ...], width: int, size: int) -> float:
     """Share of the look-up tables of ``size`` words that differ, up to inversion, and change."""
     functions: set[tuple[int, ...]] = set()
@@ -684,6 +742,7 @@ _PRICES: dict[str, Callable[..., _Price]] = {
     "adder": _by_width("adder"),
     "subtract": _by_width("subtract"),
     "constant_adder": _by_width("constant_adder"),
+    "negate": _by_width("negate"),
     "increment": _by_width("increment"),
     "accumulate": _by_width("accumulate"),
     "compare": _by_width("compare"),
@@ -700,4 +759,5 @@ _PRICES: dict[str, Callable[..., _Price]] = {
     "block_memory": _price_block_memory,
     "distributed_memory": _price_distributed_memory,
     "logic_rom": _price_logic_rom,
+    "table": _price_table,
 }

@@ -58,6 +58,10 @@ class Tables:
         self.depth = next(d for d in periods if words == words[:d] * (count // d))
         self.words = words[: self.depth]
 
+    def columns(self, n: int, bits: int = 64) -> set[int]:
+        """Stored columns that the low ``bits`` of the n-th table need."""
+        return {place for place in self._places[n][:bits] if place >= 0}
+
     def number(self, n: int, word: Value) -> Value:
         """Number of the n-th table in a stored word, in ``formats[n]``."""
         bits = [word[p] if p >= 0 else Const(-1 - p, 1) for p in self._places[n]]
