@@ -10,6 +10,7 @@ from .memory import Rom, Tables
 from .names import legal_name
 from .narrow import Narrowing, narrow
 from .parallel import Parallel, ParallelArray
+from .rearrange import Rearrange, RearrangeArray
 from .requantise import Requantisation, Requantiser
 from .scale import Scale, ScaleArray
 from .stream import Fifo, Fork, Gather, Scatter, elastic, joined, shape, stream_signature
@@ -35,6 +36,8 @@ __all__ = [
     "Narrowing",
     "Parallel",
     "ParallelArray",
+    "Rearrange",
+    "RearrangeArray",
     "Requantisation",
     "Requantiser",
     "Rom",
