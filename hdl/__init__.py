@@ -10,6 +10,7 @@ from .memory import Rom, Tables
 from .names import legal_name
 from .narrow import Narrowing, narrow
 from .parallel import Parallel, ParallelArray
+from .raster import Axis, Raster, RasterWindow, can_unroll
 from .rearrange import Rearrange, RearrangeArray
 from .requantise import Requantisation, Requantiser
 from .scale import Scale, ScaleArray
@@ -21,6 +22,7 @@ from .verilog import verilog
 __all__ = [
     "AxiStreamPort",
     "AxiTop",
+    "Axis",
     "Cost",
     "Deadlock",
     "Edge",
@@ -36,6 +38,8 @@ __all__ = [
     "Narrowing",
     "Parallel",
     "ParallelArray",
+    "Raster",
+    "RasterWindow",
     "Rearrange",
     "RearrangeArray",
     "Requantisation",
@@ -48,6 +52,7 @@ __all__ = [
     "Synthesis",
     "Tables",
     "Target",
+    "can_unroll",
     "chain",
     "elastic",
     "joined",
