@@ -226,8 +226,8 @@ class Raster:
                 inside = self.axes[n].inside(tap)
                 ends = int(not inside[0]) + int(not inside[-1])
                 total += cost.logic((positions - 1).bit_length(), ends)
-        for place in np.ndindex(*(axis.kernel for axis in self.axes)):
-            seen = [axis.inside(tap) for axis, tap in zip(self.axes, place, strict=True)]
+        for window in np.ndindex(*(axis.kernel for axis in self.axes)):
+            seen = [axis.inside(tap) for axis, tap in zip(self.axes, window, strict=True)]
             if all(windows.any() for windows in seen):
                 total += cost.logic(1 + sum(not windows.all() for windows in seen), bits)
         return total
