@@ -14,6 +14,7 @@ from .raster import Axis, Raster, RasterWindow, can_unroll
 from .rearrange import Rearrange, RearrangeArray
 from .requantise import Requantisation, Requantiser
 from .scale import Scale, ScaleArray
+from .series import Series
 from .stream import Fifo, Fork, Gather, Scatter, elastic, joined, shape, stream_signature
 from .synthesis import Synthesis, synthesise, synthesise_many
 from .target import Target
@@ -49,6 +50,7 @@ __all__ = [
     "ScaleArray",
     "Scatter",
     "Schedule",
+    "Series",
     "Synthesis",
     "Tables",
     "Target",
