@@ -34,6 +34,13 @@ from .linear import (
     linear_configuration,
     neuron_configuration,
 )
+from .movement import (
+    Concat,
+    Moves,
+    Rearrange,
+    concat_configuration,
+    rearrange_configuration,
+)
 from .network import Network, NetworkPlan, Node
 from .planner import plan
 from .reshape import Reshape, reshape_configuration
@@ -214,6 +221,8 @@ CATALOGUE: dict[str, Entry] = {
         Entry(ReLU, relu_configuration, (Lanes,)),
         Entry(Add, add_configuration, (Lanes,)),
         Entry(Reshape, reshape_configuration, (Lanes,)),
+        Entry(Rearrange, rearrange_configuration, (Moves,)),
+        Entry(Concat, concat_configuration, (Lanes,)),
         Entry(Weight, weight_configuration, (Lanes,)),
         Entry(Neuron, neuron_configuration, (Folded, Unrolled)),
         Entry(Linear, linear_configuration, (Folded, Unrolled)),

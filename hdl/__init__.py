@@ -7,6 +7,7 @@ from .elementwise import Elementwise, ElementwiseArray
 from .events import Deadlock, Edge, Events, Schedule, chain, pipeline_events
 from .mac import Mac, MacArray
 from .memory import Rom, Tables
+from .merge import Merge, MergeArray
 from .names import legal_name
 from .narrow import Narrowing, narrow
 from .parallel import Parallel, ParallelArray
@@ -36,6 +37,8 @@ __all__ = [
     "Inventory",
     "Mac",
     "MacArray",
+    "Merge",
+    "MergeArray",
     "Narrowing",
     "Parallel",
     "ParallelArray",

@@ -18,6 +18,7 @@ from quant import Format, Ints
 from . import cost
 from .cost import Inventory
 from .events import NEVER, Events, chain, pipeline_events
+from .memory import Tables
 from .steps import Countdown, CountdownCounter, Steps, StepsCounter
 from .stream import elastic, stream_signature
 
@@ -57,6 +58,9 @@ class Select:
 class Stretch:
     """Passes every word on, in one stage, after a number of copies of it or of a constant word.
 
+    Constants leave no earlier than the first word of their frame could: as many of those before a
+    word as there are before the first wait for it.
+
     Parameters
     ----------
     last : ints, increasing: the places in the outgoing frame where a word goes for the last time;
@@ -77,7 +81,7 @@ class Stretch:
         """What it is made of."""
         stage = cost.elastic(1) + cost.register(self.bits) + cost.logic(3)
         if self.fill is not None:
-            stage += cost.logic(2, self.bits + 1)
+            stage += cost.logic(2, self.bits) + cost.logic(1 + self.countdown.width)
         return stage + self.countdown.inventory()
 
     def events(self) -> Events:
@@ -89,8 +93,10 @@ class Stretch:
         previous = np.append(self.last[-1] - self.places, self.last[:-1])
         graph.after("i", "o", 0, previous)
         index = np.full(self.places, NEVER)
-        first = self.last if self.fill is not None else np.append(0, self.last[:-1] + 1)
-        index[first] = np.arange(words)
+        waiting = np.diff(self.last, prepend=-1) - 1
+        if self.fill is not None:
+            waiting = np.minimum(waiting, self.last[0])
+        index[self.last - waiting] = np.arange(words)
         graph.after("o", "i", 1, index)
         return graph
 
@@ -267,7 +273,7 @@ class StretchStage(wiring.Component):
         ]
         if design.fill is not None:
             with m.If(~last.hit):
-                m.d.comb += o.valid.eq(1)
+                m.d.comb += o.valid.eq(valids[0] | (last.left > int(design.last[0])))
                 m.d.comb += [lane.eq(design.fill) for lane in o.payload]
         return m
 
@@ -367,6 +373,12 @@ class Rearrange:
             self.parts.append(Stretch(last, len(order), bits, None, table_style))
         if len(places) < len(index):
             self.parts.append(Stretch(places, len(index), bits, fill, table_style))
+
+    @property
+    def tables(self) -> list[Tables]:
+        """Tables of addresses and gaps."""
+        steps = (p.steps if isinstance(p, Reorder) else p.countdown.steps for p in self.parts)
+        return [part.tables for part in steps if part.tables is not None]
 
     @property
     def depth(self) -> int:

@@ -165,12 +165,13 @@ class CountdownCounter(wiring.Component):
     Members
     -------
     advance : go on to the next position
-    hit : this position is marked; from registers
+    left : positions to the next that is marked; from registers
+    hit : this position is marked
     """
 
     def __init__(self, design: Countdown):
         self.design = design
-        super().__init__({"advance": In(1), "hit": Out(1)})
+        super().__init__({"advance": In(1), "left": Out(design.width), "hit": Out(1)})
 
     def elaborate(self, platform):
         m = Module()
@@ -180,7 +181,11 @@ class CountdownCounter(wiring.Component):
             return m
         m.submodules.gaps = gaps = StepsCounter(design.steps)
         left = Signal(design.width, init=design.first)
-        m.d.comb += [self.hit.eq(left == 0), gaps.advance.eq(self.advance & self.hit)]
+        m.d.comb += [
+            self.left.eq(left),
+            self.hit.eq(left == 0),
+            gaps.advance.eq(self.advance & self.hit),
+        ]
         with m.If(self.advance):
             m.d.sync += left.eq(Mux(self.hit, gaps.column(0), left - 1))
         return m

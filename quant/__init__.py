@@ -12,7 +12,7 @@ from .bounds import (
 from .check import check_shape
 from .floats import from_float, to_float
 from .format import Format, Ints
-from .kernels import DenseKernel, Kernel, PlainKernel, ProductKernel, SumKernel, Tile
+from .kernels import DenseKernel, Kernel, MoveKernel, PlainKernel, ProductKernel, SumKernel, Tile
 from .matmul import Matmul
 from .narrow import Overflow, Rounding, narrow
 from .program import Program, ProgramInput, Step
@@ -23,6 +23,7 @@ __all__ = [
     "Ints",
     "Kernel",
     "Matmul",
+    "MoveKernel",
     "Overflow",
     "PlainKernel",
     "ProductKernel",
