@@ -3,6 +3,7 @@
 
 from .block import Block, Candidate, Lanes, Tensor
 from .elementwise import Add, Identity, ReLU
+from .embedding import Embedding, Reads
 from .linear import Folded, Linear, Neuron, Unrolled
 from .movement import (
     Concat,
@@ -28,6 +29,7 @@ __all__ = [
     "Block",
     "Candidate",
     "Concat",
+    "Embedding",
     "Folded",
     "Identity",
     "Lanes",
@@ -38,6 +40,7 @@ __all__ = [
     "Neuron",
     "Node",
     "ReLU",
+    "Reads",
     "Rearrange",
     "Reshape",
     "Route",

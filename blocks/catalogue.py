@@ -26,6 +26,7 @@ from .elementwise import (
     identity_configuration,
     relu_configuration,
 )
+from .embedding import Embedding, Reads, embedding_configuration
 from .linear import (
     Folded,
     Linear,
@@ -223,6 +224,7 @@ CATALOGUE: dict[str, Entry] = {
         Entry(Reshape, reshape_configuration, (Lanes,)),
         Entry(Rearrange, rearrange_configuration, (Moves,)),
         Entry(Concat, concat_configuration, (Lanes,)),
+        Entry(Embedding, embedding_configuration, (Reads,)),
         Entry(Weight, weight_configuration, (Lanes,)),
         Entry(Neuron, neuron_configuration, (Folded, Unrolled)),
         Entry(Linear, linear_configuration, (Folded, Unrolled)),

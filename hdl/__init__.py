@@ -5,6 +5,7 @@ from .axi import AxiStreamPort, AxiTop
 from .cost import Cost, Inventory
 from .elementwise import Elementwise, ElementwiseArray
 from .events import Deadlock, Edge, Events, Schedule, chain, pipeline_events
+from .lookup import Lookup
 from .mac import Mac, MacArray
 from .memory import Rom, Tables
 from .merge import Merge, MergeArray
@@ -35,6 +36,7 @@ __all__ = [
     "Fork",
     "Gather",
     "Inventory",
+    "Lookup",
     "Mac",
     "MacArray",
     "Merge",

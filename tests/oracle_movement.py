@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 from oracle_numbers import statement
 
-from blocks import Concat, Rearrange
+from blocks import Concat, Embedding, Rearrange
 from quant import Ints
 
 
@@ -33,3 +33,9 @@ def _concat(block: Concat, *frames: Ints) -> Ints:
                 y[(frame, *target)] = values[(frame, *place)]
             start += shape[block.axis]
     return y
+
+
+@statement(Embedding)
+def _embedding(block: Embedding, x: Ints) -> Ints:
+    rows = [block.table[code].tolist() for code in x.ravel().tolist()]
+    return np.array(rows).reshape(*x.shape, -1)

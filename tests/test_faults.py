@@ -19,6 +19,7 @@ from amaranth.lib import wiring
 
 import blocks.network
 import hdl
+import hdl.lookup
 import hdl.mac
 import hdl.merge
 import hdl.parallel
@@ -28,6 +29,7 @@ import hdl.stream
 from blocks import (
     Add,
     Concat,
+    Embedding,
     Folded,
     Identity,
     Lanes,
@@ -37,6 +39,7 @@ from blocks import (
     NetworkPlan,
     Neuron,
     Node,
+    Reads,
     Rearrange,
     ReLU,
     Reshape,
@@ -55,6 +58,7 @@ NARROW = Format(3, 1)
 MODES = (Rounding.RND, Overflow.SAT)
 W = np.array([[3, -5, 7, 2], [-6, 1, 4, -7], [5, 5, -3, 1], [-1, 6, 2, -4]])
 BIAS = np.array([9, -14, 3, 21])
+CODES = Tensor((4,), Format(2, 0, False))
 
 
 def _network(y: Format) -> tuple[Network, NetworkPlan]:
@@ -81,6 +85,7 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
         "Reshape": (Reshape(X, (2, 2)), Lanes(2)),
         "Rearrange": (Rearrange(X, np.array([2, 3, -1, -1, 0, 1]), 5), Moves(2)),
         "Concat": (Concat((X, X)), Lanes(2)),
+        "Embedding": (Embedding(CODES, W, Format(4, 2)), Reads(2)),
         "Weight": (Weight(X, W[0], Format(4, 2), y, *MODES), Lanes(2)),
         "Neuron": (Neuron(X, W[0], 9, Format(4, 2), y, *MODES), Folded(1, 2)),
         "Linear folded": (linear, Folded(2, 2)),
@@ -92,7 +97,7 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
 BLOCKS = examples(NARROW)
 WIDE = examples(Format(14, 5))  # where saturation would hide what a fault changes
 assert {name.split()[0] for name in BLOCKS} == set(CATALOGUE)
-MOVING = ["Reshape", "Rearrange", "Concat"]
+MOVING = ["Reshape", "Rearrange", "Concat", "Embedding"]
 NARROWING = [name for name in BLOCKS if name not in MOVING]
 PORTS = {"Add": "i_a", "Concat": "i_0"}  # of the first input; the others have i
 WEIGHTED = ["Weight", "Neuron", "Linear folded", "Linear unrolled", "Network"]
@@ -222,6 +227,10 @@ def test_a_wrong_order_is_caught_by_the_values(index):
     caught("Rearrange", spec=replacing(index=np.array(index)))
 
 
+def test_a_wrong_row_is_caught_by_the_values():
+    caught("Embedding", spec=replacing(table=W[[0, 2, 1, 3]]))
+
+
 def test_a_wrong_constant_is_caught_by_the_values():
     caught("Rearrange", spec=replacing(fill=4))
 
@@ -274,7 +283,15 @@ def broken_elastic(m: Any, valid: Any, stages: int, ready: Any, name: str = "sta
 @pytest.mark.parametrize("name", [name for name in BLOCKS if name != "Reshape"])
 def test_a_stall_that_loses_a_word_is_caught_by_the_values(name):
     with pytest.MonkeyPatch.context() as patch:
-        for module in (hdl.stream, hdl.mac, hdl.requantise, hdl.parallel, hdl.rearrange, hdl.merge):
+        for module in (
+            hdl.stream,
+            hdl.mac,
+            hdl.requantise,
+            hdl.parallel,
+            hdl.rearrange,
+            hdl.merge,
+            hdl.lookup,
+        ):
             patch.setattr(module, "elastic", broken_elastic)
         caught(name)
 
