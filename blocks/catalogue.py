@@ -26,6 +26,7 @@ from .elementwise import (
     identity_configuration,
     relu_configuration,
 )
+from .embedding import Embedding, Reads, embedding_configuration
 from .linear import (
     Folded,
     Linear,
@@ -33,6 +34,13 @@ from .linear import (
     Unrolled,
     linear_configuration,
     neuron_configuration,
+)
+from .movement import (
+    Concat,
+    Moves,
+    Rearrange,
+    concat_configuration,
+    rearrange_configuration,
 )
 from .network import Network, NetworkPlan, Node
 from .planner import plan
@@ -214,6 +222,9 @@ CATALOGUE: dict[str, Entry] = {
         Entry(ReLU, relu_configuration, (Lanes,)),
         Entry(Add, add_configuration, (Lanes,)),
         Entry(Reshape, reshape_configuration, (Lanes,)),
+        Entry(Rearrange, rearrange_configuration, (Moves,)),
+        Entry(Concat, concat_configuration, (Lanes,)),
+        Entry(Embedding, embedding_configuration, (Reads,)),
         Entry(Weight, weight_configuration, (Lanes,)),
         Entry(Neuron, neuron_configuration, (Folded, Unrolled)),
         Entry(Linear, linear_configuration, (Folded, Unrolled)),

@@ -6,11 +6,15 @@ from .cost import Cost, Inventory
 from .elementwise import Elementwise, ElementwiseArray
 from .events import Deadlock, Edge, Events, Schedule, chain, pipeline_events
 from .function import FunctionArray, FunctionUnit, cheapest
+from .lookup import Lookup
 from .mac import Mac, MacArray
 from .memory import Rom, Tables
+from .merge import Merge, MergeArray
 from .names import legal_name
 from .narrow import Narrowing, narrow
 from .parallel import Parallel, ParallelArray
+from .raster import Axis, Raster, RasterWindow, can_unroll
+from .rearrange import Rearrange, RearrangeArray
 from .requantise import Requantisation, Requantiser
 from .scale import Scale, ScaleArray
 from .series import Series
@@ -22,6 +26,7 @@ from .verilog import verilog
 __all__ = [
     "AxiStreamPort",
     "AxiTop",
+    "Axis",
     "Cost",
     "Deadlock",
     "Edge",
@@ -34,11 +39,18 @@ __all__ = [
     "FunctionUnit",
     "Gather",
     "Inventory",
+    "Lookup",
     "Mac",
     "MacArray",
+    "Merge",
+    "MergeArray",
     "Narrowing",
     "Parallel",
     "ParallelArray",
+    "Raster",
+    "RasterWindow",
+    "Rearrange",
+    "RearrangeArray",
     "Requantisation",
     "Requantiser",
     "Rom",
@@ -50,6 +62,7 @@ __all__ = [
     "Synthesis",
     "Tables",
     "Target",
+    "can_unroll",
     "chain",
     "cheapest",
     "elastic",

@@ -15,7 +15,7 @@ from .fitting import approximate, candidates
 from .floats import from_float, to_float
 from .format import Format, Ints
 from .function import FUNCTIONS, Function, Symmetry, celu, elu
-from .kernels import DenseKernel, Kernel, PlainKernel, ProductKernel, SumKernel, Tile
+from .kernels import DenseKernel, Kernel, MoveKernel, PlainKernel, ProductKernel, SumKernel, Tile
 from .matmul import Matmul
 from .narrow import Overflow, Rounding, narrow
 from .program import Program, ProgramInput, Step
@@ -30,6 +30,7 @@ __all__ = [
     "Ints",
     "Kernel",
     "Matmul",
+    "MoveKernel",
     "Overflow",
     "PlainKernel",
     "ProductKernel",

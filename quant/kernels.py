@@ -332,6 +332,29 @@ class ProductKernel:
         _finish(self.finish, y)
 
 
+class MoveKernel:
+    """``y = x[index]`` on the elements of all tiles, one tile behind the other.
+
+    Parameters
+    ----------
+    index : ints, any shape, raveled; -1 for ``fill``
+    sizes : elements per frame of each tile
+    format : of all numbers
+    fill : int in ``format``
+    """
+
+    def __init__(self, index: Ints, sizes: tuple[int, ...], format: Format, fill: int = 0):
+        self.index, self.sizes, self.size = index.ravel(), sizes, index.size
+        self.filled, self.fill = np.flatnonzero(self.index < 0), fill
+        wide = (dtype for dtype, bits in FLOAT_BITS.items() if format.width <= bits)
+        self.dtype: np.dtype[Any] = next(wide, INT64)
+
+    def __call__(self, out: Tile, *tiles: Tile) -> None:
+        x = tiles[0] if len(tiles) == 1 else np.concatenate([tile[:-1] for tile in tiles])
+        np.take(x, self.index, axis=0, out=out[:-1], mode="wrap")
+        out[self.filled] = self.fill
+
+
 class PlainKernel:
     """A reference as it is, on int64 tiles: for what gains nothing from floats.
 

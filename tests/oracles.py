@@ -4,6 +4,7 @@
 from typing import Any
 
 import oracle_basic  # noqa: F401 - enters its statements
+import oracle_movement  # noqa: F401 - enters its statements
 from oracle_numbers import STATEMENTS
 
 from quant import Ints
