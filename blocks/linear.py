@@ -241,15 +241,16 @@ def _design(linear: Linear, plan: Folded | Unrolled) -> tuple[Mac | Parallel, Re
             plan.weight_style,
             plan.buffer_style,
         )
+    sums = part.core if isinstance(part, Mac) else part
     requantisation = Requantisation(
-        part.sums,
-        part.sources,
-        part.low,
-        part.high,
-        part.scale + linear.shifts,
+        sums.sums,
+        sums.sources,
+        sums.low,
+        sums.high,
+        sums.scale + linear.shifts,
         linear.bias,
         *narrowing,
-        part.negate,
+        sums.negate,
     )
     return part, requantisation
 
@@ -265,9 +266,10 @@ class LinearRtl(wiring.Component):
 
     def __init__(self, sums: Mac | Parallel, requantisation: Requantisation):
         self._sums, self._requantisation = sums, requantisation
+        core = sums.core if isinstance(sums, Mac) else sums
         super().__init__(
             {
-                "i": In(stream_signature(sums.number, sums.simd)),
+                "i": In(stream_signature(core.number, core.simd)),
                 "o": Out(stream_signature(requantisation.target, requantisation.lanes)),
             }
         )
