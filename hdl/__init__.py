@@ -5,7 +5,7 @@ from .axi import AxiStreamPort, AxiTop
 from .cost import Cost, Inventory
 from .elementwise import Elementwise, ElementwiseArray
 from .events import Deadlock, Edge, Events, Schedule, chain, pipeline_events
-from .mac import Mac, MacArray
+from .mac import Mac, MacArray, MacCore, MacCoreArray
 from .memory import Rom, Tables
 from .names import legal_name
 from .narrow import Narrowing, narrow
@@ -16,10 +16,12 @@ from .stream import Fifo, Fork, Gather, Scatter, elastic, joined, shape, stream_
 from .synthesis import Synthesis, synthesise, synthesise_many
 from .target import Target
 from .verilog import verilog
+from .window import Axis, Window, Windowed, WindowedArray
 
 __all__ = [
     "AxiStreamPort",
     "AxiTop",
+    "Axis",
     "Cost",
     "Deadlock",
     "Edge",
@@ -32,6 +34,8 @@ __all__ = [
     "Inventory",
     "Mac",
     "MacArray",
+    "MacCore",
+    "MacCoreArray",
     "Narrowing",
     "Parallel",
     "ParallelArray",
@@ -45,6 +49,9 @@ __all__ = [
     "Synthesis",
     "Tables",
     "Target",
+    "Window",
+    "Windowed",
+    "WindowedArray",
     "chain",
     "elastic",
     "joined",

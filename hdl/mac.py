@@ -188,35 +188,6 @@ class MacCore:
                 total += cost.product_adder(number.width, [term], load=self.accumulates)
         return total
 
-    def events(self, lengths: Ints, waiting: Ints, issue: str = "u") -> tuple[Events, "Issues"]:
-        """Events of a frame: ``issue``, of a step; ``a``, entry of a sum; ``o``, of its transfer.
-
-        Only those steps stand for themselves that something other than the step before can delay.
-
-        Parameters
-        ----------
-        lengths : steps of each sum of a frame
-        waiting : the steps, counted through the frame, that the front can delay
-        """
-        lengths = np.asarray(lengths, np.int64)
-        firsts, total = np.cumsum(lengths) - lengths, int(lengths.sum())
-        issues = Issues(issue, total, np.union1d(waiting, (firsts + self.stages) % total))
-        graph, sums = Events(), len(lengths)
-        graph.event(issue, len(issues.chosen), spacing=None)
-        graph.event("a", sums, spacing=None)
-        graph.event("o", sums)
-        issues.follow(graph, issue, issues.chosen - 1, 1)
-        behind = issues.chosen - self.stages  # of these only firsts of a sum are ever delayed
-        entered = np.searchsorted(firsts, behind % total, "right") - 1
-        first = firsts[entered] == behind % total
-        graph.after(issue, "a", 0, np.where(first, entered + behind // total * sums, NEVER))
-        issues.follow(graph, "a", firsts, self.stages)
-        graph.after("a", "a", np.roll(lengths, 1), np.arange(sums) - 1)
-        graph.after("a", "o", 0, np.arange(sums) - 1)
-        graph.after("o", "a", lengths)
-        issues.follow(graph, "o", firsts + lengths - 1, self.stages + 1)
-        return graph, issues
-
     def component(self) -> "MacCoreArray":
         """A new circuit."""
         return MacCoreArray(self)
@@ -246,6 +217,39 @@ class Issues:
         index = place + frame * len(self.chosen)
         nearest = self.chosen[place] + index // len(self.chosen) * self.total
         graph.after(target, self.event, delay + wanted - nearest, index)
+
+
+def reduction_events(
+    stages: int, lengths: Ints, waiting: Ints, issue: str = "u"
+) -> tuple[Events, "Issues"]:
+    """Events of a frame: ``issue``, of a step; ``a``, entry of a sum; ``o``, of its transfer.
+
+    Only those steps stand for themselves that something other than the step before can delay.
+
+    Parameters
+    ----------
+    stages : registers between the issue of a step and its entry
+    lengths : steps of each sum of a frame
+    waiting : the steps, counted through the frame, that the front can delay
+    """
+    lengths = np.asarray(lengths, np.int64)
+    firsts, total = np.cumsum(lengths) - lengths, int(lengths.sum())
+    issues = Issues(issue, total, np.union1d(waiting, (firsts + stages) % total))
+    graph, sums = Events(), len(lengths)
+    graph.event(issue, len(issues.chosen), spacing=None)
+    graph.event("a", sums, spacing=None)
+    graph.event("o", sums)
+    issues.follow(graph, issue, issues.chosen - 1, 1)
+    behind = issues.chosen - stages  # of these only firsts of a sum are ever delayed
+    entered = np.searchsorted(firsts, behind % total, "right") - 1
+    first = firsts[entered] == behind % total
+    graph.after(issue, "a", 0, np.where(first, entered + behind // total * sums, NEVER))
+    issues.follow(graph, "a", firsts, stages)
+    graph.after("a", "a", np.roll(lengths, 1), np.arange(sums) - 1)
+    graph.after("a", "o", 0, np.arange(sums) - 1)
+    graph.after("o", "a", lengths)
+    issues.follow(graph, "o", firsts + lengths - 1, stages + 1)
+    return graph, issues
 
 
 class Mac:
@@ -319,7 +323,7 @@ class Mac:
         steps, groups = self.steps, self.groups
         arriving = np.arange(steps)
         issue = "i" if groups == 1 else "u"
-        graph, issues = self.core.events(np.full(groups, steps), arriving, issue)
+        graph, issues = reduction_events(self.core.stages, np.full(groups, steps), arriving, issue)
         if groups > 1:
             graph.event("i", steps)
             arrivals = np.full(len(issues.chosen), NEVER)
