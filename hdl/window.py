@@ -331,9 +331,9 @@ class Window:
         self.room = Format.containing(
             0, max(int(self.release[0]) + self.depth, int(roomy.max())), 0
         )
-        self._make_tables()
+        self._make_tables(outputs)
 
-    def _make_tables(self) -> None:
+    def _make_tables(self, outputs: Sequence[Level]) -> None:
         """For each axis the tables that its outputs index, and where in them each number lies."""
         self.tables: dict[int, Tables] = {}
         self.columns: dict[int, list[str]] = {}
@@ -353,7 +353,8 @@ class Window:
             count = axis.met[2]
             if (count == 0).any():
                 named["empty"] = (count == 0).astype(np.int64)
-            if not self.steady[a].all():
+            inner = any((level.axis or 0) > a and np.any(level.release) for level in outputs)
+            if inner and not self.steady[a].all():
                 named["moves"] = self.steady[a].astype(np.int64)
             if named:
                 self.columns[a] = list(named)
