@@ -145,9 +145,10 @@ class Pointer:
                 zeros = min(zeros, trailing_zeros(moves))
                 self.registers.append(Register(level, zeros, width - zeros))
 
-    def moves(self, level: int) -> bool:
-        """Whether the address changes from turn to turn of a level."""
-        return bool((np.atleast_1d(self.steps[level]) % (1 << self.width)).any())
+    @property
+    def zeros(self) -> int:
+        """Low bits that are always those of ``init``."""
+        return self.registers[-1].zeros if self.registers else self.width
 
     def inventory(self) -> Inventory:
         """Registers, what chooses one of them and its step, one adder."""
@@ -362,7 +363,7 @@ class Window:
 
     def inventory(self, bits: int) -> Inventory:
         """What it is made of, for words of so many bits."""
-        total = cost.counter(self.depth) + cost.ram(self.depth, bits, self.style)
+        total = cost.counter(self.depth) + cost.ram(self.kept, bits, self.style)
         for level in self.levels[1:]:
             total += cost.counter(level.most) + cost.logic(3)
             if not isinstance(level.turns, int):
@@ -376,6 +377,11 @@ class Window:
             total += cost.logic(len(self._output_levels) + 1, number.width)
         total += cost.logic(self.room.width)
         return total + self.element.inventory() + self.weight.inventory()
+
+    @property
+    def kept(self) -> int:
+        """Words of the ring that are stored: a stride may pass over every second one, or more."""
+        return self.depth >> self.element.zeros
 
     @property
     def _output_levels(self) -> list[int]:
@@ -532,9 +538,10 @@ class WindowedArray(wiring.Component):
 
         word = pick(self.i.payload.as_value(), design.number, design.used_lanes)
         m.submodules.ring = ring = Memory(
-            shape=len(word), depth=window.depth, init=[], attrs={"ram_style": window.style}
+            shape=len(word), depth=window.kept, init=[], attrs={"ram_style": window.style}
         )
         write, read = ring.write_port(), ring.read_port(domain="sync")
+        passed = window.element.zeros
         slack = Signal(shape(window.slack), init=-int(window.need[0]))
         room = Signal(shape(window.room), init=int(window.release[0]) + window.depth)
         put, place = Signal(), Signal(range(window.depth))
@@ -543,10 +550,10 @@ class WindowedArray(wiring.Component):
             step.valid.eq(~slack[-1]),
             self.i.ready.eq(room != 0),
             put.eq(self.i.valid & self.i.ready),
-            write.addr.eq(place),
+            write.addr.eq(place >> passed),
             write.data.eq(word),
-            write.en.eq(put),
-            read.addr.eq(element),
+            write.en.eq(put & (place[:passed] == window.element.init % (1 << passed))),
+            read.addr.eq(element >> passed),
             read.en.eq(issue & ~empty if window.empties else issue),
             core.word.eq(read.data),
         ]

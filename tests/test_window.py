@@ -131,6 +131,9 @@ CASES = {  # axes, channels, outputs, pe, simd, groups
     "1d transposed gaps": ((transposed(3, 1, 3),), 2, 2, 1, 1, 1),
     "2d transposed": ((transposed(3, 4, 2, 1, 1, 1), transposed(3, 3, 2)), 2, 2, 2, 1, 1),
     "3d transposed": ((transposed(2, 2, 2), transposed(2, 2), transposed(2, 3, 2)), 1, 1, 1, 1, 1),
+    "1d every fourth": ((conv(16, 1, 4),), 1, 2, 1, 1, 1),
+    "2d every other": ((conv(4, 1, 2), conv(6, 1, 2)), 2, 2, 1, 1, 1),
+    "one of two": ((conv(2, 1, 2),), 1, 2, 1, 1, 1),
     "one number": ((conv(1, 1),), 2, 2, 1, 1, 1),
 }
 
