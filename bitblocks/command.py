@@ -26,15 +26,20 @@ def main() -> None:
             signal.signal(number, _interrupt)
         status = run(sys.argv[1:])
         sys.stdout.flush()
+        _ignore_signals()  # what is done cannot be interrupted, least of all on the way out
     except Interrupted as interrupt:
-        for number in _SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
+        _ignore_signals()
         say(f"interrupted by {signal.Signals(interrupt.number).name}")
         status = 128 + interrupt.number
     except BrokenPipeError:  # whoever read our output has gone; nothing must be flushed any more
         sys.stdout = None
         status = DIFFERENT
     sys.exit(status)
+
+
+def _ignore_signals() -> None:
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

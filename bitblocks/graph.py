@@ -273,6 +273,15 @@ def evaluate_frames(graph: Graph, frames: Mapping[str, Floats]) -> dict[str, Flo
     return tensors
 
 
+def without_unread(graph: Graph) -> Graph:
+    """``graph`` without the nodes that lead to no output."""
+    read = {port.source for port in graph.outputs}
+    for node in reversed(graph.nodes):
+        if node.name in read:
+            read.update(node.sources)
+    return replace(graph, nodes=tuple(node for node in graph.nodes if node.name in read))
+
+
 def fold_scales(graph: Graph) -> Graph:
     """``graph`` with every Scale inside a Linear before or behind it, where there is one.
 

@@ -18,7 +18,7 @@ import blocks
 from bitblocks import graph as float_graph
 from bitblocks import precision as precision_file
 from bitblocks.errors import InputError
-from bitblocks.graph import Floats, Graph, GraphNode, Shape, evaluate_frames
+from bitblocks.graph import Floats, Graph, GraphNode, Shape, evaluate_frames, without_unread
 from bitblocks.precision import LayerPrecision, Precision
 from quant import (
     Format,
@@ -138,7 +138,8 @@ def quantise(
     else:
         overrides = precision_file.parse(precision)
     formats = _input_formats(graph, input_format, overrides)
-    quantiser = _Quantiser(_without_scales(graph), activation_bits, defaults, overrides)
+    graph = _without_scales(without_unread(graph))
+    quantiser = _Quantiser(graph, activation_bits, defaults, overrides)
     return quantiser.run(calibration, formats)
 
 

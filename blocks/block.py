@@ -52,11 +52,15 @@ class Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """One way to map a block: the plan, its interval in cycles, and what it costs."""
+    """One way to map a block: the plan, its interval in cycles, and what it costs.
+
+    ``unrolled`` says that a whole matrix lies in one graph of adders, a position a cycle.
+    """
 
     plan: Any
     interval: int
     price: Callable[[], Cost]
+    unrolled: bool = False
 
     @cached_property
     def cost(self) -> Cost:
@@ -80,7 +84,10 @@ class Block(Protocol):
         """The integers of the hardware; any leading batch axes; a tuple if outputs are several."""
 
     def kernel(self) -> Any:
-        """The reference on tiles of floats; None where the numbers stay as they are."""
+        """The reference on tiles of floats; None where the numbers stay as they are.
+
+        A block of several outputs gives a tuple, a kernel for each.
+        """
 
     def plans(self, target: Target) -> Iterable[Candidate]:
         """Ways to map the block, from few multipliers to many."""

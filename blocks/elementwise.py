@@ -25,6 +25,14 @@ from .block import (
     check_tensor,
     divisors,
 )
+from .configurations import (
+    Configuration,
+    draw_format,
+    draw_lanes,
+    draw_modes,
+    draw_near,
+    draw_shape,
+)
 
 
 class ElementwiseBlock(ABC):
@@ -287,3 +295,24 @@ def _same(x: Value) -> Value:
 
 def _positive(x: Value) -> Value:
     return Mux(x[-1], 0, x[:-1])
+
+
+def identity_configuration(random: np.random.Generator, index: int) -> Configuration:
+    tensor = Tensor(draw_shape(random, index), draw_format(random, index))
+    target = tensor.format if index == 1 else draw_near(random, tensor.format)
+    block = Identity(tensor, target, *draw_modes(random, index))
+    return Configuration(block, draw_lanes(random, tensor.size))
+
+
+def relu_configuration(random: np.random.Generator, index: int) -> Configuration:
+    tensor = Tensor(draw_shape(random, index), draw_format(random, index))
+    block = ReLU(tensor, draw_near(random, tensor.format), *draw_modes(random, index))
+    return Configuration(block, draw_lanes(random, tensor.size))
+
+
+def add_configuration(random: np.random.Generator, index: int) -> Configuration:
+    shape = draw_shape(random, index)
+    a = Tensor(shape, draw_format(random, index))
+    b = Tensor(shape, a.format if index == 1 else draw_near(random, a.format))
+    block = Add(a, b, draw_near(random, a.format), *draw_modes(random, index))
+    return Configuration(block, draw_lanes(random, a.size))

@@ -4,11 +4,9 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
+from typing import Any
 
 import numpy as np
-from amaranth import Module
-from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
 from numpy.typing import ArrayLike
 
 import quant
@@ -21,15 +19,23 @@ from hdl import (
     ParallelArray,
     Requantisation,
     Requantiser,
+    Series,
     Target,
     chain,
-    stream_signature,
 )
 from hdl.cost import memory_style
-from hdl.requantise import unread_bits
+from hdl.requantise import requantised
 from quant import DenseKernel, Format, Ints, Kernel, Overflow, Rounding
 
 from .block import Candidate, Tensor, check_format, check_modes, check_tensor, divisors
+from .configurations import (
+    Configuration,
+    draw_fitting,
+    draw_format,
+    draw_integers,
+    draw_modes,
+    draw_shape,
+)
 
 MAX_SHIFT = 4
 """Most fraction bits by which the rows of one weight matrix may differ."""
@@ -181,7 +187,8 @@ class Linear:
                 plan = self._folded(pe, simd, target)
                 interval = self.positions * outputs * inputs // (pe * simd)
                 yield Candidate(plan, interval, partial(self.cost, plan, target))
-        yield Candidate(Unrolled(), self.positions, partial(self.cost, Unrolled(), target))
+        price = partial(self.cost, Unrolled(), target)
+        yield Candidate(Unrolled(), self.positions, price, unrolled=True)
 
     def _folded(self, pe: int, simd: int, target: Target) -> Folded:
         """The folding with the memories that suit the target."""
@@ -206,9 +213,11 @@ class Linear:
         self.lanes(plan)
         return _design(self, plan)
 
-    def rtl(self, plan: Folded | Unrolled) -> "LinearRtl":
-        """A new circuit."""
-        return LinearRtl(*self.design(plan))
+    def rtl(self, plan: Folded | Unrolled) -> Series:
+        """A new circuit: exact sums, then what narrows them."""
+        part, requantisation = self.design(plan)
+        sums = MacArray(part) if isinstance(part, Mac) else ParallelArray(part)
+        return Series(sums=sums, narrow=Requantiser(requantisation))
 
     def timing(self, plan: Folded | Unrolled) -> Events:
         """When every transfer of a frame happens."""
@@ -226,64 +235,14 @@ class Linear:
 @lru_cache(maxsize=256)  # timing, cost and rtl of one plan need the same design
 def _design(linear: Linear, plan: Folded | Unrolled) -> tuple[Mac | Parallel, Requantisation]:
     narrowing = linear._frac, linear.output_format, linear.rounding, linear.overflow
+    rest = linear.shifts, linear.bias, *narrowing
     if isinstance(plan, Unrolled):
-        low, _ = quant.dot_bounds(linear.weight, linear.input.format, "Linear")
-        unread = unread_bits(low, linear.shifts, linear.bias, *narrowing)
-        part: Mac | Parallel = Parallel(
-            linear.weight, linear.input.format, plan.adders_per_stage, unread
-        )
-    else:
-        part = Mac(
-            linear.weight,
-            linear.input.format,
-            plan.pe,
-            plan.simd,
-            plan.weight_style,
-            plan.buffer_style,
-        )
-    sums = part.core if isinstance(part, Mac) else part
-    requantisation = Requantisation(
-        sums.sums,
-        sums.sources,
-        sums.low,
-        sums.high,
-        sums.scale + linear.shifts,
-        linear.bias,
-        *narrowing,
-        sums.negate,
-    )
-    return part, requantisation
-
-
-class LinearRtl(wiring.Component):
-    """Hardware of :class:`Linear`: exact sums, then what narrows them.
-
-    Members
-    -------
-    i : stream of x
-    o : stream of y, in index order
-    """
-
-    def __init__(self, sums: Mac | Parallel, requantisation: Requantisation):
-        self._sums, self._requantisation = sums, requantisation
-        core = sums.core if isinstance(sums, Mac) else sums
-        super().__init__(
-            {
-                "i": In(stream_signature(core.number, core.simd)),
-                "o": Out(stream_signature(requantisation.target, requantisation.lanes)),
-            }
-        )
-
-    def elaborate(self, platform):
-        m = Module()
-        design = self._sums
-        sums = MacArray(design) if isinstance(design, Mac) else ParallelArray(design)
-        m.submodules.sums = sums
-        m.submodules.narrow = narrow = Requantiser(self._requantisation)
-        connect(m, flipped(self.i), sums.i)
-        connect(m, sums.o, narrow.i)
-        connect(m, narrow.o, flipped(self.o))
-        return m
+        part = Parallel(linear.weight, linear.input.format, plan.adders_per_stage)
+        return requantised(part, *rest)
+    styles = plan.weight_style, plan.buffer_style
+    mac = Mac(linear.weight, linear.input.format, plan.pe, plan.simd, *styles)
+    core, requantisation = requantised(mac.core, *rest)
+    return mac.over(core), requantisation
 
 
 @dataclass(frozen=True, eq=False)
@@ -359,7 +318,7 @@ class Neuron:
         """Port name -> numbers in a transfer."""
         return self.linear.lanes(plan)
 
-    def rtl(self, plan: Folded | Unrolled) -> LinearRtl:
+    def rtl(self, plan: Folded | Unrolled) -> Series:
         """A new circuit."""
         return self.linear.rtl(plan)
 
@@ -370,3 +329,50 @@ class Neuron:
     def cost(self, plan: Folded | Unrolled, target: Target) -> Cost:
         """What it takes on a target."""
         return self.linear.cost(plan, target)
+
+
+def linear_parts(random: np.random.Generator, index: int, outputs: int) -> dict[str, Any]:
+    """Arguments of a Linear."""
+    inputs = 1 if index == 0 else int(random.integers(1, 6 + index))
+    shape = (*draw_shape(random, index)[:-2], inputs)
+    tensor = Tensor(shape, draw_format(random, index))
+    number = draw_format(random, index)
+    weight = draw_integers(random, number, (outputs, tensor.shape[-1]))
+    frac = tensor.format.frac + number.frac
+    lows, highs = quant.dot_bounds(weight, tensor.format)
+    low, high = int(lows.min()), int(highs.max())
+    bias = random.integers(low // 2 - 1, high // 2 + 2, outputs)
+    target = draw_fitting(random, low + int(bias.min()), high + int(bias.max()), frac)
+    rounding, overflow = draw_modes(random, index)
+    return {
+        "input": tensor,
+        "weight": weight,
+        "bias": bias,
+        "weight_format": number,
+        "output_format": target,
+        "rounding": rounding,
+        "overflow": overflow,
+    }
+
+
+def _linear_plan(random: np.random.Generator, block: Linear, index: int) -> Folded | Unrolled:
+    plans = [candidate.plan for candidate in block.plans(Target.named("ecp5"))]
+    folded = [p for p in plans if isinstance(p, Folded) and p.pe * p.simd <= 64]
+    if not folded or index % 3 == 2:
+        return Unrolled(1 + index % 2)
+    return folded[random.integers(len(folded))]
+
+
+def linear_configuration(random: np.random.Generator, index: int) -> Configuration:
+    outputs = 1 if index == 0 else int(random.integers(1, 6 + index // 2))
+    parts = linear_parts(random, index, outputs)
+    shift = random.integers(0, 5, outputs) if index % 2 else None
+    block = Linear(**parts, shift=shift)
+    return Configuration(block, _linear_plan(random, block, index))
+
+
+def neuron_configuration(random: np.random.Generator, index: int) -> Configuration:
+    parts = linear_parts(random, index, 1)
+    parts["weight"], parts["bias"] = parts["weight"][0], int(parts["bias"][0])
+    block = Neuron(**parts)
+    return Configuration(block, _linear_plan(random, block.linear, index))

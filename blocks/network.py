@@ -2,7 +2,7 @@
 """Networks: any directed acyclic graph of blocks, itself a block."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from math import gcd
@@ -42,12 +42,20 @@ class Node:
     name : str, without dots; those separate the names of nested networks
     block : any block, or a Network
     sources : for every input of the block the name of a network input or of an earlier node
-        (``node.output`` where that is a network with several outputs)
+        (``node.output`` for the port ``o_output`` of a block with several outputs)
     """
 
     name: str
     block: Any
     sources: tuple[str, ...]
+
+    @property
+    def tensors(self) -> dict[str, str]:
+        """Names of the tensors that it gives -> the block's ports that they leave by."""
+        return {
+            self.name if port == "o" else f"{self.name}.{port.removeprefix('o_')}": port
+            for port in self.block.outputs
+        }
 
 
 @dataclass(frozen=True)
@@ -56,7 +64,7 @@ class Route:
 
     Parameters
     ----------
-    source : name of a network input or node
+    source : name of a network input, or of a tensor that a node gives
     node, port : of the consumer; node is "" for an output of the network
     """
 
@@ -123,16 +131,13 @@ class Network:
             self.tensors[name] = tensor
         for node in self.nodes:
             self._check(node)
-            tensors = list(node.block.outputs.values())
-            if isinstance(node.block, Network):
-                names = node.block.output_names
-                self.tensors.update(
-                    (f"{node.name}.{n}", t) for n, t in zip(names, tensors, strict=True)
-                )
-            if len(tensors) == 1:
-                self.tensors[node.name] = tensors[0]
+            self.tensors |= {n: node.block.outputs[port] for n, port in node.tensors.items()}
         for name, source in outputs.items():
             self._known(source, f"Network output {name}")
+        read = {*outputs.values(), *(source for node in self.nodes for source in node.sources)}
+        for name in self.tensors:
+            if name not in read:  # a stream that nobody takes would stop all before it
+                raise ValueError(f"Network tensor {name} must be read by a node or be an output")
         self.inputs = dict(zip(self._ports("i", inputs), inputs.values(), strict=True))
         self.outputs = {
             port: self.tensors[source]
@@ -196,25 +201,24 @@ class Network:
             sources = tuple(places[source] for source in node.sources)
             if not isinstance(node.block, Network):
                 nodes.append(Node(node.name, node.block, sources))
-                places[node.name] = node.name
+                places |= {name: name for name in node.tensors}
                 continue
             inner = node.block.flat
             within = dict(zip(inner.input_names, sources, strict=True))
             for part in inner.nodes:
-                within[part.name] = f"{node.name}.{part.name}"
+                within |= {name: f"{node.name}.{name}" for name in part.tensors}
                 fed = tuple(within[source] for source in part.sources)
-                nodes.append(Node(within[part.name], part.block, fed))
-            for name, source in inner._sources.items():
-                places[f"{node.name}.{name}"] = within[source]
-            if len(inner.output_names) == 1:
-                places[node.name] = within[source]
+                nodes.append(Node(f"{node.name}.{part.name}", part.block, fed))
+            for name, source in zip(node.tensors, inner._sources.values(), strict=True):
+                places[name] = within[source]
         result = object.__new__(Network)
         result.nodes = tuple(nodes)
         result.input_names, result.output_names = self.input_names, self.output_names
         result.inputs, result.outputs = self.inputs, self.outputs
         result._sources = {name: places[source] for name, source in self._sources.items()}
         result.tensors = dict(zip(self.input_names, self.inputs.values(), strict=True))
-        result.tensors.update((n.name, next(iter(n.block.outputs.values()))) for n in nodes)
+        for node in nodes:
+            result.tensors |= {n: node.block.outputs[port] for n, port in node.tensors.items()}
         return result
 
     def source_of(self, output: str) -> str:
@@ -233,7 +237,9 @@ class Network:
             )
         }
         for node in flat.nodes:
-            values[node.name] = node.block.reference(*(values[s] for s in node.sources))
+            results = node.block.reference(*(values[s] for s in node.sources))
+            results = results if isinstance(results, tuple) else (results,)
+            values |= zip(node.tensors, results, strict=True)
         return values
 
     def reference(self, *frames: ArrayLike) -> Any:
@@ -258,8 +264,10 @@ class Network:
             if kernel is None:
                 places[node.name] = sources[0]
                 continue
-            places[node.name] = len(inputs) + len(steps)
-            steps.append(Step(kernel, sources))
+            kernels = kernel if isinstance(kernel, tuple) else (kernel,)
+            for name, one in zip(node.tensors, kernels, strict=True):
+                places[name] = len(inputs) + len(steps)
+                steps.append(Step(one, sources))
         outputs = tuple(places[source] for source in flat._sources.values())
         return Program(tuple(inputs), tuple(steps), outputs)
 
@@ -349,17 +357,21 @@ class Network:
         ends: dict[str, str] = {}
         offers: dict[str, list[Edge]] = {}  # what the offer of a word waits for, not its taking
 
-        def include(part: Events, prefix: str, names: dict[str, str], output: str) -> None:
+        def include(
+            part: Events, prefix: str, names: dict[str, str], outputs: Iterable[str]
+        ) -> None:
             known = len(graph.edges)
             graph.include(part, prefix, names)
-            new = [edge for edge in graph.edges[known:] if edge.target == output]
-            offers.setdefault(output, []).extend(new)
+            for output in outputs:
+                new = [edge for edge in graph.edges[known:] if edge.target == output]
+                offers.setdefault(output, []).extend(new)
 
         for node in flat.nodes:
             timing = node.block.timing(plan.plans[node.name])
-            starts[node.name] = f"{node.name}.{timing.port('o')}"
+            leaving = {n: f"{node.name}.{timing.port(port)}" for n, port in node.tensors.items()}
+            starts |= leaving
             ends |= {f"{node.name}.{p}": f"{node.name}.{timing.port(p)}" for p in node.block.inputs}
-            include(timing, f"{node.name}.", {}, starts[node.name])
+            include(timing, f"{node.name}.", {}, leaving.values())
         for name, port in zip(flat.input_names, flat.inputs, strict=True):
             graph.event(starts[name], flat.tensors[name].size // plan.lanes[port])
             graph.ports[port] = starts[name]
@@ -377,7 +389,8 @@ class Network:
                 for n, (kind, size, words) in enumerate(elements):
                     last = n == len(elements) - 1 and route.node
                     following = ends[route.name] if last else f"{route.name}.{kind}"
-                    include(_EVENTS[kind](size, words), "", {"i": event, "o": following}, following)
+                    between = {"i": event, "o": following}
+                    include(_EVENTS[kind](size, words), "", between, [following])
                     if kind == "fifo":
                         graph.ports |= {
                             f"{route.name}.write": event,
@@ -399,11 +412,17 @@ class Network:
     def _by_name(self) -> dict[str, Node]:
         return {node.name: node for node in self.nodes}
 
+    @cached_property
+    def _givers(self) -> dict[str, tuple[Node, str]]:
+        """Tensor -> the node and port that it leaves by."""
+        return {name: (node, port) for node in self.nodes for name, port in node.tensors.items()}
+
     def source_lanes(self, source: str, plan: NetworkPlan) -> int:
         """Numbers in a transfer of what leaves an input or a node."""
         if source in self.input_names:
             return plan.lanes[list(self.inputs)[self.input_names.index(source)]]
-        return self.node(source).block.lanes(plan.plans[source])["o"]
+        node, port = self._givers[source]
+        return node.block.lanes(plan.plans[node.name])[port]
 
     def consumer_lanes(self, route: Route, plan: NetworkPlan) -> int:
         """Numbers in a transfer at the end of a route."""
@@ -490,7 +509,11 @@ class NetworkRtl(wiring.Component):
         circuits = {n.name: n.block.rtl(plan.plans[n.name]) for n in network.nodes}
         for name, circuit in circuits.items():
             m.submodules[self._names[name]] = circuit
-        starts = {name: circuit.o for name, circuit in circuits.items()}
+        starts = {
+            name: getattr(circuits[node.name], port)
+            for node in network.nodes
+            for name, port in node.tensors.items()
+        }
         for name, port in zip(network.input_names, network.inputs, strict=True):
             starts[name] = flipped(getattr(self, port))
         for source, routes in grouped(network.routes).items():

@@ -10,7 +10,6 @@ from hdl import Deadlock, Target
 from hdl.cost import Cost, memory_style
 
 from .block import Candidate
-from .linear import Unrolled
 from .network import Network, NetworkPlan, Node
 
 
@@ -73,7 +72,7 @@ def _cheapest(
         return max([candidate.interval, *converted])
 
     candidates = list(node.block.plans(target))
-    unrolled = [candidate for candidate in candidates if isinstance(candidate.plan, Unrolled)]
+    unrolled = [candidate for candidate in candidates if candidate.unrolled]
     if unroll:
         return (unrolled or [min(candidates, key=cycles)])[0].plan
     fast = [candidate for candidate in candidates if cycles(candidate) <= interval]

@@ -4,13 +4,15 @@
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
 from amaranth import Value
 from numpy.typing import ArrayLike
 
 from hdl import Elementwise, Narrowing
 from quant import Ints
 
-from .block import Tensor, check_tensor
+from .block import Tensor, check_tensor, divisors
+from .configurations import Configuration, draw_format, draw_lanes, draw_shape
 from .elementwise import ElementwiseBlock
 
 
@@ -60,3 +62,10 @@ class Reshape(ElementwiseBlock):
 
 def _same(x: Value) -> Value:
     return x
+
+
+def reshape_configuration(random: np.random.Generator, index: int) -> Configuration:
+    tensor = Tensor(draw_shape(random, index), draw_format(random, index))
+    first = int(random.choice(divisors(tensor.size)))
+    block = Reshape(tensor, (first, tensor.size // first))
+    return Configuration(block, draw_lanes(random, tensor.size))

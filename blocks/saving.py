@@ -13,21 +13,22 @@ from numpy.typing import ArrayLike
 from hdl import legal_name
 from quant import Format, Ints
 
-from .block import Lanes, Tensor
-from .elementwise import Add, Identity, ReLU
-from .linear import Folded, Linear, Neuron, Unrolled
+from .block import Tensor
+from .catalogue import CATALOGUE
 from .network import Network, NetworkPlan, Node
-from .reshape import Reshape
-from .weight import Weight
 
 SCHEMA = 1
 """Version of what ``save`` gives; ``load`` refuses any other."""
 
-_CLASSES = (Add, Folded, Identity, Lanes, Linear, Neuron, ReLU, Reshape, Unrolled, Weight)
-KINDS: dict[str, Any] = {kind.__name__: kind for kind in _CLASSES}
-"""Every class that is saved field by field, by the name it has there."""
-
 _COMPOSED = ("Network", "NetworkPlan")
+
+KINDS: dict[str, Any] = {
+    kind.__name__: kind
+    for entry in CATALOGUE.values()
+    for kind in (entry.kind, *entry.parts)
+    if kind.__name__ not in _COMPOSED
+}
+"""Every class that is saved field by field, by the name it has there."""
 
 
 def save(block: Any) -> tuple[dict[str, Any], dict[str, Ints]]:

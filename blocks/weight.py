@@ -7,9 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from amaranth import Module
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out, connect, flipped
 from numpy.typing import ArrayLike
 
 import quant
@@ -25,12 +23,11 @@ from hdl import (
     Requantiser,
     Scale,
     ScaleArray,
+    Series,
     Target,
     chain,
-    stream_signature,
 )
-from hdl.cost import multiplier
-from hdl.requantise import unread_bits
+from hdl.requantise import requantised
 from quant import Format, Ints, Kernel, Overflow, ProductKernel, Rounding, SumKernel
 
 from .block import (
@@ -42,6 +39,15 @@ from .block import (
     check_modes,
     check_tensor,
     divisors,
+)
+from .configurations import (
+    Configuration,
+    draw_fitting,
+    draw_format,
+    draw_integers,
+    draw_lanes,
+    draw_modes,
+    draw_shape,
 )
 
 
@@ -161,31 +167,25 @@ class Weight:
                 _product,
                 narrowing,
                 exact_stage=True,
-                arithmetic=multiplier(x.width, x.signed, w.width, w.signed, product.width),
+                product=True,
             )
         constants = np.broadcast_to(self.weight, (max(lanes, self.weight.size),)).reshape(-1, lanes)
-        bias = np.zeros(lanes, np.int64)
-        lows, _ = quant.dot_bounds(constants.reshape(-1, 1), self.input.format, "Weight")
-        lows = lows.reshape(-1, lanes).min(axis=0)
-        unread = unread_bits(lows, bias, bias, product.frac, *modes)
+        part: Parallel | Scale
         if len(constants) == 1 or not constants.any():
-            part = Parallel(np.diag(constants[0]), self.input.format, 1, unread)
-            sources, low, high, negate = part.sources, part.low, part.high, part.negate
-            return part, Requantisation(
-                part.sums, sources, low, high, part.scale, bias, product.frac, *modes, negate
-            )
-        scale = Scale(constants, self.input.format, skipped=unread)
-        low, high = scale.bounds
-        return scale, Requantisation(
-            scale.sums, list(range(lanes)), low, high, scale.scale, bias, product.frac, *modes
-        )
+            part = Parallel(np.diag(constants[0]), self.input.format, 1)
+        else:
+            part = Scale(constants, self.input.format)
+        zeros = np.zeros(lanes, np.int64)
+        return requantised(part, zeros, zeros, product.frac, *modes)
 
     def rtl(self, plan: Lanes) -> wiring.Component:
         """A new circuit."""
         design = self.design(plan)
         if isinstance(design, Elementwise):
             return ElementwiseArray(design)
-        return WeightRtl(*design)
+        part, requantisation = design
+        products = ScaleArray(part) if isinstance(part, Scale) else ParallelArray(part)
+        return Series(products=products, narrow=Requantiser(requantisation))
 
     def timing(self, plan: Lanes) -> Events:
         """When every transfer of a frame happens."""
@@ -207,32 +207,19 @@ def _product(x, w):
     return x * w
 
 
-class WeightRtl(wiring.Component):
-    """Hardware of :class:`Weight` with constants: exact products, then what narrows them.
-
-    Members
-    -------
-    i : stream of x
-    o : stream of y
-    """
-
-    def __init__(self, products: Parallel | Scale, requantisation: Requantisation):
-        self._products, self._requantisation = products, requantisation
-        lanes = requantisation.lanes
-        super().__init__(
-            {
-                "i": In(stream_signature(products.number, lanes)),
-                "o": Out(stream_signature(requantisation.target, lanes)),
-            }
-        )
-
-    def elaborate(self, platform):
-        m = Module()
-        design = self._products
-        products = ScaleArray(design) if isinstance(design, Scale) else ParallelArray(design)
-        m.submodules.products = products
-        m.submodules.narrow = narrow = Requantiser(self._requantisation)
-        connect(m, flipped(self.i), products.i)
-        connect(m, products.o, narrow.i)
-        connect(m, narrow.o, flipped(self.o))
-        return m
+def weight_configuration(random: np.random.Generator, index: int) -> Configuration:
+    tensor = Tensor(draw_shape(random, index), draw_format(random, index))
+    number = draw_format(random, index)
+    modes = draw_modes(random, index)
+    kind = index % 3
+    shape = ((), tensor.shape[-1:])[kind - 1]
+    weight: Any = (
+        Tensor(tensor.shape, number) if kind == 0 else draw_integers(random, number, shape)
+    )
+    extremes = np.array([number.min, number.max]) if kind == 0 else weight
+    corners = [int(w) * x for w in extremes.ravel() for x in (tensor.format.min, tensor.format.max)]
+    frac = tensor.format.frac + number.frac
+    target = draw_fitting(random, min(corners), max(corners), frac)
+    block = Weight(tensor, weight, number, target, *modes)
+    period = tensor.shape[-1] if kind == 2 else tensor.size
+    return Configuration(block, draw_lanes(random, period))

@@ -12,6 +12,7 @@ from .narrow import Narrowing, narrow
 from .parallel import Parallel, ParallelArray
 from .requantise import Requantisation, Requantiser
 from .scale import Scale, ScaleArray
+from .series import Series
 from .stream import Fifo, Fork, Gather, Scatter, elastic, joined, shape, stream_signature
 from .synthesis import Synthesis, synthesise, synthesise_many
 from .target import Target
@@ -46,6 +47,7 @@ __all__ = [
     "ScaleArray",
     "Scatter",
     "Schedule",
+    "Series",
     "Synthesis",
     "Tables",
     "Target",

@@ -257,8 +257,13 @@ def multiplier(
     return _one("multiplier", Product(a_width, a_signed, b_width, b_signed, y_width))
 
 
-def product_register(product: Product) -> Inventory:
-    """The register of the kept bits right behind a multiplier, where nobody else reads these."""
+def product_register(product: Product, skipped: int = 0) -> Inventory:
+    """The register of the kept bits right behind a multiplier, where nobody else reads these.
+
+    One without the lowest ``skipped`` bits never moves into the multiplier.
+    """
+    if skipped:
+        return register(product.y_width - skipped)
     return _one("product_register", product)
 
 

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from quant import Format
 
-from .cost import Inventory, elastic, register
+from .cost import Inventory, Product, elastic, multiplier, product_register, register
 from .events import Events, pipeline_events
 from .narrow import Narrowing
 from .stream import joined, shape, stream_signature
@@ -29,7 +29,8 @@ class Elementwise:
     exact : values of one number of each input -> their exact result, in ``narrowing.source``
     narrowing : of the exact result
     exact_stage, narrow_stage : whether there are registers for each
-    arithmetic : what ``exact`` is made of
+    arithmetic : what ``exact`` is made of, a product aside
+    product : whether ``exact`` is the product of two inputs
     copies : bits from a to b of the exact result are like bit a - 1, as between numbers that do not
         overlap; synthesis keeps one register for them
     """
@@ -41,6 +42,7 @@ class Elementwise:
     exact_stage: bool
     narrow_stage: bool = True
     arithmetic: Inventory = field(default_factory=Inventory)
+    product: bool = False
     copies: tuple[int, int] = (0, 0)
 
     @property
@@ -51,11 +53,22 @@ class Elementwise:
     def inventory(self) -> Inventory:
         """What it is made of."""
         lane = self.arithmetic
-        if self.exact_stage:
+        if self.product:
+            lane += self._product_inventory()
+        elif self.exact_stage:
             lane += register(self._kept_bits)
         if self.narrow_stage:
             lane += self.narrowing.inventory()
         return self.lanes * lane + elastic(self.stages)
+
+    def _product_inventory(self) -> Inventory:
+        """A multiplier, as wide as its result is needed, and the register behind it."""
+        needed = self.narrowing.needed
+        width = needed.bit_length()
+        a, b = self.inputs.values()
+        operands = (min(a.width, width), a.signed, min(b.width, width), b.signed)
+        product = Product(*operands, width)
+        return multiplier(*product[:5]) + product_register(product, width - needed.bit_count())
 
     @property
     def _kept_bits(self) -> int:

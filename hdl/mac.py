@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Multiply-accumulate array: the folded product of a constant matrix and a stream of vectors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from amaranth import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Shape
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
@@ -59,7 +61,8 @@ class MacCore:
     -------
     sums : Format of each distinct sum that leaves together
     sources : for each of the ``pe`` lanes, which of ``sums`` is its own
-    negate : for each lane False: no sum comes as its opposite
+    inverted : for each lane False: no sum comes inverted
+    offset : ints, shape (groups * pe,): zeros, nothing has to be added
     scale : ints, shape (groups * pe,): the sum stands for ``W @ x >> scale``, without the powers of
         two that all rows of a lane share
     low, high : ints, shape (groups * pe,): bounds of each row's sum
@@ -77,7 +80,8 @@ class MacCore:
         self.accumulates, self.empties = accumulates, empties
         groups, self.pe, steps, self.simd = weight.shape
         self.depth = groups * steps
-        self.negate = [False] * self.pe
+        self.inverted = [False] * self.pe
+        self.offset = np.zeros(groups * self.pe, np.int64)
         lanes = weight.transpose(1, 0, 2, 3)
         scales = np.array([trailing_zeros(lane) for lane in lanes], np.int64)
         self.scale = np.tile(scales, groups)
@@ -87,35 +91,56 @@ class MacCore:
         rows: dict[bytes, int] = {}
         self.sources = [rows.setdefault(lane.tobytes(), len(rows)) for lane in lanes]
         self.rows = [lanes[self.sources.index(row)] for row in range(len(rows))]
+        self._kept = [64] * len(rows)
+        self._tree()
+
+    def reading(self, skipped: Ints, kept: Ints) -> "MacCore":
+        """The same without the upper bits of the sums that nobody reads; the low ones stay.
+
+        ``kept`` bits of the sum of each lane are read.
+        """
+        part = copy(self)
+        part._kept = [
+            max(int(kept[p]) for p in range(self.pe) if self.sources[p] == row)
+            for row in range(len(self.rows))
+        ]
+        part._tree()
+        return part
+
+    def _widths(self) -> list[Format]:
         low = self.low.reshape(-1, self.pe).min(axis=0)
         high = self.high.reshape(-1, self.pe).max(axis=0)
-        self.sums = [
-            Format.containing(int(low[p]), int(high[p]), 0)
-            for p in (self.sources.index(row) for row in range(len(rows)))
+        return [
+            within(int(low[p]), int(high[p]), kept)
+            for p, kept in zip(
+                (self.sources.index(row) for row in range(len(self.rows))), self._kept, strict=True
+            )
         ]
-        self._tree()
 
     def _tree(self) -> None:
         """Products and adders of all rows; what two rows have in common is there once.
 
         None is wider than the sum of its row: what wraps on the way is right again in the end.
         """
+        self.sums = self._widths()
         tables: list[Ints] = []
         self.products: list[Product] = []
         self.adders: list[list[Adder]] = []
         known: dict[tuple, int] = {}
         rows: list[list[int]] = []
-        for row, number in zip(self.rows, self.sums, strict=True):
+        for row, number, read in zip(self.rows, self.sums, self._kept, strict=True):
             places = []
             for k in np.flatnonzero(row.any(axis=(0, 1))).tolist():
                 table = row[:, :, k].ravel()  # in order of use
                 zeros = trailing_zeros(table)
+                if zeros >= min(read, number.width):
+                    continue
                 low, high = dot_bounds((table >> zeros)[:, None], self.number)
-                kept = _within(int(low.min()), int(high.max()), number.width - zeros)
+                kept = within(int(low.min()), int(high.max()), number.width - zeros)
                 key = (k, table.tobytes(), kept)
                 if key not in known:
                     known[key] = len(tables)
-                    tables.append(table >> zeros)
+                    tables.append(wrapped(table >> zeros, kept.width))
                     self.products.append(Product(k, kept, zeros))
                 places.append(known[key])
             rows.append(places)
@@ -139,9 +164,22 @@ class MacCore:
         return 2 + self.tree_stages
 
     @property
-    def used_lanes(self) -> list[int]:
-        """Lanes of the elements that meet any weight that is not zero."""
-        return sorted({product.lane for product in self.products})
+    def addressed(self) -> bool:
+        """Whether the weights change from step to step, so that there is a memory of them."""
+        return self.tables.width > 0
+
+    @property
+    def elements(self) -> dict[int, int]:
+        """Lanes of the elements that meet any weight that is not zero, and their bits in use."""
+        widths: dict[int, int] = {}
+        for product, priced in zip(self.products, self.priced, strict=True):
+            widths[product.lane] = max(widths.get(product.lane, 0), priced.a_width)
+        return dict(sorted(widths.items()))
+
+    @property
+    def word_bits(self) -> int:
+        """Bits of a word that are in use."""
+        return sum(self.elements.values())
 
     @property
     def priced(self) -> list[cost.Product]:
@@ -149,7 +187,7 @@ class MacCore:
         tables = self.tables
         return [
             cost.Product(
-                self.number.width,
+                min(self.number.width, product.format.width),
                 self.number.signed,
                 0 if tables.constants[n] == 1 else tables.formats[n].width,
                 tables.formats[n].signed,
@@ -160,7 +198,9 @@ class MacCore:
 
     def inventory(self) -> Inventory:
         """What it is made of."""
-        total = cost.elastic(self.stages) + cost.register(1) + cost.logic(3, 2) + cost.logic(2)
+        total = cost.elastic(self.stages) + cost.register(1) + cost.logic(3, 2)
+        if self.addressed:
+            total += cost.logic(2)
         if self.accumulates:
             total += cost.register(self.stages + 1) + cost.logic(3)
         if self.empties:
@@ -294,9 +334,17 @@ class Mac:
         folded = weight.reshape(self.groups, pe, self.steps, simd)
         self.core = MacCore(folded, number, weight_style, accumulates=self.steps > 1)
 
+    def over(self, core: MacCore) -> "Mac":
+        """The same in front of another core for the same elements."""
+        part = copy(self)
+        part.core = core
+        return part
+
     def inventory(self) -> Inventory:
         """What it is made of."""
-        total = self.core.inventory() + cost.counter(self.steps * self.groups)
+        total = self.core.inventory()
+        if self.core.addressed:
+            total += cost.counter(self.steps * self.groups)
         if self.steps > 1:
             total += cost.counter(self.steps)
         return total + self._buffer_inventory()
@@ -304,11 +352,11 @@ class Mac:
     def _buffer_inventory(self) -> Inventory:
         """What holds the elements of x."""
         core = self.core
-        bits = len(core.used_lanes) * core.number.width
-        readers: dict[int, list[cost.Product]] = {lane: [] for lane in core.used_lanes}
+        readers: dict[int, list[cost.Product]] = {lane: [] for lane in core.elements}
         for product, priced in zip(core.products, core.priced, strict=True):
             readers[product.lane].append(priced)
-        operands = (cost.operand_register(core.number.width, lane) for lane in readers.values())
+        operands = (cost.operand_register(core.elements[k], lane) for k, lane in readers.items())
+        bits = core.word_bits
         if self.groups == 1:
             return sum(operands, Inventory())
         passes = cost.counter(self.groups) + cost.logic((self.groups - 1).bit_length(), 2)
@@ -339,7 +387,17 @@ def trailing_zeros(values: Ints) -> int:
     return (together & -together).bit_length() - 1 if together else 0
 
 
-def _within(low: int, high: int, width: int) -> Format:
+def wrapped(table: Ints, width: int) -> Ints:
+    """A table with the same low ``width`` bits and not more."""
+    if width == 1:
+        return table & 1
+    if width < Format.containing(int(table.min()), int(table.max()), 0).width:
+        half = 1 << (width - 1)
+        return (table + half) % (2 * half) - half
+    return table
+
+
+def within(low: int, high: int, width: int) -> Format:
     """The narrowest format from ``low`` to ``high``, cut to ``width`` bits."""
     exact = Format.containing(low, high, 0)
     return Format(max(1, min(exact.width, width)), 0, exact.signed)
@@ -351,7 +409,7 @@ def _adder(level: Sequence[Product | Adder], pair: tuple, width: int) -> Adder:
     zeros = min(part.zeros for part in parts)
     low = sum(part.format.min << (part.zeros - zeros) for part in parts)
     high = sum(part.format.max << (part.zeros - zeros) for part in parts)
-    return Adder(terms, _within(low, high, width - zeros), zeros)
+    return Adder(terms, within(low, high, width - zeros), zeros)
 
 
 def sums_signature(sums: Sequence[Format]) -> stream.Signature:
@@ -361,14 +419,14 @@ def sums_signature(sums: Sequence[Format]) -> stream.Signature:
     )
 
 
-def pick(word: Value, number: Format, lanes: Sequence[int]) -> Value:
-    """Some of the lanes of a word."""
-    return Cat(word[k * number.width : (k + 1) * number.width] for k in lanes)
+def pick(word: Value, number: Format, elements: Mapping[int, int]) -> Value:
+    """Of a word the lanes and so many low bits of each."""
+    return Cat(word[k * number.width :][:width] for k, width in elements.items())
 
 
 def step_signature(design: "MacCore") -> stream.Signature:
     """Stream of steps: address of the weights, whether it ends its sum, whether that is empty."""
-    fields: dict[str, Any] = {"address": range(design.depth)}
+    fields: dict[str, Any] = {"address": range(design.tables.depth if design.addressed else 1)}
     if design.accumulates:
         fields["last"] = 1
     if design.empties:
@@ -391,7 +449,7 @@ class MacCoreArray(wiring.Component):
         super().__init__(
             {
                 "step": In(step_signature(design)),
-                "word": In(len(design.used_lanes) * design.number.width),
+                "word": In(design.word_bits),
                 "o": Out(sums_signature(design.sums)),
             }
         )
@@ -424,10 +482,11 @@ class MacCoreArray(wiring.Component):
     def _sums(self, m: Module, enables, weights):
         """Products of every row, summed by a tree with a register after each level."""
         design = self.design
-        width, elements = design.number.width, {}
-        for place, k in enumerate(design.used_lanes):
-            elements[k] = Signal(shape(design.number), name=f"element_{k}")
-            m.d.comb += elements[k].eq(self.word[place * width : (place + 1) * width])
+        elements, place = {}, 0
+        for k, width in design.elements.items():
+            elements[k] = Signal(Shape(width, design.number.signed), name=f"element_{k}")
+            m.d.comb += elements[k].eq(self.word[place : place + width])
+            place += width
 
         def register(stage: int, number: Format, value, name: str):
             result = Signal(shape(number), name=name, reset_less=True)
@@ -509,10 +568,11 @@ class MacArray(wiring.Component):
         m.d.comb += issue.eq(available & core.step.ready)
 
         steps, groups = design.steps, design.groups
-        place = Signal(range(steps * groups))
-        with m.If(issue):
-            m.d.sync += place.eq(Mux(place == steps * groups - 1, 0, place + 1))
-        m.d.comb += core.step.payload.address.eq(place)
+        if design.core.addressed:
+            place = Signal(range(steps * groups))
+            with m.If(issue):
+                m.d.sync += place.eq(Mux(place == steps * groups - 1, 0, place + 1))
+            m.d.comb += core.step.payload.address.eq(place)
         step, last = Signal(range(steps)), Const(1, 1)
         if steps > 1:
             last = Signal()
@@ -520,7 +580,7 @@ class MacArray(wiring.Component):
             with m.If(issue):
                 m.d.sync += step.eq(Mux(last, 0, step + 1))
 
-        word = pick(self.i.payload.as_value(), design.core.number, design.core.used_lanes)
+        word = pick(self.i.payload.as_value(), design.core.number, design.core.elements)
         if groups == 1:
             m.d.comb += [available.eq(self.i.valid), self.i.ready.eq(core.step.ready)]
             read = Signal(len(word), reset_less=True)

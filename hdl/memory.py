@@ -32,7 +32,7 @@ class Tables:
     """
 
     def __init__(self, tables: Sequence[Ints], style: str):
-        self.depth, self.style = len(tables[0]), style
+        self.depth, self.style = len(tables[0]) if tables else 1, style
         self.formats = [Format.containing(int(t.min()), int(t.max()), 0) for t in tables]
         self.constants = [int(t[0]) if (t == t[0]).all() else None for t in tables]
         columns: dict[bytes, int] = {}

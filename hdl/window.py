@@ -180,7 +180,6 @@ class Window:
     folds : how often a window reads each group
     style : "block", "distributed" or "registers", what the ring becomes
     table_style : "block" or "logic", what the tables become
-    weighted : whether there is a memory of weights to address
 
     Members
     -------
@@ -197,9 +196,7 @@ class Window:
         folds: int = 1,
         style: str = "block",
         table_style: str = "logic",
-        weighted: bool = True,
     ):
-        self.weighted = weighted
         self.axes = _joined(axes)
         self.words, self.groups, self.folds = words, groups, folds
         self.style, self.table_style = style, table_style
@@ -316,7 +313,7 @@ class Window:
         taps.append(Level("tap", None, self.run, 1, 1))
         inner = [level for level in (*folds, *taps) if level.most > 1]
         self.levels = [frame, *outputs, *_merged(inner)]
-        depth = self.groups * self.folds * kernel if self.weighted else 1
+        depth = self.groups * self.folds * kernel
         self.element = Pointer(
             [level.element for level in self.levels], self.depth.bit_length() - 1, start
         )
@@ -332,21 +329,24 @@ class Window:
         self.room = Format.containing(
             0, max(int(self.release[0]) + self.depth, int(roomy.max())), 0
         )
-        self._make_tables(outputs)
 
-    def _make_tables(self, outputs: Sequence[Level]) -> None:
-        """For each axis the tables that its outputs index, and where in them each number lies."""
-        self.tables: dict[int, Tables] = {}
-        self.columns: dict[int, list[str]] = {}
+    def columns(self, weighted: bool) -> dict[int, dict[str, Ints]]:
+        """For each axis the tables that its outputs index, by what they say.
+
+        ``weighted``: whether there is a memory of weights to address.
+        """
+        moved = (
+            ("element", "weight", "need", "release") if weighted else ("element", "need", "release")
+        )
+        outputs = [level for level in self.levels if level.kind == "output"]
+        result: dict[int, dict[str, Ints]] = {}
         for a, axis in enumerate(self.axes):
             named: dict[str, Ints] = {}
             for n, level in enumerate(self.levels):
-                if level.axis != a:
-                    continue
-                if level.kind == "tap":
-                    named[f"count_{n}"] = np.maximum(np.asarray(level.turns) - 1, 0)
-                else:
-                    for what in ("element", "weight", "need", "release"):
+                if level.axis == a and level.kind == "tap":
+                    named[f"turns_{n}"] = np.maximum(np.asarray(level.turns) - 1, 0)
+                elif level.axis == a:
+                    for what in moved:
                         step = getattr(level, what)
                         if what in ("element", "weight"):
                             step = step % (1 << getattr(self, what).width)
@@ -358,25 +358,22 @@ class Window:
             if inner and not self.steady[a].all():
                 named["moves"] = self.steady[a].astype(np.int64)
             if named:
-                self.columns[a] = list(named)
-                self.tables[a] = Tables(list(named.values()), self.table_style)
+                result[a] = named
+        return result
 
-    def inventory(self, bits: int) -> Inventory:
-        """What it is made of, for words of so many bits."""
+    def inventory(self, bits: int, weighted: bool) -> Inventory:
+        """What it is made of but for the tables, for words of so many bits."""
         total = cost.counter(self.depth) + cost.ram(self.kept, bits, self.style)
         for level in self.levels[1:]:
             total += cost.counter(level.most) + cost.logic(3)
             if not isinstance(level.turns, int):
                 total += cost.logic(2 * (level.most - 1).bit_length())
-        for a, tables in self.tables.items():
-            total += cost.rom(tables.depth, tables.width, self.table_style, tables.words)
-            if tables.width:
-                total += cost.mux2((self.axes[a].outputs - 1).bit_length())
         for number in (self.slack, self.room):
             total += cost.register(number.width) + cost.adder(number.width)
             total += cost.logic(len(self._output_levels) + 1, number.width)
         total += cost.logic(self.room.width)
-        return total + self.element.inventory() + self.weight.inventory()
+        total += self.element.inventory()
+        return total + self.weight.inventory() if weighted else total
 
     @property
     def kept(self) -> int:
@@ -469,6 +466,14 @@ class Windowed:
     window: Window
     core: MacCore
 
+    @cached_property
+    def tables(self) -> dict[int, tuple[list[str], Tables]]:
+        """For each axis what its tables say, and the tables."""
+        return {
+            a: (list(named), Tables(list(named.values()), self.window.table_style))
+            for a, named in self.window.columns(self.core.addressed).items()
+        }
+
     @property
     def groups(self) -> int:
         """Transfers of ``o`` for each window."""
@@ -476,8 +481,13 @@ class Windowed:
 
     def inventory(self) -> Inventory:
         """What it is made of."""
-        bits = len(self.core.used_lanes) * self.core.number.width
-        return self.window.inventory(bits) + self.core.inventory()
+        core, window = self.core, self.window
+        total = window.inventory(core.word_bits, core.addressed) + core.inventory()
+        for a, (_, tables) in self.tables.items():
+            total += cost.rom(tables.depth, tables.width, tables.style, tables.words)
+            if tables.width:
+                total += cost.mux2((window.axes[a].outputs - 1).bit_length())
+        return total
 
     def events(self) -> Events:
         """Transfers of ``i`` and ``o`` of a frame."""
@@ -527,7 +537,7 @@ class WindowedArray(wiring.Component):
             m.d.comb += empty.eq(Cat(n["empty"] for n in numbers if "empty" in n).any())
 
         element = self._address(m, "element", lasts, moves, numbers)
-        if window.weight.width:
+        if design.addressed:
             weight = self._address(m, "weight", lasts, moves, numbers)
             m.d.comb += step.payload.address.eq(weight)
         if design.accumulates:
@@ -536,7 +546,7 @@ class WindowedArray(wiring.Component):
         if design.empties:
             m.d.comb += step.payload.empty.eq(empty)
 
-        word = pick(self.i.payload.as_value(), design.number, design.used_lanes)
+        word = pick(self.i.payload.as_value(), design.number, design.elements)
         m.submodules.ring = ring = Memory(
             shape=len(word), depth=window.kept, init=[], attrs={"ram_style": window.style}
         )
@@ -568,13 +578,13 @@ class WindowedArray(wiring.Component):
         """For each axis what its tables say of the present output."""
         window = self.design.window
         result: list[dict[str, Value]] = [{} for _ in window.axes]
-        for a, tables in window.tables.items():
+        for a, (names, tables) in self.design.tables.items():
             m.submodules[f"axis_{a}"] = rom = Rom(tables)
             for n, level in enumerate(window.levels):
                 if level.kind == "output" and level.axis == a:
                     m.d.comb += rom.address.eq(following[n])
             m.d.comb += rom.enable.eq(1)
-            for n, name in enumerate(window.columns[a]):
+            for n, name in enumerate(names):
                 result[a][name] = tables.number(n, rom.data)
         return result
 
@@ -583,7 +593,7 @@ class WindowedArray(wiring.Component):
         lasts: list[Value] = []
         for n, (level, turn) in enumerate(zip(self.design.window.levels, turns, strict=True)):
             fixed = isinstance(level.turns, int)
-            final = level.most - 1 if fixed else numbers[level.axis][f"count_{n}"]
+            final = level.most - 1 if fixed else numbers[level.axis][f"turns_{n}"]
             last = turn == final
             lasts.append(last | empty if level.kind == "tap" else last)
         return lasts

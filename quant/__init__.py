@@ -12,7 +12,7 @@ from .bounds import (
 from .check import check_shape
 from .floats import from_float, to_float
 from .format import Format, Ints
-from .kernels import DenseKernel, Kernel, ProductKernel, SumKernel, Tile
+from .kernels import DenseKernel, Kernel, PlainKernel, ProductKernel, SumKernel, Tile
 from .matmul import Matmul
 from .narrow import Overflow, Rounding, narrow
 from .program import Program, ProgramInput, Step
@@ -24,6 +24,7 @@ __all__ = [
     "Kernel",
     "Matmul",
     "Overflow",
+    "PlainKernel",
     "ProductKernel",
     "Program",
     "ProgramInput",

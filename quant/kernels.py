@@ -8,6 +8,7 @@ asks. A kernel is called as ``kernel(out, *tiles)`` and fills all rows of ``out`
 """
 
 from collections.abc import Callable
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -329,6 +330,31 @@ class ProductKernel:
         if self.dtype != INT64 and self.finish.scale != 1.0:
             y *= y.dtype.type(self.finish.scale)
         _finish(self.finish, y)
+
+
+class PlainKernel:
+    """A reference as it is, on int64 tiles: for what gains nothing from floats.
+
+    Parameters
+    ----------
+    function : arrays of ints of shape (frames, *shape), one for each shape -> an array likewise
+    shapes : of one frame of each input; the last axis of a tile is the batch
+    size : elements per frame of the result
+    """
+
+    dtype = INT64
+
+    def __init__(
+        self, function: Callable[..., Ints], shapes: tuple[tuple[int, ...], ...], size: int
+    ):
+        self.function, self.shapes = function, shapes
+        self.sizes, self.size = tuple(prod(shape) for shape in shapes), size
+
+    def __call__(self, out: Tile, *tiles: Tile) -> None:
+        frames = [
+            tile[:-1].T.reshape(-1, *shape) for tile, shape in zip(tiles, self.shapes, strict=True)
+        ]
+        out[:-1] = self.function(*frames).reshape(-1, self.size).T
 
 
 def _finish(finish: Finish, y: Tile) -> None:

@@ -104,7 +104,7 @@ def test_references_at_the_ends_of_the_formats(block):
         for tensor, end in zip(block.inputs.values(), ends, strict=False):
             value = tensor.format.max if end else tensor.format.min
             frames.append(np.full((1, *tensor.shape), value))
-        np.testing.assert_array_equal(block.reference(*frames), next(exact(block, *frames)))
+        np.testing.assert_array_equal(block.reference(*frames), exact(block, *frames)[0])
 
 
 @every_block

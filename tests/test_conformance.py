@@ -4,16 +4,15 @@
 Question 6, refusals, is asked in test_blocks.py and test_network.py, where the messages stand.
 """
 
-import os
 from functools import cache
 
 import conformance as ask
 import numpy as np
 import pytest
+from simulators import icarus_needed
 
-from blocks.catalogue import CATALOGUE
+from blocks.catalogue import CATALOGUE, Configuration
 from hdl import Target
-from sim import has_icarus
 
 # All questions about one block go to one process, which makes its circuits once.
 NAMES = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in CATALOGUE]
@@ -44,8 +43,7 @@ def test_verilog_equals_reference_cycle_for_cycle(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_verilog_has_no_unknown_values_in_icarus(name):
-    if not has_icarus() and "CI" not in os.environ:
-        pytest.skip("Icarus Verilog is not installed")
+    icarus_needed()
     ask.verilog_equals_reference(subjects(name)[:4], "icarus")
 
 
@@ -83,3 +81,17 @@ def test_a_hundred_configurations(name):
             ask.reference_equals_an_independent_statement(subject)
         ask.verilog_equals_reference(more)
         ask.verilog_is_clean(more)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("start", range(100, 300, 25))
+def test_two_hundred_networks(start):
+    """Random networks; some with a word less in a buffer too, which are slower and not wrong."""
+    random = [CATALOGUE["Network"].configuration(n) for n in range(start, start + 25)]
+    for configuration in random[::5]:
+        slower = ask.no_buffer_has_a_word_too_many(configuration.block, configuration.plan)
+        random += [Configuration(configuration.block, plan) for plan in slower[:1]]
+    networks = ask.subjects("Network", random)
+    for subject in networks:
+        ask.reference_equals_an_independent_statement(subject)
+    ask.verilog_equals_reference(networks)

@@ -39,7 +39,8 @@ from blocks import (
     Unrolled,
     Weight,
 )
-from blocks.catalogue import CATALOGUE, Configuration
+from blocks.catalogue import CATALOGUE
+from blocks.configurations import Configuration
 from hdl import Events, Fifo
 from quant import Format, Overflow, Rounding
 from sim import has_icarus
@@ -48,15 +49,15 @@ X = Tensor((4,), Format(6, 3))
 NARROW = Format(3, 1)
 MODES = (Rounding.RND, Overflow.SAT)
 W = np.array([[3, -5, 7, 2], [-6, 1, 4, -7], [5, 5, -3, 1], [-1, 6, 2, -4]])
-LINEAR = Linear(X, W, np.array([9, -14, 3, 21]), Format(4, 2), NARROW, None, *MODES)
+BIAS = np.array([9, -14, 3, 21])
 
 
-def _network() -> tuple[Network, NetworkPlan]:
-    add = Add(Tensor((4,), NARROW), Tensor((4,), NARROW), NARROW)
+def _network(y: Format) -> tuple[Network, NetworkPlan]:
+    tensor = Tensor((4,), y)
     nodes = (
-        Node("a", LINEAR, ("x",)),
-        Node("b", Linear(Tensor((4,), NARROW), W, np.zeros(4, int), Format(4, 2), NARROW), ("a",)),
-        Node("add", add, ("a", "b")),
+        Node("a", Linear(X, W, BIAS, Format(4, 2), y, None, *MODES), ("x",)),
+        Node("b", Linear(tensor, W, np.zeros(4, int), Format(4, 2), y), ("a",)),
+        Node("add", Add(tensor, tensor, y), ("a", "b")),
     )
     plans = {"a": Folded(2, 2), "b": Folded(1, 2), "add": Lanes(1)}
     depths = {"a.i": 3, "b.i": 3, "add.i_a": 6, "add.i_b": 3}
@@ -65,17 +66,24 @@ def _network() -> tuple[Network, NetworkPlan]:
     return network, NetworkPlan(plans, {"i": 2, "o": 1}, depths, styles)
 
 
-BLOCKS: dict[str, tuple[Any, Any]] = {
-    "Identity": (Identity(X, NARROW, *MODES), Lanes(2)),
-    "ReLU": (ReLU(X, Format(2, 1, False), *MODES), Lanes(2)),
-    "Add": (Add(X, Tensor((4,), Format(5, 2)), NARROW, *MODES), Lanes(2)),
-    "Reshape": (Reshape(X, (2, 2)), Lanes(2)),
-    "Weight": (Weight(X, W[0], Format(4, 2), NARROW, *MODES), Lanes(2)),
-    "Neuron": (Neuron(X, W[0], 9, Format(4, 2), NARROW, *MODES), Folded(1, 2)),
-    "Linear folded": (LINEAR, Folded(2, 2)),
-    "Linear unrolled": (LINEAR, Unrolled()),
-    "Network": _network(),
-}
+def examples(y: Format) -> dict[str, tuple[Any, Any]]:
+    """A block of every kind and a plan for it; ``y`` is the format of what most of them give."""
+    linear = Linear(X, W, BIAS, Format(4, 2), y, None, *MODES)
+    return {
+        "Identity": (Identity(X, y, *MODES), Lanes(2)),
+        "ReLU": (ReLU(X, Format(2, 1, False), *MODES), Lanes(2)),
+        "Add": (Add(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
+        "Reshape": (Reshape(X, (2, 2)), Lanes(2)),
+        "Weight": (Weight(X, W[0], Format(4, 2), y, *MODES), Lanes(2)),
+        "Neuron": (Neuron(X, W[0], 9, Format(4, 2), y, *MODES), Folded(1, 2)),
+        "Linear folded": (linear, Folded(2, 2)),
+        "Linear unrolled": (linear, Unrolled()),
+        "Network": _network(y),
+    }
+
+
+BLOCKS = examples(NARROW)
+WIDE = examples(Format(14, 5))  # where saturation would hide what a fault changes
 assert {name.split()[0] for name in BLOCKS} == set(CATALOGUE)
 NARROWING = [name for name in BLOCKS if name != "Reshape"]
 WEIGHTED = ["Weight", "Neuron", "Linear folded", "Linear unrolled", "Network"]
@@ -111,15 +119,15 @@ class Faulty(ask.Subject):
         return {} if self.wrap is not Faulty.wrap else super().monitors
 
 
-def subject(name: str, **faults: Any) -> Faulty:
+def subject(name: str, blocks: Any = BLOCKS, **faults: Any) -> Faulty:
     kind = type("Injected", (Faulty,), {k: staticmethod(v) for k, v in faults.items()})
-    return kind("case_" + name.lower().replace(" ", "_"), Configuration(*BLOCKS[name]))
+    return kind("case_" + name.lower().replace(" ", "_"), Configuration(*blocks[name]))
 
 
-def caught(name: str, **faults: Any) -> None:
+def caught(name: str, blocks: Any = BLOCKS, **faults: Any) -> None:
     """The questions of values and of time find the fault."""
     with pytest.raises(AssertionError):
-        ask.verilog_equals_reference([subject(name, **faults)], SIMULATOR)
+        ask.verilog_equals_reference([subject(name, blocks, **faults)], SIMULATOR)
 
 
 def in_each_node(change: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -260,7 +268,7 @@ def test_a_stale_accumulator_after_reset_is_caught_by_the_values(name):
         assert changed != text
         return changed
 
-    caught(name, text=stale)
+    caught(name, WIDE, text=stale)
 
 
 def test_a_fifo_one_word_short_is_caught_by_the_times():

@@ -124,12 +124,12 @@ def test_equal_rows_and_products_are_there_once():
     assert design.core.sources == [0, 0, 0, 0]
     assert len(design.core.sums) == 1
     assert len(design.core.products) == 2
-    assert design.core.used_lanes == [0, 1]
+    assert list(design.core.elements) == [0, 1]
 
 
 def test_columns_of_zeros_have_no_multiplier():
     design = Mac(WEIGHTS["column zero"], NUMBERS["s5"], 1, 4)
-    assert design.core.used_lanes == [0, 2]
+    assert list(design.core.elements) == [0, 2]
     assert len(design.core.products) == 2
 
 

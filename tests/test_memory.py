@@ -144,7 +144,7 @@ def test_products_with_constants_that_change_are_exact(lanes, groups, number):
         read,
     )
     assert design.used == [p for p in range(lanes) if weight[:, p].any()]
-    low, high = design.bounds
+    low, high = design.low, design.high
     every = [
         sorted((int(w) * n) >> int(z) for w in column for n in (number.min, number.max))
         for column, z in zip(weight.T, design.scale, strict=True)

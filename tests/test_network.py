@@ -202,7 +202,7 @@ def test_a_chain_names_blocks_by_kind_and_place():
     assert [node.name for node in network.nodes] == ["relu_1", "linear_2"]
     assert (network.input_names, network.output_names) == (("x",), ("y",))
     x = frames(network)
-    np.testing.assert_array_equal(network.reference(*x), next(exact(network, *x)))
+    np.testing.assert_array_equal(network.reference(*x), exact(network, *x)[0])
 
 
 def test_inputs_of_another_number_or_shape_are_refused():
@@ -300,6 +300,16 @@ REFUSALS = {
         ValueError,
         "Network node a input i must be 4 s8.4, not 4 u6.2 from x",
     ),
+    "unread node": (
+        lambda: Network({"x": X}, (Node("a", RELU, ("x",)), Node("b", RELU, ("x",))), {"y": "a"}),
+        ValueError,
+        "Network tensor b must be read by a node or be an output",
+    ),
+    "unread input": (
+        lambda: Network({"x": X, "z": X}, (Node("a", RELU, ("x",)),), {"y": "a"}),
+        ValueError,
+        "Network tensor z must be read by a node or be an output",
+    ),
     "empty chain": (
         lambda: Network.chain(),
         ValueError,
@@ -320,8 +330,9 @@ def test_a_nested_network_of_several_outputs_is_no_source_without_a_name():
         ValueError, "Network output y must come from an input or an earlier node, not 'm'"
     ):
         Network({"a": X, "b": X}, (Node("m", parts, ("a", "b")),), {"y": "m"})
-    network = Network({"a": X, "b": X}, (Node("m", parts, ("a", "b")),), {"y": "m.half"})
-    assert network.outputs["o"].format == Format(7, 3)
+    outputs = {name: f"m.{name}" for name in parts.output_names}
+    network = Network({"a": X, "b": X}, (Node("m", parts, ("a", "b")),), outputs)
+    assert network.outputs["o_half"].format == Format(7, 3)
 
 
 def test_plans_may_be_of_any_lanes_between_blocks():

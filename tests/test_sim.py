@@ -11,6 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from simulators import icarus_needed
 
 import sim.cache
 from quant import Format
@@ -29,7 +30,6 @@ from sim import (
     doctor,
     frame_ends,
     from_words,
-    has_icarus,
     measured_interval,
     measured_latency,
     simulate,
@@ -139,8 +139,8 @@ def sums_of_four(words):
 
 @pytest.fixture(params=["verilator", "icarus"])
 def simulator(request):
-    if request.param == "icarus" and not has_icarus() and not os.environ.get("CI"):
-        pytest.skip("Icarus Verilog is not installed")
+    if request.param == "icarus":
+        icarus_needed()
     return request.param
 
 
@@ -168,8 +168,7 @@ def test_designs_are_exact_under_every_standard_stall_pattern(simulator):
 
 
 def test_both_simulators_agree_cycle_for_cycle():
-    if not has_icarus() and not os.environ.get("CI"):
-        pytest.skip("Icarus Verilog is not installed")
+    icarus_needed()
     jobs = three_jobs(stalls=(0.5, 0.5)) + three_jobs(patterns={}, seed=8, stalls=(0.9, 0.2))
     one, other = (simulate(DESIGNS, jobs, name) for name in ("verilator", "icarus"))
     for a, b in zip(one, other, strict=True):
@@ -398,8 +397,7 @@ def test_each_fault_is_found(outcomes, simulator, fault):
 
 @pytest.mark.parametrize("fault", UNKNOWNS)
 def test_each_unknown_value_is_found_by_icarus(outcomes, fault):
-    if not has_icarus() and not os.environ.get("CI"):
-        pytest.skip("Icarus Verilog is not installed")
+    icarus_needed()
     assert outcomes("icarus")[fault].problem == UNKNOWNS[fault][2]
 
 
@@ -499,8 +497,7 @@ def entry(key, size=1, log=None):
 
 
 def test_a_model_is_compiled_again_only_when_something_changed(own_cache):
-    if not has_icarus() and not os.environ.get("CI"):
-        pytest.skip("Icarus Verilog is not installed")
+    icarus_needed()
 
     def entries():
         return set((own_cache / "entries").iterdir())

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The test bench that travels with a design: passes where all is right, fails where it is not."""
 
-import os
 import re
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from simulators import icarus_needed
 
-from sim import AXI, Design, StreamPort, has_icarus, verilog_testbench
+from sim import AXI, Design, StreamPort, verilog_testbench
 from sim.tools import verilator
 
 DESIGN = """
@@ -57,8 +57,7 @@ def files(**options):
 
 def run_in_icarus(folder, texts, design=DESIGN):
     """What the bench prints, compiled and run in plain Icarus as its README says."""
-    if not has_icarus() and not os.environ.get("CI"):
-        pytest.skip("Icarus Verilog is not installed")
+    icarus_needed()
     (folder / "tb").mkdir()
     (folder / "rtl").mkdir()
     for name, text in texts.items():

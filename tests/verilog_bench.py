@@ -11,6 +11,7 @@ from pathlib import Path
 from amaranth import ClockDomain, Module, Value
 from amaranth.lib import wiring
 from amaranth.sim import Simulator
+from simulators import icarus_needed
 
 
 def ports(component, flow):
@@ -125,6 +126,8 @@ def icarus(designs, folder):
 
 
 def run(command, folder, environment=None):
+    if command[0] == "iverilog":
+        icarus_needed()
     process = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, check=False, env=environment
     )
