@@ -10,6 +10,8 @@ from .memory import Rom, Tables
 from .names import legal_name
 from .narrow import Narrowing, narrow
 from .parallel import Parallel, ParallelArray
+from .raster import Axis, Raster, RasterWindow, can_unroll
+from .rearrange import Rearrange, RearrangeArray
 from .requantise import Requantisation, Requantiser
 from .scale import Scale, ScaleArray
 from .series import Series
@@ -17,7 +19,7 @@ from .stream import Fifo, Fork, Gather, Scatter, elastic, joined, shape, stream_
 from .synthesis import Synthesis, synthesise, synthesise_many
 from .target import Target
 from .verilog import verilog
-from .window import Axis, Window, Windowed, WindowedArray
+from .window import Window, WindowAxis, Windowed, WindowedArray
 
 __all__ = [
     "AxiStreamPort",
@@ -40,6 +42,10 @@ __all__ = [
     "Narrowing",
     "Parallel",
     "ParallelArray",
+    "Raster",
+    "RasterWindow",
+    "Rearrange",
+    "RearrangeArray",
     "Requantisation",
     "Requantiser",
     "Rom",
@@ -52,8 +58,10 @@ __all__ = [
     "Tables",
     "Target",
     "Window",
+    "WindowAxis",
     "Windowed",
     "WindowedArray",
+    "can_unroll",
     "chain",
     "elastic",
     "joined",

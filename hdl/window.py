@@ -30,7 +30,7 @@ from .stream import shape, stream_signature
 
 
 @dataclass(frozen=True)
-class Axis:
+class WindowAxis:
     """One axis of a frame, and which of its places each output of a window meets.
 
     Tap k of output o meets place ``(o * stride + k * dilation - before) / upsample`` where that is
@@ -80,18 +80,18 @@ class Axis:
         return int(first[count > 0].min()), int(last[count > 0].max()) + 1
 
     @property
-    def cropped(self) -> "Axis":
+    def cropped(self) -> "WindowAxis":
         """The same without the taps before and behind ``used``."""
         first, end = self.used
         before = self.before - first * self.dilation
-        return Axis(
+        return WindowAxis(
             self.size, end - first, self.outputs, self.stride, self.dilation, before, self.upsample
         )
 
     @property
     def pointwise(self) -> bool:
         """Every output meets the one place of its own number."""
-        return self == Axis(self.size, 1, self.size)
+        return self == WindowAxis(self.size, 1, self.size)
 
 
 class Level(NamedTuple):
@@ -190,7 +190,7 @@ class Window:
 
     def __init__(
         self,
-        axes: Sequence[Axis],
+        axes: Sequence[WindowAxis],
         words: int,
         groups: int = 1,
         folds: int = 1,
@@ -403,18 +403,18 @@ class Window:
         return graph
 
 
-def _joined(axes: Sequence[Axis]) -> list[Axis]:
+def _joined(axes: Sequence[WindowAxis]) -> list[WindowAxis]:
     """The axes, neighbours whose outputs meet one place each made one."""
-    result: list[Axis] = []
+    result: list[WindowAxis] = []
     for axis in axes:
         if result and axis.pointwise and result[-1].pointwise:
             size = result.pop().size * axis.size
-            axis = Axis(size, 1, size)
+            axis = WindowAxis(size, 1, size)
         result.append(axis)
     return result
 
 
-def _reach(axis: Axis) -> tuple[Ints, Ints, Ints]:
+def _reach(axis: WindowAxis) -> tuple[Ints, Ints, Ints]:
     """Last place that an output or one before it meets, first place that it or a later one meets,
     and whether all later ones begin behind that; outputs that meet nothing count as their
     neighbours.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from circuit_check import check_circuit
 
-from hdl import Axis, MacCore, Window, Windowed, WindowedArray
+from hdl import WindowAxis, MacCore, Window, Windowed, WindowedArray
 from quant import Format
 
 NUMBER = Format(5, 0)
@@ -95,12 +95,12 @@ def check_window(axes, channels, outputs, pe, simd, groups=1, frames=3, seed=0):
 
 def conv(size, kernel, stride=1, dilation=1, before=0, after=0):
     outputs = (size + before + after - dilation * (kernel - 1) - 1) // stride + 1
-    return Axis(size, kernel, outputs, stride, dilation, before)
+    return WindowAxis(size, kernel, outputs, stride, dilation, before)
 
 
 def transposed(size, kernel, stride=1, dilation=1, before=0, after=0, more=0):
     outputs = (size - 1) * stride + dilation * (kernel - 1) + 1 - before - after + more
-    return Axis(size, kernel, outputs, 1, dilation, dilation * (kernel - 1) - before, stride)
+    return WindowAxis(size, kernel, outputs, 1, dilation, dilation * (kernel - 1) - before, stride)
 
 
 CASES = {  # axes, channels, outputs, pe, simd, groups
