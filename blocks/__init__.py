@@ -2,6 +2,7 @@
 """The building blocks of neural networks, each with reference, rtl, timing and cost."""
 
 from .block import Block, Candidate, Lanes, Tensor
+from .convolution import Convolution, TransposedConvolution
 from .elementwise import Add, Identity, ReLU
 from .linear import Folded, Linear, Neuron, Unrolled
 from .network import Network, NetworkPlan, Node, Route
@@ -14,6 +15,7 @@ __all__ = [
     "Add",
     "Block",
     "Candidate",
+    "Convolution",
     "Folded",
     "Identity",
     "Lanes",
@@ -26,6 +28,7 @@ __all__ = [
     "Reshape",
     "Route",
     "Tensor",
+    "TransposedConvolution",
     "Unrolled",
     "Weight",
     "load",

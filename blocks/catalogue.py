@@ -18,6 +18,12 @@ from .configurations import (
     draw_integers,
     draw_modes,
 )
+from .convolution import (
+    Convolution,
+    TransposedConvolution,
+    convolution_configuration,
+    transposed_configuration,
+)
 from .elementwise import (
     Add,
     Identity,
@@ -217,6 +223,8 @@ CATALOGUE: dict[str, Entry] = {
         Entry(Weight, weight_configuration, (Lanes,)),
         Entry(Neuron, neuron_configuration, (Folded, Unrolled)),
         Entry(Linear, linear_configuration, (Folded, Unrolled)),
+        Entry(Convolution, convolution_configuration, (Folded, Unrolled)),
+        Entry(TransposedConvolution, transposed_configuration, (Folded, Unrolled)),
         Entry(Network, network_configuration, (NetworkPlan,)),
     )
 }

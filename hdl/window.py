@@ -94,6 +94,15 @@ class WindowAxis:
         return self == WindowAxis(self.size, 1, self.size)
 
 
+def steps(axes: Sequence[WindowAxis], run: int) -> int:
+    """Steps that all windows of a frame take together, ``run`` for each place that one meets; one
+    where it meets none.
+    """
+    counts = [axis.met[2] for axis in axes]
+    some = prod(int((count > 0).sum()) for count in counts)
+    return prod(int(count.sum()) for count in counts) * run + prod(map(len, counts)) - some
+
+
 class Level(NamedTuple):
     """One loop of a nest: how often it turns, and how far each pointer moves from turn to turn.
 

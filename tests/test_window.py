@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from circuit_check import check_circuit
 
-from hdl import WindowAxis, MacCore, Window, Windowed, WindowedArray
+from hdl import MacCore, Window, WindowAxis, Windowed, WindowedArray
 from quant import Format
 
 NUMBER = Format(5, 0)
