@@ -80,9 +80,22 @@ class ConvolutionBlock(ABC):
     def kernels(self) -> Ints:
         """The weights in the order of the taps of ``axes``, shape (outputs, *kernel, channels)."""
 
+    @property
+    def unrollable(self) -> bool:
+        """Whether there is an unrolled circuit."""
+        return self.pointwise or bool(self.raster_axes)
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether every output meets the one place of its own number."""
+        return all(axis.pointwise for axis in self._cropped[0])
+
     @cached_property
     def raster_axes(self) -> list[Axis]:
-        """The axes as the unrolled window takes them; none if it cannot."""
+        """The axes as the unrolled window takes them; none if it cannot.
+
+        Where every output meets the one place of its own number, no window is needed.
+        """
         result = []
         for axis in self.axes:
             reach = (axis.outputs - 1) * axis.stride + axis.dilation * (axis.kernel - 1) + 1
@@ -244,17 +257,18 @@ class ConvolutionBlock(ABC):
         """Every folding that divides, from few multipliers to many, then unrolled."""
         axes, kernels = self._cropped
         taps, transfers = prod(axis.kernel for axis in axes), self.input.size
-        if kernels.any() or not self.raster_axes:
+        if kernels.any() or not self.unrollable:
             for pe, simd in sorted(self._foldings(), key=lambda pair: (prod(pair), pair)):
                 groups, folds, words = self._words(pe, simd)
-                if groups * folds * words * taps > 1 or not self.raster_axes:
+                if groups * folds * words * taps > 1 or not self.unrollable:
                     plan = self._folded(pe, simd, target)
                     interval = max(steps(axes, words) * groups * folds, transfers // simd)
                     yield Candidate(plan, interval, partial(self.cost, plan, target))
-        if self.raster_axes:
+        if self.unrollable:
             price = partial(self.cost, Unrolled(), target)
-            raster = Raster(self.raster_axes, self.input.shape[-1], self.input.format)
-            yield Candidate(Unrolled(), raster.steps, price, unrolled=True)
+            raster = self.design(Unrolled())[0]
+            interval = self.positions if raster is None else raster.steps
+            yield Candidate(Unrolled(), interval, price, unrolled=True)
 
     def _folded(self, pe: int, simd: int, target: Target) -> Folded:
         """The folding with the memories that suit the target."""
@@ -271,7 +285,7 @@ class ConvolutionBlock(ABC):
         """Port name -> numbers in a transfer."""
         name = type(self).__name__
         if isinstance(plan, Unrolled):
-            if not self.raster_axes:
+            if not self.unrollable:
                 raise ValueError(f"{name} plan must be Folded for these windows, not {plan!r}")
             return {"i": self.input.shape[-1], "o": len(self.weight)}
         if not isinstance(plan, Folded):
@@ -308,6 +322,8 @@ class ConvolutionBlock(ABC):
         for group in range(groups):
             part = slice(group * rows, (group + 1) * rows)
             taps[(part, *used, group)] = kernels[(part, *used)]
+        if self.pointwise:
+            taps = taps[(slice(None), *used)]
         return taps.reshape(len(kernels), -1)
 
     def design(self, plan: Folded | Unrolled) -> "Design":
@@ -319,18 +335,20 @@ class ConvolutionBlock(ABC):
         """A new circuit: windows, exact sums, and what narrows them."""
         raster, sums, requantisation = self.design(plan)
         narrow = Requantiser(requantisation)
-        if raster is None:
+        if isinstance(sums, Windowed):
             return Series(sums=WindowedArray(sums), narrow=narrow)
+        if raster is None:
+            return Series(sums=ParallelArray(sums), narrow=narrow)
         return Series(window=RasterWindow(raster), sums=ParallelArray(sums), narrow=narrow)
 
     def timing(self, plan: Folded | Unrolled) -> Events:
         """When every transfer of a frame happens."""
         raster, sums, requantisation = self.design(plan)
-        if raster is None:
+        if isinstance(sums, Windowed):
             transfers = self.positions * sums.groups
             return chain(sums.events(), requantisation.events().repeated(transfers))
-        parts = sums.events(), requantisation.events()
-        return chain(raster.events(), *(part.repeated(self.positions) for part in parts))
+        parts = [part.events().repeated(self.positions) for part in (sums, requantisation)]
+        return chain(*([raster.events()] if raster else []), *parts)
 
     def cost(self, plan: Folded | Unrolled, target: Target) -> Cost:
         """What it takes on a target."""
@@ -353,8 +371,10 @@ def _design(block: ConvolutionBlock, plan: Folded | Unrolled) -> Design:
         block.overflow,
     )
     if isinstance(plan, Unrolled):
-        raster = Raster(block.raster_axes, block.input.shape[-1], block.input.format)
-        product = Parallel(block._matrix(), block.input.format, plan.adders_per_stage)
+        number, raster = block.input.format, None
+        if not block.pointwise:
+            raster = Raster(block.raster_axes, block.input.shape[-1], number)
+        product = Parallel(block._matrix(), number, plan.adders_per_stage)
         return raster, *requantised(product, *rest)
     axes, _ = block._cropped
     groups, folds, words = block._words(plan.pe, plan.simd)
@@ -596,7 +616,7 @@ def _convolution_plan(random: np.random.Generator, block: ConvolutionBlock, inde
     """Any folding; now and then unrolled."""
     plans = [candidate.plan for candidate in block.plans(Target.named("ecp5"))]
     folded = [plan for plan in plans if isinstance(plan, Folded)]
-    if not folded or (block.raster_axes and index % 4 == 2):
+    if not folded or (block.unrollable and index % 4 == 2):
         return Unrolled(1 + index % 2)
     return folded[random.integers(len(folded))]
 

@@ -91,7 +91,9 @@ class WindowAxis:
     @property
     def pointwise(self) -> bool:
         """Every output meets the one place of its own number."""
-        return self == WindowAxis(self.size, 1, self.size)
+        _, place, count = self.met
+        plain = self.kernel == 1 and self.size == self.outputs
+        return plain and bool((place == np.arange(self.size)).all() and count.all())
 
 
 def steps(axes: Sequence[WindowAxis], run: int) -> int:
@@ -320,6 +322,8 @@ class Window:
             Level("fold", None, self.folds, 0, kernel),
         ]
         taps.append(Level("tap", None, self.run, 1, 1))
+        while outputs and self._continues(frame, outputs[0]):
+            del outputs[0]
         inner = [level for level in (*folds, *taps) if level.most > 1]
         self.levels = [frame, *outputs, *_merged(inner)]
         depth = self.groups * self.folds * kernel
@@ -337,6 +341,18 @@ class Window:
         roomy = done[1:] + self.depth - np.maximum(self.need, 0)
         self.room = Format.containing(
             0, max(int(self.release[0]) + self.depth, int(roomy.max())), 0
+        )
+
+    def _continues(self, frame: Level, outer: Level) -> bool:
+        """Whether the outermost loop over outputs moves everything as the frame does, so that no
+        one has to know where it ends.
+        """
+        count = self.axes[outer.axis or 0].met[2]
+        return (
+            bool((count == count[0]).all() and count[0] and self.steady[outer.axis or 0].all())
+            and not ((np.asarray(outer.element) - frame.element) % self.depth).any()
+            and not np.any(outer.weight)
+            and bool(np.all(outer.need == frame.need) and np.all(outer.release == frame.release))
         )
 
     def columns(self, weighted: bool) -> dict[int, dict[str, Ints]]:
