@@ -7,12 +7,14 @@ from .elementwise import Add, Identity, ReLU
 from .linear import Folded, Linear, Neuron, Unrolled
 from .network import Network, NetworkPlan, Node, Route
 from .planner import plan, with_smallest_buffers
+from .pooling import AveragePool, MaxPool, Pooled
 from .reshape import Reshape
 from .saving import load, save
 from .weight import Weight
 
 __all__ = [
     "Add",
+    "AveragePool",
     "Block",
     "Candidate",
     "Convolution",
@@ -20,10 +22,12 @@ __all__ = [
     "Identity",
     "Lanes",
     "Linear",
+    "MaxPool",
     "Network",
     "NetworkPlan",
     "Neuron",
     "Node",
+    "Pooled",
     "ReLU",
     "Reshape",
     "Route",

@@ -42,6 +42,13 @@ from .linear import (
 )
 from .network import Network, NetworkPlan, Node
 from .planner import plan
+from .pooling import (
+    AveragePool,
+    MaxPool,
+    Pooled,
+    average_pool_configuration,
+    max_pool_configuration,
+)
 from .reshape import Reshape, reshape_configuration
 from .weight import Weight, weight_configuration
 
@@ -225,6 +232,8 @@ CATALOGUE: dict[str, Entry] = {
         Entry(Linear, linear_configuration, (Folded, Unrolled)),
         Entry(Convolution, convolution_configuration, (Folded, Unrolled)),
         Entry(TransposedConvolution, transposed_configuration, (Folded, Unrolled)),
+        Entry(MaxPool, max_pool_configuration, (Pooled,)),
+        Entry(AveragePool, average_pool_configuration, (Pooled,)),
         Entry(Network, network_configuration, (NetworkPlan,)),
     )
 }

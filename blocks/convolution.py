@@ -3,7 +3,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from math import prod
 from typing import Any
@@ -113,22 +113,8 @@ class ConvolutionBlock(ABC):
         check_format(self.weight_format, f"{name} weight_format")
         check_format(self.output_format, f"{name} output_format")
         check_modes(self)
-        if not 2 <= len(self.input.shape) <= 4:
-            raise ValueError(
-                f"{name} input must have 1 to 3 axes and channels, not {len(self.input.shape)} axes"
-            )
+        check_axes(self, ("stride", "dilation"))
         axes, channels = len(self.input.shape) - 1, self.input.shape[-1]
-        for field, least in (("stride", 1), ("dilation", 1)):
-            value = getattr(self, field)
-            value = (1,) * axes if value == () else value
-            _check_numbers(value, axes, least, f"{name} {field}")
-            object.__setattr__(self, field, value)
-        padding = ((0, 0),) * axes if self.padding == () else self.padding
-        if not isinstance(padding, tuple) or len(padding) != axes:
-            raise ValueError(f"{name} padding must be {axes} pairs of ints, not {padding!r}")
-        for pair in padding:
-            _check_numbers(pair, 2, 0, f"{name} padding of an axis")
-        object.__setattr__(self, "padding", padding)
         if type(self.groups) is not int:
             raise TypeError(f"{name} groups must be an int, not {self.groups!r}")
         if self.groups < 1 or channels % self.groups:
@@ -213,12 +199,6 @@ class ConvolutionBlock(ABC):
 
     def kernel(self) -> Kernel:
         """The reference on tiles of floats."""
-        places = np.zeros((1, 1), np.int64)
-        for axis in self.axes:
-            met = _places(axis)
-            joined = places[:, None, :, None] * axis.size + met[None, :, None, :]
-            outside = (places[:, None, :, None] < 0) | (met[None, :, None, :] < 0)
-            places = np.where(outside, -1, joined).reshape(len(places) * len(met), -1)
         kernels = self.kernels << _column(self.shifts, self.weight)
         return WindowKernel(
             kernels.reshape(len(kernels), -1, kernels.shape[-1]),
@@ -228,7 +208,7 @@ class ConvolutionBlock(ABC):
             self.output_format,
             self.rounding,
             self.overflow,
-            places,
+            places_of(self.axes),
             self.input.size // self.input.shape[-1],
             self.groups,
             type(self).__name__,
@@ -400,13 +380,40 @@ def _column(values: Ints, like: Ints) -> Ints:
     return values.reshape(-1, *[1] * (like.ndim - 1))
 
 
-def _places(axis: WindowAxis) -> Ints:
-    """The place that each tap of each output meets, -1 for the padding: (outputs, kernel)."""
-    places = np.arange(axis.outputs)[:, None] * axis.stride - axis.before
-    places = places + np.arange(axis.kernel) * axis.dilation
-    inside = (places % axis.upsample == 0) & (places >= 0)
-    places //= axis.upsample
-    return np.where(inside & (places < axis.size), places, -1)
+def places_of(axes: Sequence[WindowAxis]) -> Ints:
+    """The pixel that each tap of each window meets, -1 outside the frame: (positions, taps)."""
+    result = np.zeros((1, 1), np.int64)
+    for axis in axes:
+        places = np.arange(axis.outputs)[:, None] * axis.stride - axis.before
+        places = places + np.arange(axis.kernel) * axis.dilation
+        inside = (places % axis.upsample == 0) & (places >= 0)
+        places = places // axis.upsample
+        inside &= places < axis.size
+        joined = result[:, None, :, None] * axis.size + places[None, :, None, :]
+        inside = (result[:, None, :, None] >= 0) & inside[None, :, None, :]
+        result = np.where(inside, joined, -1).reshape(len(result) * axis.outputs, -1)
+    return result
+
+
+def check_axes(block: Any, fields: Sequence[str]) -> None:
+    """Refuse numbers that are not one for each axis of a block's input; what was left out is filled
+    in: ones, and no padding.
+    """
+    name, shape = type(block).__name__, block.input.shape
+    if not 2 <= len(shape) <= 4:
+        raise ValueError(f"{name} input must have 1 to 3 axes and channels, not {len(shape)} axes")
+    axes = len(shape) - 1
+    for field in fields:
+        value = getattr(block, field)
+        value = (1,) * axes if value == () and field != "kernel_shape" else value
+        _check_numbers(value, axes, 1, f"{name} {field}")
+        object.__setattr__(block, field, value)
+    padding = ((0, 0),) * axes if block.padding == () else block.padding
+    if not isinstance(padding, tuple) or len(padding) != axes:
+        raise ValueError(f"{name} padding must be {axes} pairs of ints, not {padding!r}")
+    for pair in padding:
+        _check_numbers(pair, 2, 0, f"{name} padding of an axis")
+    object.__setattr__(block, "padding", padding)
 
 
 @dataclass(frozen=True, eq=False)
@@ -612,41 +619,39 @@ def _convolution_parts(random: np.random.Generator, index: int) -> dict[str, Any
     }
 
 
-def _convolution_plan(random: np.random.Generator, block: ConvolutionBlock, index: int) -> Any:
-    """Any folding; now and then unrolled."""
+def _configuration(random: np.random.Generator, block: Any, index: int) -> Configuration:
+    """Any folding; now and then unrolled, then without weights of 0, which free registers of the
+    window that its price counts.
+    """
     plans = [candidate.plan for candidate in block.plans(Target.named("ecp5"))]
     folded = [plan for plan in plans if isinstance(plan, Folded)]
-    if not folded or (block.unrollable and index % 4 == 2):
-        return Unrolled(1 + index % 2)
-    return folded[random.integers(len(folded))]
+    if folded and (index % 4 != 2 or not block.unrollable):
+        return Configuration(block, folded[random.integers(len(folded))])
+    weight = np.where(block.weight == 0, block.weight_format.max or -1, block.weight)
+    return Configuration(replace(block, weight=weight), Unrolled(1 + index % 2))
 
 
 def convolution_configuration(random: np.random.Generator, index: int) -> Configuration:
-    parts = _convolution_parts(random, index)
-    while True:  # until the window fits
-        pads = [
-            (int(random.integers(0, n + 1)), int(random.integers(0, n + 1)))
-            for n in parts["weight"].shape[1:-1]
-        ]
-        padding = tuple(pads) if index % 3 or index == 0 else ()
+    while True:
+        parts = _convolution_parts(random, index)
+        kernel = parts["weight"].shape[1:-1]
+        pads = tuple(tuple(random.integers(0, n + 1, 2).tolist()) for n in kernel)
+        padding = pads if index % 3 else ()
         try:
-            block = Convolution(**parts, padding=padding if index else ())
-        except ValueError:
-            parts = _convolution_parts(random, index)
+            return _configuration(random, Convolution(**parts, padding=padding), index)
+        except ValueError:  # the window does not fit
             continue
-        return Configuration(block, _convolution_plan(random, block, index))
 
 
 def transposed_configuration(random: np.random.Generator, index: int) -> Configuration:
-    parts = _convolution_parts(random, index)
     while True:
+        parts = _convolution_parts(random, index)
         kernel = parts["weight"].shape[1:-1]
         limits = zip(parts["stride"], parts["dilation"], strict=True)
-        pads = tuple((int(random.integers(0, n)), int(random.integers(0, n))) for n in kernel)
         more = tuple(int(random.integers(0, max(pair))) for pair in limits)
+        padding = tuple(tuple(random.integers(0, n, 2).tolist()) for n in kernel)
         try:
-            block = TransposedConvolution(**parts, padding=pads, output_padding=more)
+            block = TransposedConvolution(**parts, padding=padding, output_padding=more)
+            return _configuration(random, block, index)
         except ValueError:  # nothing is left of y
-            parts = _convolution_parts(random, index)
             continue
-        return Configuration(block, _convolution_plan(random, block, index))

@@ -12,6 +12,7 @@ from .narrow import Narrowing, narrow
 from .parallel import Parallel, ParallelArray
 from .raster import Axis, Raster, RasterWindow, can_unroll
 from .rearrange import Rearrange, RearrangeArray
+from .reduce import Reduction, ReductionArray
 from .requantise import Requantisation, Requantiser
 from .scale import Scale, ScaleArray
 from .series import Series
@@ -46,6 +47,8 @@ __all__ = [
     "RasterWindow",
     "Rearrange",
     "RearrangeArray",
+    "Reduction",
+    "ReductionArray",
     "Requantisation",
     "Requantiser",
     "Rom",

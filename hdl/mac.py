@@ -56,6 +56,7 @@ class MacCore:
     style : "block" or "logic", what the memory of the weights becomes
     accumulates : whether any sum takes more than one step
     empties : whether any sum is empty: one step whose products do not count
+    bounds : smallest and largest sum of each row, if not every step counts once
 
     Members
     -------
@@ -75,6 +76,7 @@ class MacCore:
         style: str = "block",
         accumulates: bool = True,
         empties: bool = False,
+        bounds: tuple[Ints, Ints] | None = None,
     ):
         self.number, self.style = number, style
         self.accumulates, self.empties = accumulates, empties
@@ -88,6 +90,8 @@ class MacCore:
         lanes = lanes >> scales.reshape(-1, 1, 1, 1)
         table = (weight >> scales.reshape(1, -1, 1, 1)).reshape(groups * self.pe, -1)
         self.low, self.high = dot_bounds(table, number, "Mac")
+        if bounds is not None:
+            self.low, self.high = (ends >> self.scale for ends in bounds)
         rows: dict[bytes, int] = {}
         self.sources = [rows.setdefault(lane.tobytes(), len(rows)) for lane in lanes]
         self.rows = [lanes[self.sources.index(row)] for row in range(len(rows))]
@@ -227,6 +231,11 @@ class MacCore:
                 term = None if self.adders else alone(source, 0)
                 total += cost.product_adder(number.width, [term], load=self.accumulates)
         return total
+
+    @property
+    def output(self) -> stream.Signature:
+        """Stream of the sums of ``pe`` rows, fields ``sum_0``, ``sum_1``, ..."""
+        return sums_signature(self.sums)
 
     def component(self) -> "MacCoreArray":
         """A new circuit."""
@@ -424,7 +433,7 @@ def pick(word: Value, number: Format, elements: Mapping[int, int]) -> Value:
     return Cat(word[k * number.width :][:width] for k, width in elements.items())
 
 
-def step_signature(design: "MacCore") -> stream.Signature:
+def step_signature(design: Any) -> stream.Signature:
     """Stream of steps: address of the weights, whether it ends its sum, whether that is empty."""
     fields: dict[str, Any] = {"address": range(design.tables.depth if design.addressed else 1)}
     if design.accumulates:
@@ -432,6 +441,33 @@ def step_signature(design: "MacCore") -> stream.Signature:
     if design.empties:
         fields["empty"] = 1
     return stream.Signature(data.StructLayout(fields))
+
+
+def delayed(m: Module, flag: Value, enables: Value, name: str) -> Value:
+    """A bit that travels with the words of an elastic pipeline."""
+    for s in range(len(enables)):
+        previous, flag = flag, Signal(name=f"{name}_{s}", reset_less=True)
+        with m.If(enables[s]):
+            m.d.sync += flag.eq(previous)
+    return flag
+
+
+def accumulation(m: Module, step, stages: int, o, accumulates: bool):
+    """Control of accumulators behind ``stages`` stages: complete results wait until they are taken.
+
+    Returns the enables of the stages, whether the accumulators take a term, and whether it is the
+    first of its result. The handshakes of ``step`` and ``o`` are connected.
+    """
+    ready, done, begin = Signal(), Signal(), Signal(init=1)
+    enables, valids = elastic(m, step.valid, stages, ready)
+    last = delayed(m, step.payload.last, enables, "last") if accumulates else Const(1, 1)
+    m.d.comb += [step.ready.eq(enables[0]), o.valid.eq(done), ready.eq(~done | o.ready)]
+    with m.If(ready):
+        m.d.sync += done.eq(valids[-1] & last)
+        if accumulates:
+            with m.If(valids[-1]):
+                m.d.sync += begin.eq(last)
+    return enables, ready & valids[-1], begin
 
 
 class MacCoreArray(wiring.Component):
@@ -450,7 +486,7 @@ class MacCoreArray(wiring.Component):
             {
                 "step": In(step_signature(design)),
                 "word": In(design.word_bits),
-                "o": Out(sums_signature(design.sums)),
+                "o": Out(design.output),
             }
         )
 
@@ -458,25 +494,15 @@ class MacCoreArray(wiring.Component):
         m = Module()
         design, step = self.design, self.step
         m.submodules.rom = rom = Rom(design.tables)
-        accumulate = Signal()  # the accumulators take what the front offers
-        enables, valids = elastic(m, step.valid, design.stages, accumulate)
         m.d.comb += [
-            step.ready.eq(enables[0]),
             rom.address.eq(step.payload.address),
             rom.enable.eq(step.valid & step.ready),
         ]
-
-        def delayed(flag, name: str):
-            for s in range(design.stages):
-                previous, flag = flag, Signal(name=f"{name}_{s}", reset_less=True)
-                with m.If(enables[s]):
-                    m.d.sync += flag.eq(previous)
-            return flag
-
-        last = delayed(step.payload.last, "last") if design.accumulates else Const(1, 1)
-        empty = delayed(step.payload.empty, "empty") if design.empties else None
-        sums = self._sums(m, enables, rom.data)
-        self._accumulators(m, sums, valids[-1], last, empty, accumulate)
+        enables, take, begin = accumulation(m, step, design.stages, self.o, design.accumulates)
+        empty = Const(0)
+        if design.empties:
+            empty = delayed(m, step.payload.empty, enables, "empty")
+        self._accumulators(m, self._sums(m, enables, rom.data), take, begin, empty)
         return m
 
     def _sums(self, m: Module, enables, weights):
@@ -513,18 +539,10 @@ class MacCoreArray(wiring.Component):
             level, parts = values, adders
         return [None if t is None else level[t] << parts[t].zeros for t in design.totals]
 
-    def _accumulators(self, m: Module, sums, valid, last, empty, accumulate):
-        """Load on the first step, add on the others; complete sums wait until they are taken."""
-        o, done = self.o, Signal()
-        m.d.comb += [o.valid.eq(done), accumulate.eq(~done | o.ready)]
-        begin = Signal(init=1)
-        with m.If(accumulate):
-            m.d.sync += done.eq(valid & last)
-            if self.design.accumulates:
-                with m.If(valid):
-                    m.d.sync += begin.eq(last)
+    def _accumulators(self, m: Module, sums, take, begin, empty):
+        """Load on the first step, add on the others."""
         for p, total in enumerate(sums):
-            lane = getattr(o.payload, f"sum_{p}")
+            lane = getattr(self.o.payload, f"sum_{p}")
             if total is None:
                 m.d.comb += lane.eq(0)
                 continue
@@ -532,9 +550,9 @@ class MacCoreArray(wiring.Component):
                 shape(self.design.sums[p]), name=f"accumulator_{p}", reset_less=True
             )
             kept = Mux(begin, 0, accumulator) if self.design.accumulates else 0
-            with m.If(accumulate & valid):
+            with m.If(take):
                 m.d.sync += accumulator.eq(kept + total)
-                if empty is not None:
+                if self.design.empties:
                     with m.If(empty):
                         m.d.sync += accumulator.eq(0)
             m.d.comb += lane.eq(accumulator)
@@ -555,7 +573,7 @@ class MacArray(wiring.Component):
         super().__init__(
             {
                 "i": In(stream_signature(core.number, core.simd)),
-                "o": Out(sums_signature(core.sums)),
+                "o": Out(core.output),
             }
         )
 

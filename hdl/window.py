@@ -24,8 +24,9 @@ from quant import Format, Ints
 from . import cost
 from .cost import Inventory
 from .events import NEVER, Events
-from .mac import MacCore, pick, reduction_events, sums_signature, trailing_zeros
+from .mac import MacCore, pick, reduction_events, trailing_zeros
 from .memory import Rom, Tables
+from .reduce import Reduction
 from .stream import shape, stream_signature
 
 
@@ -191,6 +192,8 @@ class Window:
     folds : how often a window reads each group
     style : "block", "distributed" or "registers", what the ring becomes
     table_style : "block" or "logic", what the tables become
+    classes : for each axis a number for each output; their sum is the address of the weights then,
+        the same for all taps
 
     Members
     -------
@@ -207,8 +210,10 @@ class Window:
         folds: int = 1,
         style: str = "block",
         table_style: str = "logic",
+        classes: Sequence[Ints] = (),
     ):
-        self.axes = _joined(axes)
+        self.axes = list(axes) if classes else _joined(axes)
+        self.classes = list(classes)
         self.words, self.groups, self.folds = words, groups, folds
         self.style, self.table_style = style, table_style
         self.size = prod(axis.size for axis in self.axes) * words
@@ -293,6 +298,9 @@ class Window:
         for a in reversed(range(len(self.axes))):
             axis, stride, row = self.axes[a], strides[a], rows[a]
             tap, place, count = axis.met
+            tap_step, place_step = axis.steps
+            if self.classes:
+                tap, tap_step, row = self.classes[a], 0, 1
             last, first, moves = _reach(axis)
             start, weight = start + int(place[0]) * stride, weight + int(tap[0]) * row
             if axis.outputs > 1:
@@ -311,7 +319,6 @@ class Window:
             inner_need += int(last[-1] - last[0]) * stride
             inner_release = int(first[-1] - first[0]) * stride + inner_release * int(moves[-1])
             if count.max() > 1:
-                tap_step, place_step = axis.steps
                 turns = count if count.min() < count.max() else int(count[0])
                 owner = a if isinstance(turns, np.ndarray) else None
                 taps.insert(0, Level("tap", owner, turns, place_step * stride, tap_step * row))
@@ -321,12 +328,15 @@ class Window:
             Level("fold", None, self.groups, self.run, self.folds * kernel),
             Level("fold", None, self.folds, 0, kernel),
         ]
-        taps.append(Level("tap", None, self.run, 1, 1))
+        taps.append(Level("tap", None, self.run, 1, 0 if self.classes else 1))
         while outputs and self._continues(frame, outputs[0]):
             del outputs[0]
+        depth = self.groups * self.folds * kernel
+        if self.classes:
+            folds = [level._replace(weight=0) for level in folds]
+            depth = 1 + sum(int(numbers.max()) for numbers in self.classes)
         inner = [level for level in (*folds, *taps) if level.most > 1]
         self.levels = [frame, *outputs, *_merged(inner)]
-        depth = self.groups * self.folds * kernel
         self.element = Pointer(
             [level.element for level in self.levels], self.depth.bit_length() - 1, start
         )
@@ -489,7 +499,7 @@ class Windowed:
     """
 
     window: Window
-    core: MacCore
+    core: MacCore | Reduction
 
     @cached_property
     def tables(self) -> dict[int, tuple[list[str], Tables]]:
@@ -534,7 +544,7 @@ class WindowedArray(wiring.Component):
         super().__init__(
             {
                 "i": In(stream_signature(core.number, core.simd)),
-                "o": Out(sums_signature(core.sums)),
+                "o": Out(core.output),
             }
         )
 

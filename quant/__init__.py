@@ -12,7 +12,16 @@ from .bounds import (
 from .check import check_shape
 from .floats import from_float, to_float
 from .format import Format, Ints
-from .kernels import DenseKernel, Kernel, PlainKernel, ProductKernel, SumKernel, Tile, WindowKernel
+from .kernels import (
+    DenseKernel,
+    Kernel,
+    MaximumKernel,
+    PlainKernel,
+    ProductKernel,
+    SumKernel,
+    Tile,
+    WindowKernel,
+)
 from .matmul import Matmul
 from .narrow import Overflow, Rounding, narrow
 from .program import Program, ProgramInput, Step
@@ -23,6 +32,7 @@ __all__ = [
     "Ints",
     "Kernel",
     "Matmul",
+    "MaximumKernel",
     "Overflow",
     "PlainKernel",
     "ProductKernel",

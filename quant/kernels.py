@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from .bounds import accumulator_format, dot_bounds, to_ints
 from .check import check_shape
 from .format import Format, Ints
-from .matmul import FLOAT_BITS, Matmul, dot_magnitude
+from .matmul import FLOAT_BITS, Matmul, dot_magnitude, float_dtype
 from .narrow import Overflow, Rounding, round_shift, saturation_range, shift_narrow
 
 Tile = np.ndarray[Any, Any]
@@ -305,6 +305,33 @@ class WindowKernel:
             out[:-1] = self.finish.exact(out[:-1])
         else:
             self.finish(out[:-1])
+
+
+class MaximumKernel:
+    """The largest number of every window of a frame, channel by channel.
+
+    Parameters
+    ----------
+    places : ints, shape (positions, taps): the pixel that each tap of each window meets, -1 where
+        that lies outside the frame; every window meets one
+    pixels : of a frame
+    channels : of a pixel
+    number : Format of the numbers
+    """
+
+    def __init__(self, places: Ints, pixels: int, channels: int, number: Format):
+        first = places[np.arange(len(places)), (places >= 0).argmax(axis=1)]
+        self.places = np.where(places < 0, first[:, None], places)  # once more what is seen anyway
+        self.dtype = float_dtype(max(-number.min, number.max)) or INT64
+        self.channels = channels
+        self.sizes, self.size = (pixels * channels,), len(places) * channels
+
+    def __call__(self, out: Tile, x: Tile) -> None:
+        row = self.channels * x.shape[1]
+        pixels, y = x[:-1].reshape(-1, row), out[:-1].reshape(-1, row)
+        np.take(pixels, self.places[:, 0], axis=0, out=y, mode="clip")
+        for tap in self.places.T[1:]:
+            np.maximum(y, pixels[tap], out=y)
 
 
 class SumKernel:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from oracle_numbers import narrowed, number, statement
 
-from blocks import Convolution, TransposedConvolution
+from blocks import AveragePool, Convolution, MaxPool, TransposedConvolution
 from quant import Ints
 
 
@@ -60,3 +60,45 @@ def _transposed(block: TransposedConvolution, x: Ints) -> Ints:
         return None
 
     return _sums(block, x, met)
+
+
+def _pooled(block: Any, x: Ints, result: Any) -> Ints:
+    """``result(values, taps)`` of the numbers that each window sees of a channel; ``taps``: how
+    many lie in the frame or its padding.
+    """
+    sizes, channels = block.input.shape[:-1], block.input.shape[-1]
+    shape = block.outputs["o"].shape
+    y = np.zeros((len(x), *shape), np.int64)
+    for place in np.ndindex(*shape[:-1]):
+        seen, taps = [], 0
+        for tap in np.ndindex(*block.kernel_shape):
+            pixel = tuple(
+                o * stride + k * dilation - before
+                for o, k, stride, dilation, (before, _) in zip(
+                    place, tap, block.stride, block.dilation, block.padding, strict=True
+                )
+            )
+            if all(0 <= p < size for p, size in zip(pixel, sizes, strict=True)):
+                seen.append(pixel)
+            ends = [size + after for size, (_, after) in zip(sizes, block.padding, strict=True)]
+            taps += all(p < end for p, end in zip(pixel, ends, strict=True))
+        for n, frame in enumerate(x):
+            for c in range(channels):
+                values = [number(frame[(*pixel, c)], block.input.format) for pixel in seen]
+                y[(n, *place, c)] = result(values, taps)
+    return y
+
+
+@statement(MaxPool)
+def _max_pool(block: MaxPool, x: Ints) -> Ints:
+    frac = block.input.format.frac
+    return _pooled(block, x, lambda values, _: int(max(values) * Fraction(2) ** frac))
+
+
+@statement(AveragePool)
+def _average_pool(block: AveragePool, x: Ints) -> Ints:
+    def mean(values: list[Fraction], taps: int) -> int:
+        count = taps if block.count_padding else len(values)
+        return narrowed(sum(values, Fraction(0)) / count, block)
+
+    return _pooled(block, x, mean)
