@@ -53,12 +53,16 @@ class Lane:
         target: Format,
         rounding: Rounding,
         overflow: Overflow,
+        cut: int = 0,
     ) -> "Lane":
-        """The lane of rows with sums from ``low`` to ``high``; all of shape (groups,)."""
-        drop, dropped = frac - target.frac, 0
+        """The lane of rows with sums from ``low`` to ``high``; all of shape (groups,).
+
+        ``cut`` low bits of the sum with its constant are cut off before anything is rounded.
+        """
+        drop, dropped = frac - target.frac, cut
         least = int(((low << shift) + bias).min())
         below = np.clip(np.minimum(shift, drop - 1), 0, 62)  # constant bits below half a unit
-        ties = bool((bias & ((1 << below) - 1) == 0).any())
+        ties = cut > 0 or bool((bias & ((1 << below) - 1) == 0).any())
         rounding = simplest_rounding(rounding, drop, least, target, overflow, ties)
         if rounding is Rounding.RND and 0 < drop < 62:
             bias, rounding = bias + (1 << (drop - 1)), Rounding.TRN
@@ -123,6 +127,7 @@ def read_bits(
     target: Format,
     rounding: Rounding,
     overflow: Overflow,
+    cut: int = 0,
 ) -> tuple[Ints, Ints, Ints]:
     """Low bits of the sum of each lane that cannot change y; bits that y depends on; gaps in them.
 
@@ -130,7 +135,7 @@ def read_bits(
     Requantisation.
     """
     rows = [n.reshape(-1, lanes).T for n in (low, high, shift, bias)]
-    modes = frac, target, rounding, overflow
+    modes = frac, target, rounding, overflow, cut
     made = [
         Lane.of(lane_low, lane_high, lane_shift, lane_bias, *modes)
         for lane_low, lane_high, lane_shift, lane_bias in zip(*rows, strict=True)
@@ -157,6 +162,7 @@ class Requantisation:
     target, rounding, overflow : what y is narrowed to
     inverted : for each lane, whether its sum comes with every bit inverted, as ``-sum - 1``
     style : "block" or "logic": what the memory of the constants becomes
+    cut : low bits of the sum with its constant that are cut off before anything is rounded
 
     Members
     -------
@@ -178,13 +184,16 @@ class Requantisation:
         overflow: Overflow,
         inverted: list[bool] | None = None,
         style: str = "logic",
+        cut: int = 0,
     ):
         self.inverted = inverted or [False] * len(sources)
         self.sums, self.sources, self.lanes = sums, sources, len(sources)
         self.groups, self.target, self.style = len(bias) // self.lanes, target, style
         rows = (n.reshape(-1, self.lanes).T for n in (low, high, shift, bias))
         self.rows = [
-            Lane.of(lane_low, lane_high, lane_shift, lane_bias, frac, target, rounding, overflow)
+            Lane.of(
+                lane_low, lane_high, lane_shift, lane_bias, frac, target, rounding, overflow, cut
+            )
             for lane_low, lane_high, lane_shift, lane_bias in zip(*rows, strict=True)
         ]
         keys = [
@@ -203,7 +212,7 @@ class Requantisation:
         if self.groups == 1:
             return None
         shifts = [lane.shift - lane.shift.min() for lane in self.rows]
-        return Tables([*(lane.bias for lane in self.rows), *shifts], self.style)
+        return Tables([*(lane.bias for lane in self.rows), *shifts], self.style, in_turn=True)
 
     def inventory(self) -> Inventory:
         """What it is made of."""
@@ -238,20 +247,23 @@ def requantised(
     target: Format,
     rounding: Rounding,
     overflow: Overflow,
+    cut: int = 0,
 ) -> tuple[Any, Requantisation]:
     """Exact sums without what nobody reads of them, and what narrows them.
 
     Parameters
     ----------
-    part : Mac, Parallel or Scale
+    part : MacCore, Parallel or Scale
     shift, bias : ints: row j stands for ``(row << shift[j]) + bias[j]``
-    frac, target, rounding, overflow : of :class:`Requantisation`
+    frac, target, rounding, overflow, cut : of :class:`Requantisation`
     """
     modes = frac, target, rounding, overflow
     bias, lanes = bias + (part.offset << shift), len(part.sources)
-    part = part.reading(*read_bits(part.low, part.high, part.scale + shift, bias, lanes, *modes))
+    part = part.reading(
+        *read_bits(part.low, part.high, part.scale + shift, bias, lanes, *modes, cut)
+    )
     rows = part.low, part.high, part.scale + shift, bias
-    return part, Requantisation(part.sums, part.sources, *rows, *modes, part.inverted)
+    return part, Requantisation(part.sums, part.sources, *rows, *modes, part.inverted, cut=cut)
 
 
 class Requantiser(wiring.Component):

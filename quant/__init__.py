@@ -15,7 +15,17 @@ from .fitting import approximate, candidates
 from .floats import from_float, to_float
 from .format import Format, Ints
 from .function import FUNCTIONS, Function, Symmetry, celu, elu
-from .kernels import DenseKernel, Kernel, MoveKernel, PlainKernel, ProductKernel, SumKernel, Tile
+from .kernels import (
+    DenseKernel,
+    Kernel,
+    MaximumKernel,
+    MoveKernel,
+    PlainKernel,
+    ProductKernel,
+    SumKernel,
+    Tile,
+    WindowKernel,
+)
 from .matmul import Matmul
 from .narrow import Overflow, Rounding, narrow
 from .program import Program, ProgramInput, Step
@@ -30,6 +40,7 @@ __all__ = [
     "Ints",
     "Kernel",
     "Matmul",
+    "MaximumKernel",
     "MoveKernel",
     "Overflow",
     "PlainKernel",
@@ -42,6 +53,7 @@ __all__ = [
     "SumKernel",
     "Symmetry",
     "Tile",
+    "WindowKernel",
     "accumulator_format",
     "approximate",
     "attaining_inputs",
