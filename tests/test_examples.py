@@ -190,6 +190,17 @@ def test_turing_machine_heads_move_and_write_as_told():
     assert_allclose(state.read, 0, atol=1e-12)
 
 
+def test_turing_machine_sharpens_by_the_square():
+    heads = [0] * 17 + [-50, *np.log([1, 2, 3])]
+    _, state = machine.step(
+        turing_weights(heads, heads + [0] * 32), np.ones((1, 9)), machine.start(1)
+    )
+    expected = np.zeros((1, 64))
+    expected[0, [63, 0, 1]] = np.array([1, 4, 9]) / 14
+    assert_allclose(state.reading, expected, atol=1e-12)
+    assert_allclose(state.writing, expected, atol=1e-12)
+
+
 def test_turing_machine_finds_rows_by_content_and_reads_before_it_writes():
     state = machine.start(1)
     state.memory[0] = np.random.default_rng(3).normal(size=(64, 16))
@@ -217,6 +228,17 @@ def test_signals_are_multiples_of_the_converters_step_around_clean_ones():
     # two sinusoids of 7 turns in 128 samples at most: nearly all of it is in the lowest 5 bins
     power = np.square(np.abs(np.fft.rfft(clean[:, 0]))).sum(axis=0)
     assert power[:5].sum() > 0.95 * power.sum()
+
+
+@pytest.mark.parametrize("data", [denoiser, shapes3d], ids=["denoiser", "shapes3d"])
+def test_data_are_written_as_arrays(data, tmp_path):
+    data.write(tmp_path / "new")
+    files = {path.stem: np.load(path) for path in (tmp_path / "new").iterdir()}
+    assert_array_equal(files.pop("calibration"), data.training()[0][:256])
+    x, target = data.held_out()
+    assert_array_equal(files.pop("held_out"), x)
+    (written,) = files.values()
+    assert_array_equal(written, target)
 
 
 def test_labels_of_clips_are_those_of_matched_filters():

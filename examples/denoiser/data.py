@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Noisy signals made of sinusoids and steps, the same on every machine."""
 
+import argparse
 import math
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,3 +60,18 @@ def gain(noisy: NDArray, clean: NDArray, denoised: NDArray) -> float:
     """By how many dB the signal-to-noise ratio of ``denoised`` exceeds that of ``noisy``."""
     before, after = (np.sum(np.square(x - clean, dtype=np.float64)) for x in (noisy, denoised))
     return 10 * math.log10(before / after)
+
+
+def write(folder: Path) -> None:
+    """Write ``calibration.npy``, ``held_out.npy`` and ``held_out_clean.npy`` into ``folder``."""
+    noisy, clean = held_out()
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "calibration.npy", training()[0][:256])
+    np.save(folder / "held_out.npy", noisy)
+    np.save(folder / "held_out_clean.npy", clean)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=write.__doc__)
+    parser.add_argument("folder", type=Path)
+    write(parser.parse_args().folder)

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Clips of small moving shapes in noise, the same on every machine."""
 
+import argparse
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,3 +56,18 @@ def training() -> Clips:
 def held_out() -> Clips:
     """The 512 clips for checking."""
     return clips(2, 512)
+
+
+def write(folder: Path) -> None:
+    """Write ``calibration.npy``, ``held_out.npy`` and ``held_out_labels.npy`` into ``folder``."""
+    shown, labels = held_out()
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "calibration.npy", training()[0][:256])
+    np.save(folder / "held_out.npy", shown)
+    np.save(folder / "held_out_labels.npy", labels)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=write.__doc__)
+    parser.add_argument("folder", type=Path)
+    write(parser.parse_args().folder)
