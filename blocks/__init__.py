@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The building blocks of neural networks, each with reference, rtl, timing and cost."""
 
+from .binary import Add, Maximum, Minimum, Mul, Sub
 from .block import Block, Candidate, Lanes, Tensor
-from .elementwise import Add, Identity, ReLU
+from .elementwise import Identity, ReLU
 from .linear import Folded, Linear, Neuron, Unrolled
 from .network import Network, NetworkPlan, Node, Route
 from .planner import plan, with_smallest_buffers
@@ -18,6 +19,9 @@ __all__ = [
     "Identity",
     "Lanes",
     "Linear",
+    "Maximum",
+    "Minimum",
+    "Mul",
     "Network",
     "NetworkPlan",
     "Neuron",
@@ -25,6 +29,7 @@ __all__ = [
     "ReLU",
     "Reshape",
     "Route",
+    "Sub",
     "Tensor",
     "Unrolled",
     "Weight",

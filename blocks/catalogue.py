@@ -10,6 +10,7 @@ import numpy as np
 from hdl import Target
 from quant import Format, dot_bounds, product_format, sum_format
 
+from .binary import Add, Maximum, Minimum, Mul, Sub, binary_configurations
 from .block import Lanes, Tensor
 from .configurations import (
     Configuration,
@@ -18,14 +19,7 @@ from .configurations import (
     draw_integers,
     draw_modes,
 )
-from .elementwise import (
-    Add,
-    Identity,
-    ReLU,
-    add_configuration,
-    identity_configuration,
-    relu_configuration,
-)
+from .elementwise import Identity, ReLU, identity_configuration, relu_configuration
 from .linear import (
     Folded,
     Linear,
@@ -171,7 +165,10 @@ CATALOGUE: dict[str, Entry] = {
     for entry in (
         Entry(Identity, identity_configuration, (Lanes,)),
         Entry(ReLU, relu_configuration, (Lanes,)),
-        Entry(Add, add_configuration, (Lanes,)),
+        *(
+            Entry(kind, binary_configurations(kind), (Lanes,))
+            for kind in (Add, Sub, Mul, Minimum, Maximum)
+        ),
         Entry(Reshape, reshape_configuration, (Lanes,)),
         Entry(Weight, weight_configuration, (Lanes,)),
         Entry(Neuron, neuron_configuration, (Folded, Unrolled)),

@@ -3,7 +3,7 @@
 
 from .axi import AxiStreamPort, AxiTop
 from .cost import Cost, Inventory
-from .elementwise import Elementwise, ElementwiseArray
+from .elementwise import ONE, ZERO, Elementwise, ElementwiseArray, Step, bit_sources
 from .events import Deadlock, Edge, Events, Schedule, chain, pipeline_events
 from .mac import Mac, MacArray
 from .memory import Rom, Tables
@@ -19,6 +19,8 @@ from .target import Target
 from .verilog import verilog
 
 __all__ = [
+    "ONE",
+    "ZERO",
     "AxiStreamPort",
     "AxiTop",
     "Cost",
@@ -44,9 +46,11 @@ __all__ = [
     "Scatter",
     "Schedule",
     "Series",
+    "Step",
     "Synthesis",
     "Tables",
     "Target",
+    "bit_sources",
     "chain",
     "elastic",
     "joined",

@@ -12,7 +12,7 @@ from .bounds import (
 from .check import check_shape
 from .floats import from_float, to_float
 from .format import Format, Ints
-from .kernels import DenseKernel, Kernel, ProductKernel, SumKernel, Tile
+from .kernels import DenseKernel, FunctionKernel, Kernel, ProductKernel, SumKernel, Tile
 from .matmul import Matmul
 from .narrow import Overflow, Rounding, narrow
 from .program import Program, ProgramInput, Step
@@ -20,6 +20,7 @@ from .program import Program, ProgramInput, Step
 __all__ = [
     "DenseKernel",
     "Format",
+    "FunctionKernel",
     "Ints",
     "Kernel",
     "Matmul",

@@ -29,12 +29,16 @@ from blocks import (
     Identity,
     Lanes,
     Linear,
+    Maximum,
+    Minimum,
+    Mul,
     Network,
     NetworkPlan,
     Neuron,
     Node,
     ReLU,
     Reshape,
+    Sub,
     Tensor,
     Unrolled,
     Weight,
@@ -73,6 +77,10 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
         "Identity": (Identity(X, y, *MODES), Lanes(2)),
         "ReLU": (ReLU(X, Format(2, 1, False), *MODES), Lanes(2)),
         "Add": (Add(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
+        "Sub": (Sub(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
+        "Mul": (Mul(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
+        "Minimum": (Minimum(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
+        "Maximum": (Maximum(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
         "Reshape": (Reshape(X, (2, 2)), Lanes(2)),
         "Weight": (Weight(X, W[0], Format(4, 2), y, *MODES), Lanes(2)),
         "Neuron": (Neuron(X, W[0], 9, Format(4, 2), y, *MODES), Folded(1, 2)),
@@ -85,6 +93,7 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
 BLOCKS = examples(NARROW)
 WIDE = examples(Format(14, 5))  # where saturation would hide what a fault changes
 assert {name.split()[0] for name in BLOCKS} == set(CATALOGUE)
+BINARY = ["Add", "Sub", "Mul", "Minimum", "Maximum"]
 NARROWING = [name for name in BLOCKS if name != "Reshape"]
 WEIGHTED = ["Weight", "Neuron", "Linear folded", "Linear unrolled", "Network"]
 FOLDED = ["Neuron", "Linear folded", "Network"]
@@ -233,7 +242,7 @@ class SwappedLanes(wiring.Component):
 
 @pytest.mark.parametrize("name", BLOCKS)
 def test_swapped_lanes_are_caught_by_the_values(name):
-    caught(name, wrap=lambda circuit: SwappedLanes(circuit, "i_a" if name == "Add" else "i"))
+    caught(name, wrap=lambda circuit: SwappedLanes(circuit, "i_a" if name in BINARY else "i"))
 
 
 @pytest.mark.parametrize("name", [n for n in NARROWING if n != "Network"])
@@ -284,7 +293,7 @@ def test_a_fifo_one_word_short_is_caught_by_the_times():
 def test_latency_off_by_one_is_caught_by_the_times(name):
     def late(graph: Events) -> Events:
         result = Events(dict(graph.firings), list(graph.edges), dict(graph.ports))
-        start, end = graph.port("i_a" if name == "Add" else "i"), graph.port("o")
+        start, end = graph.port("i_a" if name in BINARY else "i"), graph.port("o")
         if start == end:
             raise ValueError("wires have no latency")
         extra = next(e for e in graph.edges if e.target == end and e.source != end)
