@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The building blocks of neural networks, each with reference, rtl, timing and cost."""
 
+from . import activation
+from .activation import Piecewise
 from .binary import Add, Maximum, Minimum, Mul, Sub
 from .block import Block, Candidate, Lanes, Tensor
 from .elementwise import Identity, ReLU
@@ -26,6 +28,7 @@ __all__ = [
     "NetworkPlan",
     "Neuron",
     "Node",
+    "Piecewise",
     "ReLU",
     "Reshape",
     "Route",
@@ -33,6 +36,7 @@ __all__ = [
     "Tensor",
     "Unrolled",
     "Weight",
+    "activation",
     "load",
     "plan",
     "save",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from amaranth import Mux, Value
+from amaranth import Module, Mux, Value
 from numpy.typing import ArrayLike
 
 import quant
@@ -130,7 +130,7 @@ class Binary(ElementwiseBlock):
         modes = self.output_format, self.rounding, self.overflow
         on_values = self._on_values
 
-        def exact(x: Value, y: Value) -> Value:
+        def exact(m: Module, x: Value, y: Value) -> Value:
             return on_values(x << gain_a, y << gain_b)
 
         step = Step(exact, number, self._arithmetic(gain_a, gain_b), sources=self._sources)

@@ -10,6 +10,7 @@ import numpy as np
 from hdl import Target
 from quant import Format, dot_bounds, product_format, sum_format
 
+from .activation import Piecewise, piecewise_configuration
 from .binary import Add, Maximum, Minimum, Mul, Sub, binary_configurations
 from .block import Lanes, Tensor
 from .configurations import (
@@ -169,6 +170,7 @@ CATALOGUE: dict[str, Entry] = {
             Entry(kind, binary_configurations(kind), (Lanes,))
             for kind in (Add, Sub, Mul, Minimum, Maximum)
         ),
+        Entry(Piecewise, piecewise_configuration, (Lanes,)),
         Entry(Reshape, reshape_configuration, (Lanes,)),
         Entry(Weight, weight_configuration, (Lanes,)),
         Entry(Neuron, neuron_configuration, (Folded, Unrolled)),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from amaranth import Mux, Value
+from amaranth import Module, Mux, Value
 from numpy.typing import ArrayLike
 
 import quant
@@ -192,7 +192,7 @@ class ReLU(ElementwiseBlock):
         return Elementwise({"i": x}, lanes, (step,) if x.signed else (), narrowing)
 
 
-def _positive(x: Value) -> Value:
+def _positive(m: Module, x: Value) -> Value:
     return Mux(x[-1], 0, x[:-1])
 
 

@@ -10,6 +10,7 @@ from .memory import Rom, Tables
 from .names import legal_name
 from .narrow import Narrowing, narrow
 from .parallel import Parallel, ParallelArray
+from .piecewise import Pieces, Quotient
 from .requantise import Requantisation, Requantiser
 from .scale import Scale, ScaleArray
 from .series import Series
@@ -38,6 +39,8 @@ __all__ = [
     "Narrowing",
     "Parallel",
     "ParallelArray",
+    "Pieces",
+    "Quotient",
     "Requantisation",
     "Requantiser",
     "Rom",

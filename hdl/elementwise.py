@@ -26,7 +26,8 @@ class Step:
 
     Parameters
     ----------
-    function : values (one of each input, or the result of the step before) -> value
+    function : module for signals of its own, values (one of each input, or the result of the step
+        before) -> value
     number : Format of the result
     arithmetic : what ``function`` is made of
     registered : whether there is a register
@@ -154,7 +155,7 @@ class ElementwiseArray(wiring.Component):
             for n, (step, needed) in enumerate(design.needed):
                 name = f"exact_{p}" if n == len(design.steps) - 1 else f"step_{n}_{p}"
                 value = Signal(shape(step.number), name=f"{name}_next" if step.registered else name)
-                m.d.comb += value.eq(step.function(*values))
+                m.d.comb += value.eq(step.function(m, *values))
                 values = [value]
                 if step.registered:
                     values = [step.register(m, enables[stage], value, needed, name)]

@@ -9,6 +9,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import Any
 
 import conformance as ask
@@ -42,6 +43,7 @@ from blocks import (
     Tensor,
     Unrolled,
     Weight,
+    activation,
 )
 from blocks.catalogue import CATALOGUE
 from blocks.configurations import Configuration
@@ -54,6 +56,12 @@ NARROW = Format(3, 1)
 MODES = (Rounding.RND, Overflow.SAT)
 W = np.array([[3, -5, 7, 2], [-6, 1, 4, -7], [5, 5, -3, 1], [-1, 6, 2, -4]])
 BIAS = np.array([9, -14, 3, 21])
+
+
+PIECES: list[activation.Piece] = [
+    (None, True, (0, Fraction(2, 3), Fraction(-1, 8))),
+    (Fraction(1, 2), True, (0, 1, 0)),
+]
 
 
 def _network(y: Format) -> tuple[Network, NetworkPlan]:
@@ -81,6 +89,7 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
         "Mul": (Mul(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
         "Minimum": (Minimum(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
         "Maximum": (Maximum(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
+        "Piecewise": (activation.from_pieces(X, PIECES, y, *MODES), Lanes(2)),
         "Reshape": (Reshape(X, (2, 2)), Lanes(2)),
         "Weight": (Weight(X, W[0], Format(4, 2), y, *MODES), Lanes(2)),
         "Neuron": (Neuron(X, W[0], 9, Format(4, 2), y, *MODES), Folded(1, 2)),
@@ -213,6 +222,24 @@ def test_swapped_rows_are_caught_by_the_values(name):
         return np.array(weight)[::-1].copy()
 
     caught(name, spec=replacing(weight=swap))
+
+
+def test_a_break_in_the_wrong_place_is_caught_by_the_values():
+    caught("Piecewise", WIDE, spec=replacing(breaks=lambda breaks: (breaks[0] + 8,)))
+
+
+@pytest.mark.parametrize("degree", range(3))
+def test_a_flipped_factor_bit_is_caught_by_the_values(degree):
+    def flip(polynomials: Any) -> Any:
+        factors = list(polynomials[0])
+        factors[degree] ^= 16
+        return (tuple(factors), *polynomials[1:])
+
+    caught("Piecewise", WIDE, spec=replacing(polynomials=flip))
+
+
+def test_a_quotient_by_another_number_is_caught_by_the_values():
+    caught("Piecewise", WIDE, spec=replacing(divisor=lambda divisor: divisor + 2))
 
 
 class SwappedLanes(wiring.Component):
