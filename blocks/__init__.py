@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The building blocks of neural networks, each with reference, rtl, timing and cost."""
 
+from . import activation
+from .activation import Piecewise
+from .binary import Add, Maximum, Minimum, Mul, Sub
 from .block import Block, Candidate, Lanes, Tensor
 from .convolution import Convolution, TransposedConvolution
-from .elementwise import Add, Identity, ReLU
+from .elementwise import Identity, ReLU
 from .embedding import Embedding, Reads
 from .linear import Folded, Linear, Neuron, Unrolled
 from .movement import (
@@ -39,21 +42,27 @@ __all__ = [
     "Lanes",
     "Linear",
     "MaxPool",
+    "Maximum",
+    "Minimum",
     "Moves",
+    "Mul",
     "Network",
     "NetworkPlan",
     "Neuron",
     "Node",
+    "Piecewise",
     "Pooled",
     "ReLU",
     "Reads",
     "Rearrange",
     "Reshape",
     "Route",
+    "Sub",
     "Tensor",
     "TransposedConvolution",
     "Unrolled",
     "Weight",
+    "activation",
     "cut",
     "depth_to_space",
     "expand",

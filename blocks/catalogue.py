@@ -10,6 +10,8 @@ import numpy as np
 from hdl import Target
 from quant import Format, dot_bounds, product_format, sum_format
 
+from .activation import Piecewise, piecewise_configuration
+from .binary import Add, Maximum, Minimum, Mul, Sub, binary_configurations
 from .block import Lanes, Tensor
 from .configurations import (
     Configuration,
@@ -24,14 +26,7 @@ from .convolution import (
     convolution_configuration,
     transposed_configuration,
 )
-from .elementwise import (
-    Add,
-    Identity,
-    ReLU,
-    add_configuration,
-    identity_configuration,
-    relu_configuration,
-)
+from .elementwise import Identity, ReLU, identity_configuration, relu_configuration
 from .embedding import Embedding, Reads, embedding_configuration
 from .linear import (
     Folded,
@@ -233,7 +228,11 @@ CATALOGUE: dict[str, Entry] = {
     for entry in (
         Entry(Identity, identity_configuration, (Lanes,)),
         Entry(ReLU, relu_configuration, (Lanes,)),
-        Entry(Add, add_configuration, (Lanes,)),
+        *(
+            Entry(kind, binary_configurations(kind), (Lanes,))
+            for kind in (Add, Sub, Mul, Minimum, Maximum)
+        ),
+        Entry(Piecewise, piecewise_configuration, (Lanes,)),
         Entry(Reshape, reshape_configuration, (Lanes,)),
         Entry(Rearrange, rearrange_configuration, (Moves,)),
         Entry(Concat, concat_configuration, (Lanes,)),

@@ -3,7 +3,7 @@
 
 from .axi import AxiStreamPort, AxiTop
 from .cost import Cost, Inventory
-from .elementwise import Elementwise, ElementwiseArray
+from .elementwise import ONE, ZERO, Elementwise, ElementwiseArray, Step, bit_sources
 from .events import Deadlock, Edge, Events, Schedule, chain, pipeline_events
 from .function import FunctionArray, FunctionUnit, cheapest
 from .lookup import Lookup
@@ -13,6 +13,7 @@ from .merge import Merge, MergeArray
 from .names import legal_name
 from .narrow import Narrowing, narrow
 from .parallel import Parallel, ParallelArray
+from .piecewise import Pieces, Quotient
 from .raster import Axis, Raster, RasterWindow, can_unroll
 from .rearrange import Rearrange, RearrangeArray
 from .reduce import Reduction, ReductionArray
@@ -26,6 +27,8 @@ from .verilog import verilog
 from .window import Window, WindowAxis, Windowed, WindowedArray
 
 __all__ = [
+    "ONE",
+    "ZERO",
     "AxiStreamPort",
     "AxiTop",
     "Axis",
@@ -51,6 +54,8 @@ __all__ = [
     "Narrowing",
     "Parallel",
     "ParallelArray",
+    "Pieces",
+    "Quotient",
     "Raster",
     "RasterWindow",
     "Rearrange",
@@ -65,6 +70,7 @@ __all__ = [
     "Scatter",
     "Schedule",
     "Series",
+    "Step",
     "Synthesis",
     "Tables",
     "Target",
@@ -72,6 +78,7 @@ __all__ = [
     "WindowAxis",
     "Windowed",
     "WindowedArray",
+    "bit_sources",
     "can_unroll",
     "chain",
     "cheapest",

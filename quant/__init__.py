@@ -17,6 +17,7 @@ from .format import Format, Ints
 from .function import FUNCTIONS, Function, Symmetry, celu, elu
 from .kernels import (
     DenseKernel,
+    FunctionKernel,
     Kernel,
     MaximumKernel,
     MoveKernel,
@@ -37,6 +38,7 @@ __all__ = [
     "DenseKernel",
     "Format",
     "Function",
+    "FunctionKernel",
     "Ints",
     "Kernel",
     "Matmul",

@@ -3,6 +3,7 @@
 
 from typing import Any
 
+import oracle_activations  # noqa: F401 - enters its statements
 import oracle_basic  # noqa: F401 - enters its statements
 import oracle_movement  # noqa: F401 - enters its statements
 import oracle_window  # noqa: F401
