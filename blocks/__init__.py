@@ -2,6 +2,7 @@
 """The building blocks of neural networks, each with reference, rtl, timing and cost."""
 
 from .block import Block, Candidate, Lanes, Tensor
+from .division import Divide, SquareRoot
 from .elementwise import Add, Identity, ReLU
 from .linear import Folded, Linear, Neuron, Unrolled
 from .network import Network, NetworkPlan, Node, Route
@@ -14,6 +15,7 @@ __all__ = [
     "Add",
     "Block",
     "Candidate",
+    "Divide",
     "Folded",
     "Identity",
     "Lanes",
@@ -25,6 +27,7 @@ __all__ = [
     "ReLU",
     "Reshape",
     "Route",
+    "SquareRoot",
     "Tensor",
     "Unrolled",
     "Weight",

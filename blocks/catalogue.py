@@ -18,6 +18,12 @@ from .configurations import (
     draw_integers,
     draw_modes,
 )
+from .division import (
+    Divide,
+    SquareRoot,
+    divide_configuration,
+    square_root_configuration,
+)
 from .elementwise import (
     Add,
     Identity,
@@ -213,6 +219,8 @@ CATALOGUE: dict[str, Entry] = {
         Entry(Identity, identity_configuration, (Lanes,)),
         Entry(ReLU, relu_configuration, (Lanes,)),
         Entry(Add, add_configuration, (Lanes,)),
+        Entry(Divide, divide_configuration, (Lanes,)),
+        Entry(SquareRoot, square_root_configuration, (Lanes,)),
         Entry(Reshape, reshape_configuration, (Lanes,)),
         Entry(Weight, weight_configuration, (Lanes,)),
         Entry(Neuron, neuron_configuration, (Folded, Unrolled)),

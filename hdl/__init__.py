@@ -10,6 +10,7 @@ from .memory import Rom, Tables
 from .names import legal_name
 from .narrow import Narrowing, narrow
 from .parallel import Parallel, ParallelArray
+from .recurrence import Quotient, RecurrenceArray, Root
 from .requantise import Requantisation, Requantiser
 from .scale import Scale, ScaleArray
 from .series import Series
@@ -36,9 +37,12 @@ __all__ = [
     "Narrowing",
     "Parallel",
     "ParallelArray",
+    "Quotient",
+    "RecurrenceArray",
     "Requantisation",
     "Requantiser",
     "Rom",
+    "Root",
     "Scale",
     "ScaleArray",
     "Scatter",
