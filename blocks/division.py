@@ -177,7 +177,7 @@ def divide_configuration(random: np.random.Generator, index: int) -> Configurati
 
 
 def square_root_configuration(random: np.random.Generator, index: int) -> Configuration:
-    number = draw_format(random, index)
+    number = draw_format(random, index + 1)  # of 1 bit the root is x
     tensor = Tensor(draw_shape(random, index), Format(number.width, number.frac, False))
     width = max(1, (number.width + 1) // 2 + int(random.integers(-1, 5)))
     frac = -(-number.frac // 2) + int(random.integers(-1, 4))

@@ -75,9 +75,18 @@ class Recurrence:
         """Largest magnitude in digits."""
         raise NotImplementedError
 
+    @property
+    def _read_digits(self) -> int:
+        """Digits that narrowing reads: not the upper ones where it wraps."""
+        return min(self.digits, max(1, self.narrowing.needed.bit_length() - self.sticky))
+
     def numbers(self, left: int) -> dict[str, int]:
         """Bits of each register of a lane while ``left`` digits are to come."""
         raise NotImplementedError
+
+    def copies(self, left: int) -> int:
+        """Low bits of the remainder that are like the last digit and have no register."""
+        return 0
 
     def step_inventory(self, left: int) -> Inventory:
         """The logic that finds the digit after which ``left`` are to come."""
@@ -193,7 +202,7 @@ class Quotient(Recurrence):
             "remainder": self.remainder_bits(left) if left or self.sticky else 0,
             "rest": self.rest_bits(left),
             "divisor": self.divisor.bit_length() if left else 0,
-            "quotient": self.digits - left,
+            "quotient": self.digits - left if left else self._read_digits,
             "negative": int(self.signed),
             "excess": int(self.exceeds),
             "pole": int(self.pole is not None),
@@ -260,14 +269,20 @@ class Root(Recurrence):
     def remainder_bits(self, left: int) -> int:
         """Bits of the remainder, at most twice the root so far."""
         part = self.radicand >> 2 * left
-        return min(2 * isqrt(part), part).bit_length()
+        root = isqrt(part)
+        return max(2 * (root - 1), part - root * root).bit_length()
+
+    def copies(self, left: int) -> int:
+        """Low bits of the remainder that are like the last digit: no bits of x came with it."""
+        return min(self.remainder_bits(left), max(0, min(2, self.shift - 2 * left)))
 
     def numbers(self, left: int) -> dict[str, int]:
         """Bits of each register of a lane while ``left`` digits are to come."""
+        remainder = self.remainder_bits(left) - self.copies(left)
         return {
-            "remainder": self.remainder_bits(left) if left or self.sticky else 0,
+            "remainder": remainder if left or self.sticky else 0,
             "rest": self.rest_bits(left),
-            "quotient": self.digits - left,
+            "quotient": self.digits - left if left else self._read_digits,
             "below": int(self.shift < 0 and self.sticky),
         }
 
@@ -327,7 +342,7 @@ class RecurrenceArray(wiring.Component):
         whole = _shifted(a_size, design.shift)
         return {
             "remainder": whole[design.digits :],
-            "rest": whole[max(0, design.shift) : design.digits],
+            "rest": whole[min(max(0, design.shift), design.digits) : design.digits],
             "divisor": b_size,
             "negative": a_negative ^ b_negative,
             "excess": whole[design.digits :] >= b_size,
@@ -362,13 +377,15 @@ class RecurrenceArray(wiring.Component):
         digits = now.get("quotient", Const(0, 0))
         places = range(count * left - base, count * (left + 1) - base)
         coming = Cat(rest[n] if 0 <= n < len(rest) else Const(0, 1) for n in places)
-        remainder = Cat(coming, now.get("remainder", Const(0, 0)))
+        copies = self.design.copies(left + 1) if len(digits) else 0
+        before = Cat(digits[:1].replicate(copies), now.get("remainder", Const(0, 0)))
+        remainder = Cat(coming, before)
         taken = now["divisor"] if count == 1 else Cat(Const(1, 2), digits)
         difference = Signal(max(len(remainder), len(taken)) + 1, name=f"difference_{left}_{p}")
         m.d.comb += difference.eq(remainder - taken)
         digit = ~difference[-1]
         return now | {
-            "remainder": Mux(digit, difference, remainder),
+            "remainder": Mux(digit, difference, remainder)[self.design.copies(left) :],
             "rest": rest[: max(0, count * left - base)],
             "quotient": Cat(digit, digits),
         }
@@ -380,7 +397,8 @@ class RecurrenceArray(wiring.Component):
         if "excess" in now:
             found = found | now["excess"].replicate(len(found))
         if design.sticky:
-            left = Cat(now[name] for name in ("remainder", "below") if name in now)
+            copied = found[:1] if design.copies(0) else Const(0, 0)
+            left = Cat(copied, *(now[name] for name in ("remainder", "below") if name in now))
             found = Cat(left.any() if len(left) else Const(0, 1), found)
         value = Mux(now["negative"], -found, found) if "negative" in now else found
         if "pole" in now:
