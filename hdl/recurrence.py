@@ -212,7 +212,7 @@ class Quotient(Recurrence):
     def step_inventory(self, left: int) -> Inventory:
         """The logic that finds the digit after which ``left`` are to come."""
         kept = self.numbers(left)["remainder"]
-        return subtract(self.divisor.bit_length() + 1) + mux2(kept)
+        return subtract(self.divisor.bit_length() + 2) + mux2(kept)
 
     def ends_inventory(self) -> Inventory:
         """Magnitudes, excess and pole; the sign."""
@@ -288,7 +288,7 @@ class Root(Recurrence):
 
     def step_inventory(self, left: int) -> Inventory:
         """The logic that finds the digit after which ``left`` are to come."""
-        bits = self.digits - left + 2
+        bits = self.digits - left + 3
         return subtract(bits) + mux2(self.numbers(left)["remainder"])
 
     def ends_inventory(self) -> Inventory:
