@@ -5,6 +5,7 @@ from .axi import AxiStreamPort, AxiTop
 from .cost import Cost, Inventory
 from .elementwise import Elementwise, ElementwiseArray
 from .events import Deadlock, Edge, Events, Schedule, chain, pipeline_events
+from .function import FunctionArray, FunctionUnit, cheapest
 from .mac import Mac, MacArray
 from .memory import Rom, Tables
 from .names import legal_name
@@ -30,6 +31,8 @@ __all__ = [
     "Events",
     "Fifo",
     "Fork",
+    "FunctionArray",
+    "FunctionUnit",
     "Gather",
     "Inventory",
     "Mac",
@@ -52,6 +55,7 @@ __all__ = [
     "Tables",
     "Target",
     "chain",
+    "cheapest",
     "elastic",
     "joined",
     "legal_name",

@@ -95,19 +95,21 @@ class Mac:
         rows: dict[bytes, int] = {}
         self.sources = [rows.setdefault(lane.tobytes(), len(rows)) for lane in lanes]
         self.rows = [lanes[self.sources.index(row)] for row in range(len(rows))]
-        self._kept = [64] * len(rows)
+        self._kept, self._skipped = [64] * len(rows), [0] * len(rows)
         self._tree()
 
-    def reading(self, skipped: Ints, kept: Ints) -> "Mac":
-        """The same without the upper bits of the sums that nobody reads; the low ones stay.
+    def reading(self, skipped: Ints, kept: Ints, gaps: Ints) -> "Mac":
+        """The same without the upper bits of the sums that nobody reads.
 
-        ``kept`` bits of the sum of each lane are read.
+        ``kept`` bits of the sum of each lane are read, the ``skipped`` lowest aside; ``gaps`` among
+        them stay.
         """
         part = copy(self)
-        part._kept = [
-            max(int(kept[p]) for p in range(self.pe) if self.sources[p] == row)
-            for row in range(len(self.rows))
-        ]
+        rows = range(len(self.rows))
+        lanes = [[p for p in range(self.pe) if self.sources[p] == row] for row in rows]
+        part._kept = [max(int(kept[p]) for p in row) for row in lanes]
+        if self.steps == 1:  # an accumulator needs what it carries from
+            part._skipped = [min(int(skipped[p]) for p in row) for row in lanes]
         part._tree()
         return part
 
@@ -178,10 +180,10 @@ class Mac:
 
     def inventory(self) -> Inventory:
         """What it is made of."""
-        steps, groups, front = self.steps, self.groups, self.front_stages
+        steps, front = self.steps, self.front_stages
         total = cost.elastic(front) + cost.register(1) + cost.logic(3, 2)
         if self.tables.width:
-            total += cost.counter(steps * groups) + cost.logic(2)
+            total += cost.counter(self.tables.depth) + cost.logic(2)
         if steps > 1:
             total += cost.counter(steps) + cost.register(front + 1) + cost.logic(3)
         tables = self.tables
@@ -196,8 +198,10 @@ class Mac:
             )
             for n, product in enumerate(self.products)
         ]
-        for product in products:
-            total += cost.multiplier(*product[:5]) + cost.product_register(product)
+        unread = self._unread()
+        for product, low in zip(products, unread[0], strict=True):
+            low = min(low, product.y_width)
+            total += cost.multiplier(*product[:5]) + cost.product_register(product, low)
         total += self._buffer_inventory(products)
         readers = self.adders[0] if self.adders else []
         uses = [t for adder in readers for t in adder.terms] if readers else self.totals
@@ -208,14 +212,33 @@ class Mac:
             return products[n]._replace(zeros=below) if uses.count(n) == 1 else None
 
         for level, adders in enumerate(self.adders):
-            for adder in adders:
+            for adder, low in zip(adders, unread[level + 1], strict=True):
                 terms = [None if level else alone(t, adder.zeros) for t in adder.terms]
-                total += cost.product_adder(adder.format.width, terms)
-        for number, source in zip(self.sums, self.totals, strict=True):
+                low = min(low, adder.format.width)
+                total += cost.product_adder(adder.format.width, terms, skipped=low)
+        for number, source, low in zip(self.sums, self.totals, self._skipped, strict=True):
             if source is not None:
                 term = None if self.adders else alone(source, 0)
-                total += cost.product_adder(number.width, [term], load=steps > 1)
+                total += cost.product_adder(number.width, [term], load=steps > 1, skipped=low)
         return total
+
+    def _unread(self) -> list[list[int]]:
+        """Low bits that nobody reads of each product, then of each adder, level by level.
+
+        They pass through adders only where the other operand has zeros.
+        """
+        levels: list[Sequence[Product | Adder]] = [self.products, *self.adders]
+        unread = [[64] * len(level) for level in levels]
+        for source, low in zip(self.totals, self._skipped, strict=True):
+            if source is not None:
+                unread[-1][source] = min(unread[-1][source], low)
+        for depth in range(len(self.adders), 0, -1):
+            for adder, low in zip(self.adders[depth - 1], unread[depth], strict=True):
+                gaps = [levels[depth - 1][t].zeros - adder.zeros for t in adder.terms]
+                for t, gap in zip(adder.terms, gaps, strict=True):
+                    passed = low if len(gaps) == 1 else min(low, max(gaps)) if gap == 0 else 0
+                    unread[depth - 1][t] = min(unread[depth - 1][t], passed)
+        return unread
 
     def _buffer_inventory(self, products: list[cost.Product]) -> Inventory:
         """What holds the elements of x."""
@@ -339,10 +362,11 @@ class MacArray(wiring.Component):
         enables, valids = elastic(m, available, stages, accumulate)
         m.d.comb += issue.eq(available & enables[0])
 
-        steps, groups = design.steps, design.groups
-        place = Signal(range(steps * groups))
+        steps = design.steps
+        depth = design.tables.depth
+        place = Signal(range(depth))
         with m.If(issue):
-            m.d.sync += place.eq(Mux(place == steps * groups - 1, 0, place + 1))
+            m.d.sync += place.eq(Mux(place == depth - 1, 0, place + 1))
         m.d.comb += [rom.address.eq(place), rom.enable.eq(issue)]
         step, last = Signal(range(steps)), Const(1, 1)
         if steps > 1:
