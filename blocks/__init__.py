@@ -6,6 +6,7 @@ from .division import Divide, SquareRoot
 from .elementwise import Add, Identity, ReLU
 from .linear import Folded, Linear, Neuron, Unrolled
 from .network import Network, NetworkPlan, Node, Route
+from .nonlinearity import Lookup, Nonlinearity
 from .planner import plan, with_smallest_buffers
 from .reshape import Reshape
 from .saving import load, save
@@ -20,10 +21,12 @@ __all__ = [
     "Identity",
     "Lanes",
     "Linear",
+    "Lookup",
     "Network",
     "NetworkPlan",
     "Neuron",
     "Node",
+    "Nonlinearity",
     "ReLU",
     "Reshape",
     "Route",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hdl import Target
-from quant import Format, dot_bounds, product_format, sum_format
+from quant import Approximation, Format, Symmetry, dot_bounds, product_format, sum_format
 
 from .block import Lanes, Tensor
 from .configurations import (
@@ -41,6 +41,7 @@ from .linear import (
     neuron_configuration,
 )
 from .network import Network, NetworkPlan, Node
+from .nonlinearity import Lookup, Nonlinearity, nonlinearity_configuration
 from .planner import plan
 from .reshape import Reshape, reshape_configuration
 from .weight import Weight, weight_configuration
@@ -221,6 +222,7 @@ CATALOGUE: dict[str, Entry] = {
         Entry(Add, add_configuration, (Lanes,)),
         Entry(Divide, divide_configuration, (Lanes,)),
         Entry(SquareRoot, square_root_configuration, (Lanes,)),
+        Entry(Nonlinearity, nonlinearity_configuration, (Lookup, Approximation, Symmetry)),
         Entry(Reshape, reshape_configuration, (Lanes,)),
         Entry(Weight, weight_configuration, (Lanes,)),
         Entry(Neuron, neuron_configuration, (Folded, Unrolled)),

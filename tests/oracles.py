@@ -5,6 +5,7 @@ from typing import Any
 
 import oracle_basic  # noqa: F401 - enters its statements
 import oracle_division  # noqa: F401
+import oracle_nonlinearity  # noqa: F401
 from oracle_numbers import STATEMENTS
 
 from quant import Ints
