@@ -22,6 +22,7 @@ from .cost import (
     multiplier,
     negate,
     operand_register,
+    product_register,
     register,
     rom,
     table,
@@ -166,33 +167,43 @@ class FunctionUnit:
             total += register(self.stages - 1) + negate(self.finish.source.width)
         if self._finishes:
             total += self.finish.inventory()
-        if not form.degree:
-            return total
+        return total + self._polynomial() if form.degree else total
+
+    def _polynomial(self) -> Inventory:
+        """Products and sums of one lane, and what waits beside them."""
+        form, tables, registers = self.form, self.tables, self.registers
         u, lowest = form.longest, tables.columns(0, self._lowest_bits)
         masked = len(tables.formats) > form.degree + 1
-        if masked:
-            total += logic(2, u - form.shortest)
-        y = self.registers["product"]
-        raw = y.format.width + y.zeros + form.cut
+        total = adder(self.sum.width + form.guard) + register(self.sum.width)
+        total += logic(2, u - form.shortest) if masked else Inventory()
         if form.degree == 1:
-            factor = tables.formats[1]
-            product = Product(u, False, factor.width, factor.signed, raw)
-            above = register(u) if masked else operand_register(u, [product])
-            total += above + multiplier(*product[:5])
-            total += operand_register(y.format.width, [product]) + register(len(lowest))
+            product = self._product(tables.formats[1], "product", form.cut)
+            total += register(u) if masked else operand_register(u, [product])
+            total += register(len(lowest))
         else:
-            bend, slope = self.registers["bend"], self.registers["slope"]
-            factor = tables.formats[2]
-            first = Product(u, False, factor.width, factor.signed, bend.format.width + bend.zeros)
-            second = Product(u, False, slope.format.width + slope.zeros, slope.format.signed, raw)
-            total += multiplier(*first[:5]) + operand_register(bend.format.width, [first])
-            total += adder(slope.format.width + slope.zeros - form.lift)
-            total += operand_register(slope.format.width, [second])
-            total += multiplier(*second[:5]) + operand_register(y.format.width, [second])
+            slope = registers["slope"]
+            width = slope.format.width + slope.zeros
+            bend = self._product(tables.formats[2], "bend", 0)
+            product = self._product(Format(width, 0, slope.format.signed), "product", form.cut)
+            total += multiplier(*bend[:5]) + operand_register(
+                registers["bend"].format.width, [bend]
+            )
+            total += adder(width - form.lift) + operand_register(slope.format.width, [product])
+            total += register(2 * u) + operand_register(u, [product])
             straight = tables.columns(1, self._slope_bits)
-            total += register(2 * u) + operand_register(u, [second])
             total += register(len(lowest | straight) + 2 * len(lowest))
-        return total + adder(self.sum.width + form.guard) + register(self.sum.width)
+        kept = registers["product"]
+        if form.cut + kept.zeros:  # multiplier blocks take in whole results only
+            held = register(kept.format.width)
+        else:
+            held = product_register(product)
+        return total + multiplier(*product[:5]) + held
+
+    def _product(self, factor: Format, name: str, cut: int) -> Product:
+        """A place above its segment's start times ``factor``."""
+        kept = self.registers[name]
+        whole = kept.format.width + kept.zeros + cut
+        return Product(self.form.longest, False, factor.width, factor.signed, whole)
 
     def _look_up(self) -> Inventory:
         tables = self.tables
