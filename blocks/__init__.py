@@ -6,6 +6,7 @@ from .activation import Piecewise
 from .binary import Add, Maximum, Minimum, Mul, Sub
 from .block import Block, Candidate, Lanes, Tensor
 from .convolution import Convolution, TransposedConvolution
+from .division import Divide, SquareRoot
 from .elementwise import Identity, ReLU
 from .embedding import Embedding, Reads
 from .linear import Folded, Linear, Neuron, Unrolled
@@ -23,6 +24,7 @@ from .movement import (
     upsample,
 )
 from .network import Network, NetworkPlan, Node, Route
+from .nonlinearity import Nonlinearity, TableLanes
 from .planner import plan, with_smallest_buffers
 from .pooling import AveragePool, MaxPool, Pooled
 from .reshape import Reshape
@@ -36,6 +38,7 @@ __all__ = [
     "Candidate",
     "Concat",
     "Convolution",
+    "Divide",
     "Embedding",
     "Folded",
     "Identity",
@@ -50,6 +53,7 @@ __all__ = [
     "NetworkPlan",
     "Neuron",
     "Node",
+    "Nonlinearity",
     "Piecewise",
     "Pooled",
     "ReLU",
@@ -57,7 +61,9 @@ __all__ = [
     "Rearrange",
     "Reshape",
     "Route",
+    "SquareRoot",
     "Sub",
+    "TableLanes",
     "Tensor",
     "TransposedConvolution",
     "Unrolled",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from hdl import Target
-from quant import Format, dot_bounds, product_format, sum_format
+from quant import Approximation, Format, Symmetry, dot_bounds, product_format, sum_format
 
 from .activation import Piecewise, piecewise_configuration
 from .binary import Add, Maximum, Minimum, Mul, Sub, binary_configurations
@@ -25,6 +25,12 @@ from .convolution import (
     TransposedConvolution,
     convolution_configuration,
     transposed_configuration,
+)
+from .division import (
+    Divide,
+    SquareRoot,
+    divide_configuration,
+    square_root_configuration,
 )
 from .elementwise import Identity, ReLU, identity_configuration, relu_configuration
 from .embedding import Embedding, Reads, embedding_configuration
@@ -44,6 +50,7 @@ from .movement import (
     rearrange_configuration,
 )
 from .network import Network, NetworkPlan, Node
+from .nonlinearity import Nonlinearity, TableLanes, nonlinearity_configuration
 from .planner import plan
 from .pooling import (
     AveragePool,
@@ -233,6 +240,9 @@ CATALOGUE: dict[str, Entry] = {
             for kind in (Add, Sub, Mul, Minimum, Maximum)
         ),
         Entry(Piecewise, piecewise_configuration, (Lanes,)),
+        Entry(Divide, divide_configuration, (Lanes,)),
+        Entry(SquareRoot, square_root_configuration, (Lanes,)),
+        Entry(Nonlinearity, nonlinearity_configuration, (TableLanes, Approximation, Symmetry)),
         Entry(Reshape, reshape_configuration, (Lanes,)),
         Entry(Rearrange, rearrange_configuration, (Moves,)),
         Entry(Concat, concat_configuration, (Lanes,)),

@@ -63,7 +63,7 @@ def _encoded(value: Any, prefix: str, arrays: dict[str, Ints]) -> Any:
     """``value`` as plain data; ``prefix`` is what the names of its arrays begin with."""
     if isinstance(value, Enum):
         return str(value)
-    if value is None or isinstance(value, bool | str):
+    if value is None or isinstance(value, bool | str | float):  # JSON keeps doubles as they are
         return value
     if isinstance(value, int | np.integer):
         return int(value)

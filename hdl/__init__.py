@@ -16,6 +16,7 @@ from .parallel import Parallel, ParallelArray
 from .piecewise import Pieces, Quotient
 from .raster import Axis, Raster, RasterWindow, can_unroll
 from .rearrange import Rearrange, RearrangeArray
+from .recurrence import Division, RecurrenceArray, Root
 from .reduce import Reduction, ReductionArray
 from .requantise import Requantisation, Requantiser
 from .scale import Scale, ScaleArray
@@ -34,6 +35,7 @@ __all__ = [
     "Axis",
     "Cost",
     "Deadlock",
+    "Division",
     "Edge",
     "Elementwise",
     "ElementwiseArray",
@@ -60,11 +62,13 @@ __all__ = [
     "RasterWindow",
     "Rearrange",
     "RearrangeArray",
+    "RecurrenceArray",
     "Reduction",
     "ReductionArray",
     "Requantisation",
     "Requantiser",
     "Rom",
+    "Root",
     "Scale",
     "ScaleArray",
     "Scatter",
