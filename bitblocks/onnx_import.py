@@ -14,9 +14,10 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from bitblocks import graph as float_graph
+from bitblocks import layers
 from bitblocks.errors import InputError
-from bitblocks.graph import Floats, Graph, Port, Shape, fold_scales
+from bitblocks.folding import fold_scales
+from bitblocks.graph import Floats, Graph, Layer, Port, Shape
 
 BYTES_LIMIT = 256 * 2**20
 """Largest model file, and largest sum of its external data."""
@@ -382,7 +383,7 @@ class _Builder:
         self.model = model
         self.values: dict[str, _Value] = {}
         self.shapes: dict[str, Shape] = {}
-        self.nodes: list[float_graph.GraphNode] = []
+        self.nodes: list[Layer] = []
         self.counts: dict[str, int] = {}
         self.constants = model.constants
         self.taken: set[str] = set()
@@ -415,7 +416,7 @@ class _Builder:
                 port = Port(label, value.name, value.shape, axes)
                 name = self._viewed(value.name, port.stream_shape)
                 if name in {port.name for port in self.inputs}:
-                    name = self._add(float_graph.Identity, "identity", (name,), self.shapes[name])
+                    name = self._add(layers.Identity, "identity", (name,), self.shapes[name])
                 return Port(label, name, value.shape, axes)
         raise _LayoutError(f"must give output {_shown(label)} in an order of its own axes")
 
@@ -431,7 +432,7 @@ class _Builder:
         """The graph tensor ``name`` under another shape of the same raster order."""
         if self.shapes[name] == shape:
             return name
-        return self._add(float_graph.Reshape, f"{name}_reshape", (name,), shape, shape)
+        return self._add(layers.Reshape, f"{name}_reshape", (name,), shape, shape)
 
     def _refuse(self, node: Any, rule: str) -> NoReturn:
         """Raise InputError that ``node`` breaks ``rule``, and say where to cut."""
@@ -560,9 +561,7 @@ class _Builder:
     def _relu(self, node: Any) -> None:
         self._attributes(node)
         value = self._variable(node, node.input[0])
-        name = self._add(
-            float_graph.Relu, self._label_of(node), (value.name,), self.shapes[value.name]
-        )
+        name = self._add(layers.Relu, self._label_of(node), (value.name,), self.shapes[value.name])
         self.values[node.output[0]] = _Value(name, value.shape, value.order)
 
     def _variable(self, node: Any, name: str) -> _Value:
@@ -639,7 +638,7 @@ class _Builder:
         if value.order is None or len(shape) == 1:
             if self.shapes[name] != shape:
                 label = self._label_of(node)
-                name = self._add(float_graph.Reshape, label, (name,), shape, shape)
+                name = self._add(layers.Reshape, label, (name,), shape, shape)
         self.values[node.output[0]] = _Value(name, shape, value.order)
 
     def _add_node(self, node: Any) -> None:
@@ -662,7 +661,7 @@ class _Builder:
         shape = self.shapes[a.name]
         sources = (a.name, self._viewed(b.name, shape))
         self.values[node.output[0]] = _Value(
-            self._add(float_graph.Add, label, sources, shape), a.shape, a.order
+            self._add(layers.Add, label, sources, shape), a.shape, a.order
         )
 
     def _frame_constant(self, node: Any, name: str, value: _Value) -> Floats:
@@ -688,7 +687,7 @@ class _Builder:
         order = slice(None) if value.order is None else value.order
         parts = (part.ravel()[order].reshape(shape) for part in (weight, bias))
         label = self._label_of(node)
-        name = self._add(float_graph.Scale, label, (value.name,), shape, *parts)
+        name = self._add(layers.Scale, label, (value.name,), shape, *parts)
         self.values[node.output[0]] = _Value(name, value.shape, value.order)
 
     def _batch_normalization(self, node: Any) -> None:
@@ -769,7 +768,7 @@ class _Builder:
             raise _LayoutError(f"must keep the order of axes before {_titled(node)}")
         source = self._viewed(value.name, value.shape)
         shape = (*value.shape[:-1], len(weight))
-        name = self._add(float_graph.Linear, label, (source,), shape, weight, bias)
+        name = self._add(layers.Linear, label, (source,), shape, weight, bias)
         return _Value(name, shape, None)
 
     def _matmul(self, node: Any) -> None:

@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from bitblocks import InputError, evaluate, import_onnx
-from bitblocks.graph import Identity, Linear, Reshape, Scale
+from bitblocks.layers import Identity, Linear, Reshape, Scale
 
 DIGITS = Path(__file__).parents[1] / "examples" / "digits" / "digits.onnx"
 ZOO = Path(__file__).parents[2] / "shared" / "data" / "hls4ml_example_models" / "onnx"
