@@ -641,7 +641,7 @@ REFUSED = {
     ),
     "transposed frames": (
         chain(node("Transpose", ["x"], ["y"], perm=[1, 0])),
-        "Transpose node that gives 'y' of anything but a constant is not supported",
+        "output 'y' must have the batch on axis 0, not 1",
     ),
     "NaN weight": (
         chain(node("Gemm", ["x", "w"], ["y"]), w=NAN),

@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ONNX operators: a handler for each, declared with what it makes of every attribute."""
+
+from . import constants, dense, elementwise, movement, normalisation
+from .operation import Operation
+from .registry import OPERATORS, Operator
+
+__all__ = [
+    "OPERATORS",
+    "Operation",
+    "Operator",
+    "constants",
+    "dense",
+    "elementwise",
+    "movement",
+    "normalisation",
+]
