@@ -15,7 +15,7 @@ from bitblocks.folding import fold_scales
 from bitblocks.graph import Graph, Layer, Port, Shape, several
 from bitblocks.onnx_model import ONNX_DOMAINS, Model, shown, titled
 from bitblocks.operators import OPERATORS, Operation, Operator
-from bitblocks.operators.constants import FOLDED, fold
+from bitblocks.operators.constants import fold, foldable
 from bitblocks.operators.registry import REQUIRED, Schema, fits, plain, standard
 from bitblocks.ordering import (
     Order,
@@ -49,19 +49,13 @@ def import_onnx(path: str | Path, cut: str | Sequence[str] | None = None) -> Gra
     outputs = model.outputs(cut)
     needed = model.needed(outputs)
     ports = model.ports(needed, outputs)
-    choices = []
-    for _, shape in ports:
-        model_order = tuple(range(len(shape)))
-        both = [channels_last(len(shape)), model_order]
-        if len(shape) == 2:  # no way to tell (time, channels) from (channels, time)
-            both.reverse()
-        choices.append(list(dict.fromkeys(both)))
+    choices = [_layouts(shape) for _, shape in ports]
     graphs: list[Graph] = []
-    refusals: list[InputError] = []
+    refusals: list[OrderError] = []
     for axes in itertools.islice(itertools.product(*choices), LAYOUTS_LIMIT):
         try:
             graphs.append(Importer(model, ports, axes).build(needed, outputs))
-        except InputError as error:  # another layout may not need what this one does
+        except OrderError as error:
             refusals.append(error)
             continue
         if not _transposes(graphs[-1]):
@@ -71,8 +65,22 @@ def import_onnx(path: str | Path, cut: str | Sequence[str] | None = None) -> Gra
     return fold_scales(min(graphs, key=_transposes))
 
 
+def _layouts(shape: Shape) -> list[Shape]:
+    """Orders in which the axes of an input may travel, the likely ones first."""
+    plain = tuple(range(len(shape)))
+    likely = [channels_last(len(shape)), plain]
+    if len(shape) == 2:  # no way to tell (time, channels) from (channels, time)
+        likely.reverse()
+    every = itertools.islice(itertools.permutations(plain), LAYOUTS_LIMIT)
+    return list(dict.fromkeys([*likely, *every]))
+
+
 def _transposes(graph: Graph) -> int:
     return sum(isinstance(node, layers.Transpose) for node in graph.nodes)
+
+
+class OrderError(InputError):
+    """For one layout of the inputs something cannot be had that another one may give."""
 
 
 def _argument(name: str) -> str:
@@ -138,12 +146,8 @@ class Importer:
             )
         axes = axes_of(value.shape, value.order)
         if axes is None:
-            moved = self.reordered(value, None)
-            if moved is None:
-                raise InputError(
-                    f"output {shown(tensor)} must have an order that a transpose gives"
-                )
-            value, axes = moved, tuple(range(len(value.shape)))
+            value = self.reordered(value, None, f"output {shown(tensor)}")
+            axes = tuple(range(len(value.shape)))
         name = self.viewed(value.name, tuple(value.shape[axis] for axis in axes))
         if name in {port.name for port in self.inputs}:
             name = self.add(layers.Identity, "identity", (name,)).name
@@ -165,13 +169,15 @@ class Importer:
             return name
         return self.add(layers.Reshape, f"{name}_reshape", (name,), shape).name
 
-    def reordered(self, value: Value, order: Order) -> Value | None:
-        """``value`` in another order of the stream, None where no transpose gives it."""
+    def reordered(self, value: Value, order: Order, what: str) -> Value:
+        """``value`` in another order of the stream, through a Transpose if it has another."""
         if same(value.order, order):
             return value
         found = transposition(value.order, order, math.prod(value.shape))
         if found is None:
-            return None
+            raise OrderError(
+                f"{what} must not need an order of its numbers that no transpose gives"
+            )
         shape, axes = found
         source = self.viewed(value.name, shape)
         layer = self.add(layers.Transpose, f"{value.name}_transpose", (source,), axes)
@@ -206,8 +212,7 @@ class Importer:
             return  # found for another layout
         domain = "" if node.domain in ONNX_DOMAINS else node.domain
         operator = OPERATORS.get((domain, node.op_type))
-        folded = domain == "" and node.op_type in FOLDED and len(node.input) > 0
-        folded = folded and all(name in constants for name in filter(None, node.input))
+        folded = foldable(self.model, node)
         if operator is None and not folded:
             self.refuse(node, "is not supported")
         schema = (

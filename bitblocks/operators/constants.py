@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitblocks.onnx_model import BATCHES, Constant, Model, PerBatch
+from bitblocks.onnx_model import BATCHES, ONNX_DOMAINS, Constant, Model, PerBatch
 from bitblocks.operators.operation import Operation
 from bitblocks.operators.registry import operator
 
@@ -16,21 +16,36 @@ Array = NDArray[Any]
 
 FOLDED = frozenset(
     """Abs Add And Cast CastLike Ceil Clip Compress Concat ConstantOfShape DepthToSpace Div Dropout
-    Equal Expand Flatten Floor Gather GatherElements GatherND Greater GreaterOrEqual Identity Less
-    LessOrEqual Max Min Mod Mul Neg Not Or Pad Range Reciprocal Relu Reshape Round ScatterElements
-    ScatterND Shape Sign Size Slice SpaceToDepth Split Sqrt Squeeze Sub Tile Transpose Trilu
-    Unsqueeze Where Xor""".split()
+    Equal Expand Flatten Floor Gather GatherElements GatherND Greater GreaterOrEqual Identity
+    Less LessOrEqual Max Min Mod Mul Neg Not Or Pad Range Reciprocal ReduceMax ReduceMin Relu
+    Reshape Round ScatterElements ScatterND Shape Sign Size Slice SpaceToDepth Split Sqrt
+    Squeeze Sub Tile Transpose Trilu Unsqueeze Where Xor""".split()
 )
 """Operators that are evaluated where all their inputs are constant: each moves numbers, or
 computes them one by one as IEEE 754 says, so that every machine finds the same."""
+FOLDED_INTEGERS = frozenset(("CumSum", "ReduceProd", "ReduceSum"))
+"""Operators that are evaluated where all their inputs are constant integers: sums of floats have
+an order."""
 ELEMENTS_LIMIT = 2**22
 """Most elements of a constant that is larger than what it is made of."""
 VALUES_LIMIT = 64
 """Most elements of a constant whose values decide how large another one is."""
 
 
+def foldable(model: Model, node: Any) -> bool:
+    """Whether a node is evaluated now."""
+    names = list(filter(None, node.input))
+    if not names or node.domain not in ONNX_DOMAINS or not model.constants.keys() >= {*names}:
+        return False
+    if node.op_type in FOLDED_INTEGERS:
+        found = [model.constant(name) for name in names]
+        arrays = [x.first if isinstance(x, PerBatch) else x for x in found]
+        return all(np.issubdtype(array.dtype, np.integer) for array in arrays)
+    return node.op_type in FOLDED
+
+
 def fold(model: Model, node: Any) -> list[Constant]:
-    """What a node of FOLDED gives for constants; raises ValueError where that is nothing."""
+    """What a foldable node gives; raises ValueError where that is nothing."""
     inputs = [model.constant(name) if name else None for name in node.input]
     if not any(isinstance(x, PerBatch) for x in inputs):
         return [*_evaluated(model, node, [x for x in inputs if not isinstance(x, PerBatch)])]

@@ -11,12 +11,12 @@ from bitblocks.ordering import Value
 
 @operator("Relu")
 def relu(op: Operation) -> Value:
-    return op.elementwise(layers.Relu, op.value(0))
+    return op.elementwise(layers.Relu, op.value(0, batch=None))
 
 
 @operator("Identity")
 def identity(op: Operation) -> Value:
-    return op.value(0)
+    return op.value(0, batch=None)
 
 
 @operator("Dropout", idle=("ratio", "seed"), outputs=2)
@@ -26,7 +26,7 @@ def dropout(op: Operation) -> Value:
     masks = set(filter(None, op.node.output[1:]))
     if any(not masks.isdisjoint(other.input) for other in op.importer.model.graph.node):
         op.refuse("mask must not be used")
-    return op.value(0)
+    return op.value(0, batch=None)
 
 
 @operator("Add")

@@ -29,7 +29,7 @@ def flatten(op: Operation) -> Value:
 def reshape(op: Operation) -> Value:
     """A reshape in which the batch stays an axis of its own, whatever its length."""
     worlds = op.lengths(1, "shape")
-    value = op.importer.values.get(op.node.input[0]) or op.value(0)
+    value = op.value(0, batch=None)
     for target in worlds:
         if (
             target.count(-1) > 1
@@ -59,8 +59,17 @@ def reshape(op: Operation) -> Value:
 
 
 def _written(first: list[int], second: list[int]) -> str:
-    pairs = zip(first, second, strict=True)
-    return f"[{', '.join(str(a) if a == b else 'batch' for a, b in pairs)}]"
+    """Lengths as messages tell them, with those that depend on the batch as what they are."""
+    texts = []
+    for a, b in zip(first, second, strict=True):
+        times, rest = divmod(a, BATCHES[0])
+        if a == b:
+            texts.append(str(a))
+        elif rest or times * BATCHES[1] != b:
+            texts.append("?")
+        else:
+            texts.append("batch" if times == 1 else f"{times}*batch")
+    return f"[{', '.join(texts)}]"
 
 
 def _full(target: list[int], lengths: list[int]) -> list[int] | None:
@@ -97,7 +106,7 @@ def reshaped(op: Operation, value: Value, shape: Shape, batch: int = 0) -> Value
 @operator("Transpose", honours=("perm",))
 def transpose(op: Operation) -> Value:
     """No layer: what comes behind finds the axes in another order."""
-    value = op.importer.values.get(op.node.input[0]) or op.value(0)
+    value = op.value(0, batch=None)
     perm = op.attributes["perm"] or list(range(value.rank))[::-1]
     if sorted(perm) != list(range(value.rank)):
         op.refuse(f"attribute 'perm' must order {value.rank} axes, not {perm}")
@@ -107,7 +116,7 @@ def transpose(op: Operation) -> Value:
 
 @operator("Squeeze", honours=("axes",))
 def squeeze(op: Operation) -> Value:
-    value = op.importer.values.get(op.node.input[0]) or op.value(0)
+    value = op.value(0, batch=None)
     full = op.full_shape(0)[0]
     axes = _axes(op, value.rank)
     if axes is None:
@@ -123,7 +132,7 @@ def squeeze(op: Operation) -> Value:
 
 @operator("Unsqueeze", honours=("axes",))
 def unsqueeze(op: Operation) -> Value:
-    value = op.importer.values.get(op.node.input[0]) or op.value(0)
+    value = op.value(0, batch=None)
     count = len(op.lengths(1, "list of axes")[0]) if op.has(1) else len(op.attributes["axes"])
     axes = _axes(op, value.rank + count)
     lengths = list(op.full_shape(0)[0])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bitblocks import layers
 from bitblocks.graph import Floats, Shape
-from bitblocks.onnx_model import BATCHES, PerBatch, shown
+from bitblocks.onnx_model import BATCHES, PerBatch, shown, titled
 from bitblocks.operators.registry import Operator
 from bitblocks.ordering import Order, Value, order_of
 
@@ -50,12 +50,12 @@ class Operation:
         """Whether an input is the same for all frames."""
         return self.has(index) and self.node.input[index] in self.importer.model.constants
 
-    def value(self, index: int, batch: int = 0) -> Value:
-        """An input that differs from frame to frame, with its batch on that axis."""
+    def value(self, index: int, batch: int | None = 0) -> Value:
+        """An input that differs from frame to frame, its batch on that axis, or on any for None."""
         if self.is_constant(index):
             self.refuse("of a constant is not supported")
         value = self.importer.values[self.node.input[index]]
-        if value.batch != batch:
+        if batch is not None and value.batch != batch:
             self.refuse(f"must have the batch on axis {batch}, not {value.batch}")
         return value
 
@@ -137,10 +137,7 @@ class Operation:
 
     def reordered(self, value: Value, order: Order) -> Value:
         """``value`` in another order of the stream, through a Transpose if it has another."""
-        found = self.importer.reordered(value, order)
-        if found is None:
-            self.refuse("must not need its numbers in an order that no transpose gives")
-        return found
+        return self.importer.reordered(value, order, titled(self.node))
 
     def arranged(self, value: Value, axes: Shape) -> str:
         """The graph tensor with frame axes ``axes`` of the model as its own, slowest first."""
