@@ -144,7 +144,7 @@ class Importer:
             raise InputError(
                 f"output {shown(tensor)} must have the batch on axis 0, not {value.batch}"
             )
-        axes = axes_of(value.shape, value.order)
+        axes = self.axes(value)
         if axes is None:
             value = self.reordered(value, None, f"output {shown(tensor)}")
             axes = tuple(range(len(value.shape)))
@@ -168,6 +168,17 @@ class Importer:
         if self.shapes[name] == shape:
             return name
         return self.add(layers.Reshape, f"{name}_reshape", (name,), shape).name
+
+    def axes(self, value: Value) -> Shape | None:
+        """Axes of the frame in the order in which they travel, None if in no such order.
+
+        Axes of length 1 leave a choice: as the graph's tensor has them, if it does.
+        """
+        for axes in (tuple(range(len(value.shape))), channels_last(len(value.shape))):
+            shape = tuple(value.shape[axis] for axis in axes)
+            if shape == self.shapes[value.name] and same(value.order, order_of(value.shape, axes)):
+                return axes
+        return axes_of(value.shape, value.order)
 
     def reordered(self, value: Value, order: Order, what: str) -> Value:
         """``value`` in another order of the stream, through a Transpose if it has another."""

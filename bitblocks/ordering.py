@@ -36,11 +36,6 @@ class Value:
         """Axes of the model's tensor, with the batch."""
         return len(self.shape) + 1
 
-    @property
-    def axes(self) -> Shape | None:
-        """Frame axes in the order in which they travel, slowest first; None if in no such order."""
-        return axes_of(self.shape, self.order)
-
     def reshaped(self, shape: Shape, batch: int = 0) -> "Value":
         """The same numbers in the model's raster order under another shape."""
         return replace(self, shape=shape, batch=batch)

@@ -67,3 +67,12 @@ def refusal(model, folder, cut=None):
     with pytest.raises(InputError) as caught:
         import_onnx(path, cut)
     return str(caught.value).replace(str(folder), "FOLDER")
+
+
+def norm(source, target, channels, seed=0, **attributes):
+    """A batch normalisation node and its constants."""
+    names = [f"{target}.{part}" for part in ("scale", "offset", "mean", "variance")]
+    values = [seeded(channels, seed=seed + index) for index in range(4)]
+    values[3] = values[3] ** 2 + np.float32(0.1)
+    node = helper.make_node("BatchNormalization", [source, *names], [target], **attributes)
+    return node, dict(zip(names, values, strict=True))

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
-from onnx_models import assert_equals_onnx, model_of, outputs_of, refusal, saved, seeded
+from onnx_models import assert_equals_onnx, model_of, norm, outputs_of, refusal, saved, seeded
 
 from bitblocks import InputError, evaluate, import_onnx
 from bitblocks.layers import Identity, Linear, Reshape, Scale
@@ -92,15 +92,6 @@ def test_added_constant_goes_into_the_linear_before_it(tmp_path):
         model_of(nodes, {"x": (4,)}, ["y"], constants), tmp_path, {"x": (4,)}
     )
     assert [(type(node), node.name) for node in graph.nodes] == [(Linear, "fc")]
-
-
-def norm(source, target, channels, seed=0, **attributes):
-    """A batch normalisation node and its constants."""
-    names = [f"{target}.{part}" for part in ("scale", "offset", "mean", "variance")]
-    values = [seeded(channels, seed=seed + index) for index in range(4)]
-    values[3] = values[3] ** 2 + np.float32(0.1)
-    node = helper.make_node("BatchNormalization", [source, *names], [target], **attributes)
-    return node, dict(zip(names, values, strict=True))
 
 
 @pytest.mark.parametrize("frame", [(4,), (4, 3), (3, 2, 2)], ids=str)

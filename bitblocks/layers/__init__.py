@@ -1,8 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every layer of the float graph: its mathematics, and how it becomes integers."""
 
+from .convolution import Convolution, TransposedConvolution
 from .dense import Linear
 from .elementwise import Add, Identity, Relu, Scale
 from .movement import Reshape, Transpose
+from .pooling import AveragePool, MaxPool
 
-__all__ = ["Add", "Identity", "Linear", "Relu", "Reshape", "Scale", "Transpose"]
+__all__ = [
+    "Add",
+    "AveragePool",
+    "Convolution",
+    "Identity",
+    "Linear",
+    "MaxPool",
+    "Relu",
+    "Reshape",
+    "Scale",
+    "Transpose",
+    "TransposedConvolution",
+]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ONNX operators: a handler for each, declared with what it makes of every attribute."""
 
-from . import constants, dense, elementwise, movement, normalisation
+from . import constants, convolution, dense, elementwise, movement, normalisation, pooling
 from .operation import Operation
 from .registry import OPERATORS, Operator
 
@@ -10,8 +10,10 @@ __all__ = [
     "Operation",
     "Operator",
     "constants",
+    "convolution",
     "dense",
     "elementwise",
     "movement",
     "normalisation",
+    "pooling",
 ]

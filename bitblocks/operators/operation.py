@@ -13,7 +13,7 @@ from bitblocks import layers
 from bitblocks.graph import Floats, Shape
 from bitblocks.onnx_model import BATCHES, PerBatch, shown, titled
 from bitblocks.operators.registry import Operator
-from bitblocks.ordering import Order, Value, order_of
+from bitblocks.ordering import Order, Value, channels_last, order_of
 
 if TYPE_CHECKING:
     from bitblocks.onnx_import import Importer
@@ -149,13 +149,19 @@ class Operation:
 
         Frame axis a of the model is axis ``axes.index(a)`` of the tensor.
         """
-        axes = value.axes
+        axes = self.importer.axes(value)
         axes = tuple(range(len(value.shape))) if axes is None else axes
         return self.arranged(value, axes), axes
 
     def given(self, name: str, shape: Shape, axes: Shape, batch: int = 0) -> Value:
         """The graph tensor ``name`` as a Value of the model's ``shape`` whose axes travel so."""
         return Value(name, shape, order_of(shape, axes), batch)
+
+    def first_channels(self, name: str) -> Value:
+        """The graph tensor ``name`` with channels last as a Value that has them first."""
+        *spatial, channels = self.importer.shapes[name]
+        shape = (channels, *spatial)
+        return self.given(name, shape, channels_last(len(shape)))
 
     # -- constants beside frames --------------------------------------------------------------
 
