@@ -256,7 +256,8 @@ class Importer:
             return
         assert operator is not None
         self._check(node, operator, schema, given)
-        attributes = {name: attribute.default for name, attribute in schema.attributes.items()}
+        attributes: dict[str, Any] = dict.fromkeys(operator.honours)
+        attributes |= {name: attribute.default for name, attribute in schema.attributes.items()}
         result = operator.handler(Operation(self, node, operator, attributes | given))
         results = result if isinstance(result, list) else [result]
         for name, result in zip(node.output, results, strict=False):
@@ -285,10 +286,8 @@ class Importer:
         if any(node.output[operator.outputs :]):
             self.refuse(node, "must have one output")
         for name, value in given.items():
-            if name in operator.only:
-                only = operator.only[name]
-                if value != only.value:
-                    rule = only.rule or f"attribute '{name}' must be {only.value}"
-                    self.refuse(node, rule)
-            elif name not in operator.honours and name not in operator.idle:
+            only = operator.only.get(name)
+            if only is not None and value != only.value:
+                self.refuse(node, only.rule or f"attribute '{name}' must be {only.value}")
+            if operator.state(name) == "refused":
                 self.refuse(node, f"attribute {shown(name)} is not supported")

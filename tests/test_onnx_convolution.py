@@ -241,6 +241,13 @@ TRANSPOSED = {  # frame, weight (inputs, outputs / groups, kernel), attributes, 
         (1, 1),
         (8, 8),
     ),
+    "output shape with a place more": (
+        (2, 3, 4),
+        (2, 3, 3, 3),
+        {"strides": [3, 2], "output_shape": [10, 10]},
+        (0, 0),
+        (10, 10),
+    ),
     "output shape, odd padding before": (
         (2, 3, 4),
         (2, 3, 3, 3),
@@ -399,7 +406,7 @@ REFUSED = {
     ),
     "output shape": (
         (node("ConvTranspose", ["x", "w"], ["y"], output_shape=[9, 7]), (3, 5, 5)),
-        "must give at most 7 places on an axis, not 9",
+        "must give at most 8 places on an axis, not 9",
     ),
     "pooling of a vector": (
         (node("GlobalAveragePool", ["x"], ["y"]), (5,)),

@@ -114,7 +114,7 @@ def constant(op: Operation) -> Any:
 
 @operator("Shape", honours=("start", "end"))
 def shape(op: Operation) -> Constant:
-    part = slice(op.attributes.get("start") or 0, op.attributes.get("end"))
+    part = slice(op.attributes["start"] or 0, op.attributes["end"])
     first, second = (np.array(lengths[part], np.int64) for lengths in op.full_shape(0))
     return first if np.array_equal(first, second) else PerBatch(first, second)
 

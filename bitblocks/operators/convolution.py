@@ -69,11 +69,12 @@ def _transposed_padding(
     padding = []
     for size, extra, length in zip(whole, added, wanted, strict=True):
         total = size + extra - length
-        if total < 0:
-            op.refuse(f"must give at most {size + extra} places on an axis, not {length}")
+        upper = op.attributes["auto_pad"] == "SAME_UPPER"
+        most = size + extra + (not upper)  # two places more, and readers of the standard differ
+        if length > most:
+            op.refuse(f"must give at most {most} places on an axis, not {length}")
         if total % 2 and op.importer.model.opset < 11:
             op.refuse("must not split odd padding, on which operator sets before 11 disagree")
-        upper = op.attributes["auto_pad"] == "SAME_UPPER"
         before = total // 2 if upper else total - total // 2
         padding.append((before, total - before - extra))
     return tuple(padding)

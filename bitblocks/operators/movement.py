@@ -34,7 +34,7 @@ def reshape(op: Operation) -> Value:
         if (
             target.count(-1) > 1
             or min(target, default=0) < -1
-            or (op.attributes.get("allowzero") and 0 in target)
+            or (op.attributes["allowzero"] and 0 in target)
         ):
             op.refuse(f"must have a shape of at most one -1 and no 0, not {target}")
         if any(length == 0 and axis >= value.rank for axis, length in enumerate(target)):
@@ -144,7 +144,7 @@ def unsqueeze(op: Operation) -> Value:
 
 def _axes(op: Operation, rank: int) -> list[int] | None:
     """The axes of an attribute in old operator sets, of input 1 in new ones; each once."""
-    given = op.lengths(1, "list of axes")[0] if op.has(1) else op.attributes.get("axes")
+    given = op.lengths(1, "list of axes")[0] if op.has(1) else op.attributes["axes"]
     if given is None:
         return None
     axes = [op.axis(axis, rank, "axes") for axis in given]

@@ -28,7 +28,8 @@ class Operation:
 
     Parameters
     ----------
-    attributes : values by name; those that the node leaves out have the standard's default
+    attributes : values by name; those that the node leaves out have the standard's default, or
+        None, as have those that its operator set does not know
     """
 
     importer: Importer

@@ -54,7 +54,7 @@ def _windows(op: Operation) -> tuple[Value, Window, tuple[tuple[int, int], ...]]
     spatial = value.shape[1:]
     window = window_of(op, spatial)
     padding = window.padding
-    if op.attributes.get("ceil_mode") and op.attributes["auto_pad"] == "NOTSET":
+    if op.attributes["ceil_mode"] and op.attributes["auto_pad"] == "NOTSET":
         window = ceiled(window, spatial)
     return value, window, padding
 

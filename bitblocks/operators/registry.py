@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from bitblocks.onnx_model import NEWEST_OPSET, OLDEST_OPSET
-
 REQUIRED = object()
 """Stands for the default of an attribute that a node must have."""
 
@@ -69,21 +67,13 @@ class Operator:
         """Its schema in an operator set, None if it is not there."""
         return self.schema or standard(self.name, opset)
 
-    def states(self) -> dict[str, str]:
-        """Attribute -> honoured, refused, or what lies between; of all operator sets."""
-        states: dict[str, str] = {}
-        for opset in range(OLDEST_OPSET, NEWEST_OPSET + 1):
-            schema = self.schema_in(opset)
-            for name in schema.attributes if schema else ():
-                if name in self.honours:
-                    states[name] = "honoured"
-                elif name in self.only:
-                    states[name] = f"refused unless {self.only[name].value}"
-                elif name in self.idle:
-                    states[name] = "plays no part in inference"
-                else:
-                    states[name] = "refused"
-        return dict(sorted(states.items()))
+    def state(self, attribute: str) -> str:
+        """What is made of one of its attributes."""
+        if attribute in self.honours:
+            return "honoured"
+        if attribute in self.only:
+            return f"refused unless {self.only[attribute].value}"
+        return "plays no part in inference" if attribute in self.idle else "refused"
 
 
 OPERATORS: dict[tuple[str, str], Operator] = {}

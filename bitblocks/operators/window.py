@@ -26,7 +26,7 @@ class Window:
 
 def spatial_attribute(op: Operation, name: str, count: int, least: int) -> Shape:
     """An attribute of ``count`` numbers of at least ``least``, which they all are by default."""
-    given = op.attributes.get(name) or [least] * count
+    given = op.attributes[name] or [least] * count
     if len(given) != count or min(given) < least:
         op.refuse(f"attribute '{name}' must be {count} numbers of at least {least}, not {given}")
     return tuple(given)
@@ -44,7 +44,7 @@ def window_of(
     sizes = spatial_attribute(op, "kernel_shape", count, 1)
     if kernel is None:
         kernel = sizes
-    elif op.attributes.get("kernel_shape") and sizes != kernel:
+    elif op.attributes["kernel_shape"] and sizes != kernel:
         op.refuse(f"attribute 'kernel_shape' must be {list(kernel)}, not {list(sizes)}")
     stride = spatial_attribute(op, "strides", count, 1)
     dilation = spatial_attribute(op, "dilations", count, 1)
