@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bitblocks.graph import Floats, Graph, Layer
+from bitblocks.graph import Graph, Layer
 from bitblocks.layers import Scale
 
 
@@ -50,10 +50,13 @@ def _fold_before(graph: Graph) -> Graph:
             continue
         weight, bias = node.weight, node.bias
         source = before = alias.get(node.sources[0], node.sources[0])
-        while before in nodes and nodes[before].reorders and len(readers[before]) == 1:
+        while before in nodes and len(readers[before]) == 1:
             mover = nodes[before]
+            shape = graph.shapes[mover.sources[0]]
+            if not mover.reorders(shape):
+                break
             before = alias.get(mover.sources[0], mover.sources[0])
-            weight, bias = (mover.unmoved(part, graph.shapes[before]) for part in (weight, bias))
+            weight, bias = (mover.unmoved(part, shape) for part in (weight, bias))
         if before in nodes and len(readers[before]) == 1:
             scaled = nodes[before].scaled(weight, bias)
             if scaled is not None:
@@ -69,7 +72,7 @@ def _fold_behind(graph: Graph) -> Graph:
     alias: dict[str, str] = {}
     for node in reversed(graph.nodes):
         if isinstance(node, Scale):
-            folded = _fed_scaled(nodes, readers, node.name, node.weight, node.bias)
+            folded = _fed_scaled(graph, nodes, readers, node)
             if folded:
                 nodes |= folded
                 alias[node.name] = node.sources[0]
@@ -77,24 +80,20 @@ def _fold_behind(graph: Graph) -> Graph:
 
 
 def _fed_scaled(
-    nodes: dict[str, Layer],
-    readers: dict[str, list[str]],
-    name: str,
-    weight: Floats,
-    bias: Floats,
+    graph: Graph, nodes: dict[str, Layer], readers: dict[str, list[str]], scale: Scale
 ) -> dict[str, Layer] | None:
-    """All that reads tensor ``name``, each with the scale inside; None where one does not take it.
+    """All that reads ``scale``, each with it inside; None where one does not take it.
 
     What reads several tensors does not.
     """
     folded: dict[str, Layer] = {}
-    pending = [(reader, weight, bias) for reader in readers[name]]
+    pending = [(reader, scale.weight, scale.bias) for reader in readers[scale.name]]
     while pending:
         reader, weight, bias = pending.pop()
         node = nodes.get(reader)
         if node is None or len(node.sources) != 1:
             return None
-        if node.reorders:
+        if node.reorders(graph.shapes[node.sources[0]]):
             weight, bias = (node.evaluate(part[np.newaxis])[0] for part in (weight, bias))
             pending += [(behind, weight, bias) for behind in readers[reader]]
             continue

@@ -60,7 +60,6 @@ class Layer:
     decides : the fields of the precision file that have a meaning for it
     rectifies : whether it is ``max(x, 0)``, which may go into the block before it
     rectifiable : whether its block may end in ``max(y, 0)``
-    reorders : whether it gives the very numbers that it reads, once each
     """
 
     name: str
@@ -69,7 +68,6 @@ class Layer:
     decides: ClassVar[tuple[str, ...]] = ()
     rectifies: ClassVar[bool] = False
     rectifiable: ClassVar[bool] = False
-    reorders: ClassVar[bool] = False
 
     @property
     def tensors(self) -> tuple[str, ...]:
@@ -108,6 +106,10 @@ class Layer:
     def fed_scaled(self, weight: Floats, bias: Floats) -> Layer | None:
         """The layer that does to x what this does to ``weight * x + bias``, if there is one."""
         return None
+
+    def reorders(self, source: Shape) -> bool:
+        """Whether it gives the very numbers that it reads, of shape ``source``, once each."""
+        return False
 
     def unmoved(self, values: Floats, source: Shape) -> Floats:
         """Of a layer that reorders: ``values`` of its y where they lay in x of shape ``source``."""

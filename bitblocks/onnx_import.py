@@ -12,19 +12,19 @@ from typing import Any, NoReturn
 from bitblocks import layers
 from bitblocks.errors import InputError
 from bitblocks.folding import fold_scales
-from bitblocks.graph import Graph, Layer, Port, Shape, several
+from bitblocks.graph import Graph, Layer, Port, Shape, several, without_unread
 from bitblocks.onnx_model import ONNX_DOMAINS, Model, shown, titled
 from bitblocks.operators import OPERATORS, Operation, Operator
-from bitblocks.operators.constants import fold, foldable
+from bitblocks.operators.evaluation import fold, foldable
 from bitblocks.operators.registry import REQUIRED, Schema, fits, plain, standard
 from bitblocks.ordering import (
     Order,
     Value,
     axes_of,
     channels_last,
+    moves,
     order_of,
     same,
-    transposition,
 )
 
 LAYOUTS_LIMIT = 64
@@ -37,7 +37,7 @@ def import_onnx(path: str | Path, cut: str | Sequence[str] | None = None) -> Gra
     Axis 0 of every input is the batch, whatever length the file gives it. Batch normalisations
     and added constants lie inside the layers next to them. What does not lead to an output,
     inputs included, is left out. Of the orders in which the inputs' axes may travel the one is
-    taken that needs the fewest transposes. Raises InputError for a file that is not a model, or
+    taken that needs the fewest reorderings. Raises InputError for a file that is not a model, or
     for a model outside of what is supported, naming the operator and the node.
 
     Parameters
@@ -50,19 +50,16 @@ def import_onnx(path: str | Path, cut: str | Sequence[str] | None = None) -> Gra
     needed = model.needed(outputs)
     ports = model.ports(needed, outputs)
     choices = [_layouts(shape) for _, shape in ports]
-    graphs: list[Graph] = []
-    refusals: list[OrderError] = []
+    best: Importer | None = None
     for axes in itertools.islice(itertools.product(*choices), LAYOUTS_LIMIT):
-        try:
-            graphs.append(Importer(model, ports, axes).build(needed, outputs))
-        except OrderError as error:
-            refusals.append(error)
-            continue
-        if not _transposes(graphs[-1]):
+        importer = Importer(model, ports, axes)
+        importer.build(needed, outputs)
+        if best is None or importer.reorders < best.reorders:
+            best = importer
+        if not importer.reorders:
             break
-    if not graphs:
-        raise refusals[0]
-    return fold_scales(min(graphs, key=_transposes))
+    assert best is not None  # there always is a choice
+    return fold_scales(without_unread(best.graph))
 
 
 def _layouts(shape: Shape) -> list[Shape]:
@@ -73,14 +70,6 @@ def _layouts(shape: Shape) -> list[Shape]:
         likely.reverse()
     every = itertools.islice(itertools.permutations(plain), LAYOUTS_LIMIT)
     return list(dict.fromkeys([*likely, *every]))
-
-
-def _transposes(graph: Graph) -> int:
-    return sum(isinstance(node, layers.Transpose) for node in graph.nodes)
-
-
-class OrderError(InputError):
-    """For one layout of the inputs something cannot be had that another one may give."""
 
 
 def _argument(name: str) -> str:
@@ -109,6 +98,8 @@ class Importer:
     -------
     values : the model's tensors that differ from frame to frame, by name
     shapes : of the graph's tensors, by name
+    reorders : layers that only turn one order of a frame into another
+    graph : after ``build``
     """
 
     def __init__(self, model: Model, ports: list[tuple[str, Shape]], axes: tuple[Shape, ...]):
@@ -117,6 +108,7 @@ class Importer:
         self.shapes: dict[str, Shape] = {}
         self.nodes: list[Layer] = []
         self.counts: dict[str, int] = {}
+        self.reorders = 0
         self.taken: set[str] = set()
         self.inputs = []
         for (name, shape), order in zip(ports, axes, strict=True):
@@ -126,8 +118,8 @@ class Importer:
             self.shapes[label] = port.stream_shape
             self.values[name] = Value(label, shape, order_of(shape, order))
 
-    def build(self, needed: list[Any], outputs: list[str]) -> Graph:
-        """The graph of the nodes ``needed``, with the tensors ``outputs`` as its outputs."""
+    def build(self, needed: list[Any], outputs: list[str]) -> None:
+        """Make the graph of the nodes ``needed``, with the tensors ``outputs`` as its outputs."""
         for node in needed:
             self._node(node)
         ports: list[Port] = []
@@ -136,7 +128,7 @@ class Importer:
             if name not in self.values:
                 raise InputError(f"output {shown(name)} must depend on an input, not be constant")
             ports.append(self._output(name, _unique(_label(name) or "output", taken)))
-        return Graph(tuple(self.inputs), tuple(self.nodes), tuple(ports))
+        self.graph = Graph(tuple(self.inputs), tuple(self.nodes), tuple(ports))
 
     def _output(self, tensor: str, label: str) -> Port:
         value = self.values[tensor]
@@ -146,7 +138,7 @@ class Importer:
             )
         axes = self.axes(value)
         if axes is None:
-            value = self.reordered(value, None, f"output {shown(tensor)}")
+            value = self.reordered(value, None, value.shape)
             axes = tuple(range(len(value.shape)))
         name = self.viewed(value.name, tuple(value.shape[axis] for axis in axes))
         if name in {port.name for port in self.inputs}:
@@ -180,18 +172,13 @@ class Importer:
                 return axes
         return axes_of(value.shape, value.order)
 
-    def reordered(self, value: Value, order: Order, what: str) -> Value:
-        """``value`` in another order of the stream, through a Transpose if it has another."""
+    def reordered(self, value: Value, order: Order, shape: Shape) -> Value:
+        """``value`` in that order of the stream, through a Rearrange of ``shape`` if need be."""
         if same(value.order, order):
             return value
-        found = transposition(value.order, order, math.prod(value.shape))
-        if found is None:
-            raise OrderError(
-                f"{what} must not need an order of its numbers that no transpose gives"
-            )
-        shape, axes = found
-        source = self.viewed(value.name, shape)
-        layer = self.add(layers.Transpose, f"{value.name}_transpose", (source,), axes)
+        index = moves(value.order, order, math.prod(value.shape)).reshape(shape)
+        layer = self.add(layers.Rearrange, f"{value.name}_reorder", (value.name,), index)
+        self.reorders += 1
         return Value(layer.name, value.shape, order, value.batch)
 
     def refuse(self, node: Any, rule: str) -> NoReturn:
@@ -202,6 +189,14 @@ class Importer:
         if before and self.values[before[0]].name not in inputs:
             message += f"; --cut {_argument(before[0])} can end the network before it"
         raise InputError(message)
+
+    def refuse_senseless(self, node: Any, error: ValueError) -> NoReturn:
+        """Raise InputError that ONNX's evaluator makes nothing of ``node``."""
+        reason = re.sub(
+            r"\[ShapeInferenceError\]|Inference error\(s\):|\(op_type:.*?\):", "", str(error)
+        )
+        reason = " ".join(reason.split())[:200]
+        raise InputError(f"{titled(node)} must make sense to ONNX: {reason}") from error
 
     def label_of(self, node: Any, kind: str) -> str:
         """Name of a layer: the file's node name, or ``kind`` or the operator and a number."""
@@ -247,10 +242,7 @@ class Importer:
             try:
                 results = fold(self.model, node)
             except ValueError as error:
-                reason = " ".join(str(error).split())[:200]
-                raise InputError(
-                    f"{titled(node)} must make sense for its constants: {reason}"
-                ) from error
+                self.refuse_senseless(node, error)
             for name, result in zip(filter(None, node.output), results, strict=True):
                 constants[name] = result
             return

@@ -33,10 +33,10 @@ def shown(name: object) -> str:
 
 
 class PerBatch(NamedTuple):
-    """What arithmetic on lengths gives for a batch of 97 and for one of 101 frames.
+    """What arithmetic on lengths gives for a batch of 7 and for one of 11 frames.
 
     The length of the batch is open, so what depends on it is computed twice: where both agree it
-    does not matter, and the pair (97, 101) is the batch itself.
+    does not matter, and the pair (7, 11) is the batch itself.
     """
 
     first: NDArray[Any]
@@ -44,7 +44,7 @@ class PerBatch(NamedTuple):
 
 
 Constant = NDArray[Any] | PerBatch
-BATCHES = (97, 101)
+BATCHES = (7, 11)
 
 
 class Model:

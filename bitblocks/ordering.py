@@ -40,15 +40,34 @@ class Value:
         """The same numbers in the model's raster order under another shape."""
         return replace(self, shape=shape, batch=batch)
 
+    def moved(self, index: NDArray[np.int64], batch: int = 0) -> "Value":
+        """The same numbers, element ``index`` of the model's raster order at each place now."""
+        places = inverse(index.ravel())
+        order = _plain(places if self.order is None else places[self.order])
+        return Value(self.name, index.shape, order, batch)
+
     def transposed(self, axes: Shape, batch: int = 0) -> "Value":
         """The same numbers on the stream, frame axis ``axes[k]`` of the model being axis k now."""
-        shape = tuple(self.shape[axis] for axis in axes)
-        size = math.prod(shape)
-        places = np.empty(size, np.int64)  # in the new raster order of each place in the old one
-        places[np.arange(size).reshape(self.shape).transpose(axes).ravel()] = np.arange(size)
-        return Value(
-            self.name, shape, _plain(places if self.order is None else places[self.order]), batch
-        )
+        return self.moved(raster(self.shape).transpose(axes), batch)
+
+
+def raster(shape: Shape) -> NDArray[np.int64]:
+    """The number of each element of a frame."""
+    return np.arange(math.prod(shape)).reshape(shape)
+
+
+def inverse(order: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The place of each element in ``order``."""
+    places = np.empty(len(order), np.int64)
+    places[order] = np.arange(len(order))
+    return places
+
+
+def moves(old: Order, new: Order, size: int) -> NDArray[np.int64]:
+    """For each place of a stream in order ``new`` the place that its number has in ``old``."""
+    whole = np.arange(size)
+    places = whole if old is None else inverse(old)
+    return places if new is None else places[new]
 
 
 def _plain(order: NDArray[np.int64]) -> Order:
@@ -57,7 +76,7 @@ def _plain(order: NDArray[np.int64]) -> Order:
 
 def order_of(shape: Shape, axes: Shape) -> Order:
     """The order of a frame of ``shape`` that travels with its axes as ``axes``."""
-    return _plain(np.arange(math.prod(shape)).reshape(shape).transpose(axes).ravel())
+    return _plain(raster(shape).transpose(axes).ravel())
 
 
 def same(a: Order, b: Order) -> bool:
@@ -81,47 +100,13 @@ def axes_of(shape: Shape, order: Order) -> Shape | None:
     plain = tuple(range(len(shape)))
     if order is None:
         return plain
-    places = np.empty(len(order), np.int64)
-    places[order] = np.arange(len(order))
+    places = inverse(order)
     strides = [math.prod(shape[axis + 1 :]) for axis in plain]
     by_stride = sorted(plain, key=lambda a: -places[strides[a]] if shape[a] > 1 else 1)
     for axes in (channels_last(len(shape)), tuple(by_stride)):
         if same(order, order_of(shape, axes)):
             return axes
     return None
-
-
-def transposition(old: Order, new: Order, size: int) -> tuple[Shape, Shape] | None:
-    """The shape and the axes by which a transpose turns a stream of order ``old`` into ``new``.
-
-    The fewest axes that do it; None where no transpose does.
-
-    >>> transposition(order_of((2, 3, 4), (1, 2, 0)), None, 24)
-    ((12, 2), (1, 0))
-    """
-    whole = np.arange(size)
-    old, new = (whole if order is None else order for order in (old, new))
-    places = np.empty(size, np.int64)
-    places[old] = whole
-    moves = places[new]  # element k of the new stream is element moves[k] of the old one
-    axes: list[tuple[int, int]] = []  # stride in the old stream and length, fastest first
-    done = 1
-    while done < size:
-        rest = moves[::done]
-        stride = int(rest[1])
-        steps = whole[: len(rest)] * stride
-        length = len(rest) if (rest == steps).all() else int((rest != steps).argmax())
-        if not length or len(rest) % length:
-            return None
-        axes.append((stride, length))
-        done *= length
-    slowest = axes[::-1]
-    ordered = sorted(slowest, reverse=True)
-    shape = tuple(length for _, length in ordered)
-    turned = tuple(ordered.index(axis) for axis in slowest)
-    if not np.array_equal(whole.reshape(shape).transpose(turned).ravel(), moves):
-        return None
-    return shape, turned
 
 
 def split_last(order: Order, shape: Shape) -> tuple[Order, NDArray[np.int64] | None] | None:

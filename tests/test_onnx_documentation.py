@@ -10,6 +10,7 @@ from onnx_models import model_of, refusal, seeded
 from bitblocks.onnx_model import NEWEST_OPSET, OLDEST_OPSET
 from bitblocks.operators import OPERATORS
 from bitblocks.operators.documentation import page
+from bitblocks.operators.registry import REQUIRED
 
 PAGE = Path(__file__).parents[1] / "docs" / "onnx.md"
 
@@ -30,6 +31,8 @@ def test_declared_attributes_are_those_of_some_operator_set(operator):
     assert len(set(declared)) == len(declared)
 
 
+VALUES = {"kernel_shape": [2, 2], "blocksize": 2, "axis": 1, "pads": [0] * 8, "axes": [1]}
+VALUES |= {"starts": [0], "ends": [1]}
 SAMPLES = {"INT": 3, "FLOAT": 0.5, "STRING": "a", "INTS": [1], "FLOATS": [0.5], "STRINGS": ["a"]}
 
 
@@ -49,10 +52,8 @@ def test_attributes_that_are_not_honoured_are_refused_by_name(tmp_path, operator
             if kind not in SAMPLES or (known and operator.state(name) not in ("refused",)):
                 continue
             inputs = ["x", *"wwwwwww"[: schema.least - 1]]
-            required = {"kernel_shape": [2, 2]} if "Pool" in operator.name else {}
+            required = {n: VALUES[n] for n, a in schema.attributes.items() if a.default is REQUIRED}
             attributes = required | {name: SAMPLES[kind]}
-            if "Global" in operator.name:
-                attributes.pop("kernel_shape", None)
             what = helper.make_node(operator.name, inputs, ["y"], **attributes)
             model = model_of([what], {"x": (2, 4, 4)}, ["y"], {"w": seeded(2)}, opset=opset)
             expected = f"{operator.name} node that gives 'y' attribute '{name}' is not supported"

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from bitblocks.ordering import Value, axes_of, order_of, same, split_last, transposition
+from bitblocks.ordering import Value, axes_of, moves, order_of, same, split_last
 
 SHAPES = [(6,), (4, 4), (2, 3, 4), (1, 8, 8), (3, 1, 5), (2, 2, 2, 2), (2, 3, 1, 3, 2)]
 
@@ -21,40 +21,13 @@ def frame_of(shape, seed=0):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_transposition_turns_any_order_of_axes_into_any_other(shape):
+def test_moves_turn_any_order_into_any_other(shape):
     frame = frame_of(shape)
     orders = list(itertools.permutations(range(len(shape))))
     for old, new in itertools.product(orders[::5], orders[::7]):
         before, after = (order_of(shape, axes) for axes in (old, new))
-        fine, axes = transposition(before, after, frame.size)
-        have = stream(frame, before).reshape(fine).transpose(axes).ravel()
+        have = stream(frame, before)[moves(before, after, frame.size)]
         assert have.tolist() == frame.transpose(new).ravel().tolist()
-
-
-def test_transposition_through_a_reshape_takes_two_axes():
-    first = Value("x", (4, 6), order_of((4, 6), (1, 0)))
-    flat = first.reshaped((24,))
-    assert transposition(flat.order, None, 24) == ((6, 4), (1, 0))
-    halves = flat.reshaped((2, 12)).transposed((1, 0))
-    frame = frame_of((4, 6))
-    fine, axes = transposition(halves.order, None, 24)
-    have = stream(frame, first.order).reshape(fine).transpose(axes).ravel()
-    assert have.tolist() == frame.reshape(2, 12).T.ravel().tolist()
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_what_is_no_transposition_is_told(seed):
-    generator = np.random.default_rng(seed)
-    moves = generator.permutation(12)
-    found = transposition(None, moves, 12)
-    shapes = [(12,), (2, 6), (3, 4), (4, 3), (6, 2), (2, 2, 3), (2, 3, 2), (3, 2, 2)]
-    every = [
-        np.arange(12).reshape(shape).transpose(axes).ravel().tolist()
-        for shape in shapes
-        for axes in itertools.permutations(range(len(shape)))
-    ]
-    assert (found is not None) == (moves.tolist() in every)
-    assert transposition(None, np.array(every[seed]), 12) is not None
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -4,19 +4,20 @@
 from .convolution import Convolution, TransposedConvolution
 from .dense import Linear
 from .elementwise import Add, Identity, Relu, Scale
-from .movement import Reshape, Transpose
+from .movement import Concat, Rearrange, Reshape
 from .pooling import AveragePool, MaxPool
 
 __all__ = [
     "Add",
     "AveragePool",
+    "Concat",
     "Convolution",
     "Identity",
     "Linear",
     "MaxPool",
+    "Rearrange",
     "Relu",
     "Reshape",
     "Scale",
-    "Transpose",
     "TransposedConvolution",
 ]

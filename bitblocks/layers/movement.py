@@ -10,6 +10,7 @@ import blocks
 from bitblocks.errors import InputError
 from bitblocks.graph import Floats, Layer, Shape
 from bitblocks.quantisation import Decision, Stage
+from quant import Ints
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,8 +18,6 @@ class Reshape(Layer):
     """The same elements in the same raster order under another ``target`` shape."""
 
     target: Shape
-
-    reorders = True
 
     def shape(self, source: Shape) -> Shape:
         if math.prod(source) != math.prod(self.target):
@@ -36,28 +35,67 @@ class Reshape(Layer):
         block = blocks.Reshape(stage.inputs[0], self.target)
         return Decision(block, ((x.low.reshape(self.target), x.high.reshape(self.target)),))
 
+    def reorders(self, source: Shape) -> bool:
+        return True
+
     def unmoved(self, values: Floats, source: Shape) -> Floats:
         return values.reshape(source)
 
 
 @dataclass(frozen=True, eq=False)
-class Transpose(Layer):
-    """Axis ``axes[k]`` of x becomes axis k of y."""
+class Rearrange(Layer):
+    """``y = x.ravel()[index]``, or ``fill`` where the index is -1.
 
-    axes: Shape
+    Parameters
+    ----------
+    index : ints, in the shape of y
+    fill : float
+    """
 
-    reorders = True
+    index: Ints
+    fill: float = 0.0
 
     def shape(self, source: Shape) -> Shape:
-        if sorted(self.axes) != list(range(len(source))):
+        if self.index.max() >= math.prod(source):
             raise InputError(
-                f"Transpose {self.name} axes must order those of its input, "
-                f"not be {self.axes} for shape {source}"
+                f"Rearrange {self.name} index must lie in its input of shape {source}, "
+                f"not reach {self.index.max()}"
             )
-        return tuple(source[axis] for axis in self.axes)
+        return self.index.shape
 
     def evaluate(self, x: Floats) -> Floats:
-        return x.transpose(0, *(axis + 1 for axis in self.axes))
+        return np.where(self.index < 0, self.fill, x.reshape(len(x), -1)[:, self.index])
+
+    def reorders(self, source: Shape) -> bool:
+        size = math.prod(source)
+        return self.index.size == size and np.array_equal(
+            np.sort(self.index, None), np.arange(size)
+        )
 
     def unmoved(self, values: Floats, source: Shape) -> Floats:
-        return values.transpose(np.argsort(self.axes))
+        moved = np.empty(values.size)
+        moved[self.index.ravel()] = values.ravel()
+        return moved.reshape(source)
+
+
+@dataclass(frozen=True, eq=False)
+class Concat(Layer):
+    """Tensors of one shape but for ``axis``, one behind the other along it."""
+
+    axis: int
+
+    def shape(self, *sources: Shape) -> Shape:
+        first = sources[0]
+        for source in sources:
+            if len(source) != len(first) or any(
+                a != b for n, (a, b) in enumerate(zip(source, first, strict=True)) if n != self.axis
+            ):
+                raise InputError(
+                    f"Concat {self.name} inputs must have one shape but for axis {self.axis}, "
+                    f"not {first} and {source}"
+                )
+        along = sum(source[self.axis] for source in sources)
+        return (*first[: self.axis], along, *first[self.axis + 1 :])
+
+    def evaluate(self, *sources: Floats) -> Floats:
+        return np.concatenate(sources, self.axis + 1)

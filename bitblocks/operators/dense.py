@@ -50,7 +50,8 @@ def linear(op: Operation, label: str, value: Value, weight: Floats, bias: Floats
         op.refuse(f"must have {value.shape[-1]} inputs to its weights, not {weight.shape[1]}")
     split = split_last(value.order, value.shape)
     if split is None:
-        value, split = op.reordered(value, None), (None, None)
+        value = Value(op.reordered(value, None, value.shape), value.shape)
+        split = None, None
     outer, inner = split
     source = op.viewed(value.name, value.shape)
     layer = op.add(

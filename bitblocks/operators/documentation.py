@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bitblocks.onnx_model import BYTES_LIMIT, ELEMENTS_LIMIT, NEWEST_OPSET, OLDEST_OPSET
 from bitblocks.operators import OPERATORS, Operator
-from bitblocks.operators.constants import FOLDED, FOLDED_INTEGERS
+from bitblocks.operators.evaluation import FOLDED, FOLDED_INTEGERS
 
 OPSETS = range(OLDEST_OPSET, NEWEST_OPSET + 1)
 

@@ -43,6 +43,5 @@ def total(op: Operation, label: str, a: Value, b: Value) -> Value:
     """The sum of two tensors of one shape."""
     if a.shape != b.shape:
         op.refuse(f"must add equal shapes, not {list(a.shape)} and {list(b.shape)}")
-    b = op.reordered(b, a.order)
-    sources = (a.name, op.viewed(b.name, op.importer.shapes[a.name]))
+    sources = (a.name, op.reordered(b, a.order, op.importer.shapes[a.name]))
     return Value(op.add(layers.Add, label, sources).name, a.shape, a.order)

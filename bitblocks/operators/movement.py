@@ -2,13 +2,20 @@
 """Operators that move numbers, or only name them anew."""
 
 import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from bitblocks import layers
 from bitblocks.graph import Shape
 from bitblocks.onnx_model import BATCHES
 from bitblocks.operators.operation import Operation
 from bitblocks.operators.registry import operator
-from bitblocks.ordering import Value
+from bitblocks.ordering import Value, channels_last, inverse, moves, raster
+
+OUTPUTS_LIMIT = 1024
+"""Most parts into which a frame is split."""
 
 
 @operator("Flatten", honours=("axis",))
@@ -103,51 +110,129 @@ def reshaped(op: Operation, value: Value, shape: Shape, batch: int = 0) -> Value
     return Value(name, shape, value.order, batch)
 
 
-@operator("Transpose", honours=("perm",))
-def transpose(op: Operation) -> Value:
-    """No layer: what comes behind finds the axes in another order."""
+MOVING = {
+    "DepthToSpace": ("blocksize", "mode"),
+    "Expand": (),
+    "Gather": ("axis",),
+    "Slice": ("axes", "ends", "starts"),
+    "SpaceToDepth": ("blocksize",),
+    "Split": ("axis", "num_outputs", "split"),
+    "Squeeze": ("axes",),
+    "Tile": (),
+    "Transpose": ("perm",),
+    "Unsqueeze": ("axes",),
+}
+"""Operators that only move numbers, or leave some out, and their attributes."""
+
+
+def move(op: Operation) -> list[Value]:
+    """What an operator of MOVING gives."""
+    return _moved(op, op.node, {})
+
+
+for _name, _attributes in MOVING.items():
+    operator(_name, honours=_attributes, outputs=OUTPUTS_LIMIT)(move)
+
+
+@operator("Pad", honours=("mode", "pads", "value"))
+def pad(op: Operation) -> list[Value]:
+    fill, node = op.attributes["value"] or 0.0, type(op.node)()
+    node.CopyFrom(op.node)
+    if op.importer.model.opset < 11:
+        kept = [attribute for attribute in node.attribute if attribute.name != "value"]
+        del node.attribute[:]
+        node.attribute.extend([*kept, op.importer.model.onnx.helper.make_attribute("value", -1.0)])
+        return _moved(op, node, {}, fill)
+    if op.has(2):
+        values = op.floats(2, "value")
+        if values.size != 1:
+            op.refuse(f"must pad with one value, not {values.size}")
+        fill = values.item()
+    node.input.extend([""] * (3 - len(node.input)))
+    node.input[2] = FILL
+    return _moved(op, node, {FILL: np.array(-1)}, fill)
+
+
+FILL = "what pads"
+"""Name of an input of a node that is evaluated."""
+
+
+def _moved(
+    op: Operation, node: Any, more: dict[str, NDArray[Any]], fill: float = 0.0
+) -> list[Value]:
+    """What a node gives that moves numbers, or leaves some out, or puts -1 for ``fill``.
+
+    ONNX's own evaluator moves the numbers of the elements, of several frames at once, for both
+    lengths of the batch: so it is seen that frames are not mixed, whatever the operator. Where all
+    numbers are kept, once each, the axes are only known by other names; else it is a Rearrange.
+    """
     value = op.value(0, batch=None)
-    perm = op.attributes["perm"] or list(range(value.rank))[::-1]
-    if sorted(perm) != list(range(value.rank)):
-        op.refuse(f"attribute 'perm' must order {value.rank} axes, not {perm}")
-    axes = tuple(axis - (axis > value.batch) for axis in perm if axis != value.batch)
-    return value.transposed(axes, perm.index(value.batch))
+    size = math.prod(value.shape)
+    worlds = []
+    for world, batch in enumerate(BATCHES):
+        frames = [raster(value.shape) + size * n for n in range(batch)]
+        known = more | {op.node.input[0]: np.stack(frames, value.batch)}
+        worlds.append(op.evaluated(node, world, known))
+    found = [_frame_index(op, size, *pair) for pair in zip(*worlds, strict=True)]
+    kept = [np.array_equal(np.sort(index, None), np.arange(size)) for index, _ in found]
+    label = "" if all(kept) else op.label
+    places = np.append(moves(value.order, None, size), -1)
+    results = []
+    for number, ((index, batch), free) in enumerate(zip(found, kept, strict=True), 1):
+        if free:
+            results.append(value.moved(index, batch))
+            continue
+        axes = op.importer.axes(value)
+        if axes is None or len(axes) != index.ndim:
+            axes = channels_last(index.ndim) if index.ndim > 2 else tuple(range(index.ndim))
+        name = label if len(found) == 1 else f"{label}_{number}"
+        stream = places[index].transpose(axes)
+        layer = op.add(layers.Rearrange, name, (value.name,), stream, fill)
+        results.append(op.given(layer.name, index.shape, axes, batch))
+    return results
 
 
-@operator("Squeeze", honours=("axes",))
-def squeeze(op: Operation) -> Value:
-    value = op.value(0, batch=None)
-    full = op.full_shape(0)[0]
-    axes = _axes(op, value.rank)
-    if axes is None:
-        axes = [axis for axis, length in enumerate(full) if length == 1]
-    if any(full[axis] != 1 for axis in axes):
-        op.refuse(f"must remove axes of length 1, not {axes} of {_written(*op.full_shape(0))}")
-    kept = [axis for axis in range(value.rank) if axis not in axes]
-    if len(kept) < 2:
-        op.refuse("must leave an axis beside the batch")
-    shape = tuple(full[axis] for axis in kept if axis != value.batch)
-    return reshaped(op, value, shape, kept.index(value.batch))
+def _frame_index(
+    op: Operation, size: int, first: NDArray[Any], second: NDArray[Any]
+) -> tuple[NDArray[np.int64], int]:
+    """Which element of its frame each one is, the same for all frames, and the batch's axis."""
+    if not first.size:
+        op.refuse(f"must leave something of its input, not shape {list(first.shape[1:])}")
+    for axis, pair in enumerate(zip(first.shape, second.shape, strict=False)):
+        if pair != BATCHES:
+            continue
+        index = first.take(0, axis)
+        whole = [
+            np.stack([np.where(index < 0, -1, index + size * n) for n in range(batch)], axis)
+            for batch in BATCHES
+        ]
+        if np.array_equal(whole[0], first) and np.array_equal(whole[1], second) and index.ndim:
+            return index, axis
+    op.refuse("must not mix the frames")
 
 
-@operator("Unsqueeze", honours=("axes",))
-def unsqueeze(op: Operation) -> Value:
-    value = op.value(0, batch=None)
-    count = len(op.lengths(1, "list of axes")[0]) if op.has(1) else len(op.attributes["axes"])
-    axes = _axes(op, value.rank + count)
-    lengths = list(op.full_shape(0)[0])
-    full = [1 if axis in (axes or ()) else lengths.pop(0) for axis in range(value.rank + count)]
-    places = [axis for axis in range(value.rank + count) if axis not in (axes or ())]
-    batch = places[value.batch]
-    return reshaped(op, value, tuple(n for axis, n in enumerate(full) if axis != batch), batch)
-
-
-def _axes(op: Operation, rank: int) -> list[int] | None:
-    """The axes of an attribute in old operator sets, of input 1 in new ones; each once."""
-    given = op.lengths(1, "list of axes")[0] if op.has(1) else op.attributes["axes"]
-    if given is None:
-        return None
-    axes = [op.axis(axis, rank, "axes") for axis in given]
-    if len(set(axes)) < len(axes):
-        op.refuse(f"must name each axis once, not {given}")
-    return axes
+@operator("Concat", honours=("axis",))
+def concat(op: Operation) -> Value:
+    values = [op.value(index) for index in range(len(op.node.input))]
+    first = values[0]
+    axis = op.frame_axis(first, op.attributes["axis"])
+    for value in values:
+        others = (value.shape[:axis] + value.shape[axis + 1 :] for value in (first, value))
+        if len({len(value.shape), len(first.shape)}) > 1 or len(set(others)) > 1:
+            op.refuse(f"must join equal shapes, not {list(first.shape)} and {list(value.shape)}")
+    if len(values) == 1:
+        return first
+    along = sum(value.shape[axis] for value in values)
+    shape = (*first.shape[:axis], along, *first.shape[axis + 1 :])
+    if len(shape) == 1:  # whatever order the parts have, what reads them may take it
+        names = tuple(op.viewed(value.name, value.shape) for value in values)
+        starts = np.cumsum([0, *(len(raster(value.shape)) for value in values)])
+        orders = [
+            moves(None, v.order, v.shape[0]) + n for v, n in zip(values, starts, strict=False)
+        ]
+        layer = op.add(layers.Concat, op.label, names, 0)
+        return Value(layer.name, shape).moved(inverse(np.concatenate(orders)))
+    _, axes = op.framed(first)
+    names = tuple(op.arranged(value, axes) for value in values)
+    layer = op.add(layers.Concat, op.label, names, axes.index(axis))
+    return op.given(layer.name, shape, axes)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from bitblocks import layers
 from bitblocks.graph import Floats, Shape
-from bitblocks.onnx_model import BATCHES, PerBatch, shown, titled
+from bitblocks.onnx_model import BATCHES, PerBatch, shown
+from bitblocks.operators.evaluation import evaluated
 from bitblocks.operators.registry import Operator
 from bitblocks.ordering import Order, Value, channels_last, order_of
 
@@ -70,6 +71,25 @@ class Operation:
         """A constant input in float64."""
         self.array(index, what)
         return self.importer.model.floats(self.node.input[index])
+
+    def evaluated(
+        self, node: Any, world: int, known: dict[str, NDArray[Any]]
+    ) -> list[NDArray[Any]]:
+        """What ONNX's evaluator makes of ``node`` for ``known`` inputs and constant ones.
+
+        ``world`` is the length of the batch, as an index of BATCHES.
+        """
+        model, inputs = self.importer.model, []
+        for name in node.input:
+            if name and name not in known and name not in model.constants:
+                self.refuse(f"must have constant inputs but for the first, unlike {shown(name)}")
+            constant = model.constant(name) if name and name not in known else None
+            own = constant[world] if isinstance(constant, PerBatch) else constant
+            inputs.append(known.get(name, own))
+        try:
+            return evaluated(model, node, inputs)
+        except ValueError as error:
+            self.importer.refuse_senseless(self.node, error)
 
     def flag(self, index: int, default: bool) -> bool:
         """A constant boolean input."""
@@ -136,14 +156,14 @@ class Operation:
         """The graph tensor ``name`` under another shape of the same raster order."""
         return self.importer.viewed(name, shape)
 
-    def reordered(self, value: Value, order: Order) -> Value:
-        """``value`` in another order of the stream, through a Transpose if it has another."""
-        return self.importer.reordered(value, order, titled(self.node))
+    def reordered(self, value: Value, order: Order, shape: Shape) -> str:
+        """The graph tensor of ``shape`` that has the numbers of ``value`` in that order."""
+        return self.viewed(self.importer.reordered(value, order, shape).name, shape)
 
     def arranged(self, value: Value, axes: Shape) -> str:
         """The graph tensor with frame axes ``axes`` of the model as its own, slowest first."""
-        name = self.reordered(value, order_of(value.shape, axes)).name
-        return self.viewed(name, tuple(value.shape[axis] for axis in axes))
+        shape = tuple(value.shape[axis] for axis in axes)
+        return self.reordered(value, order_of(value.shape, axes), shape)
 
     def framed(self, value: Value) -> tuple[str, Shape]:
         """The graph tensor whose axes are the model's in some order, and that order.
