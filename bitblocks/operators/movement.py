@@ -115,7 +115,7 @@ MOVING = {
     "Expand": (),
     "Gather": ("axis",),
     "Slice": ("axes", "ends", "starts"),
-    "SpaceToDepth": ("blocksize",),
+    "SpaceToDepth": ("blocksize", "mode"),
     "Split": ("axis", "num_outputs", "split"),
     "Squeeze": ("axes",),
     "Tile": (),
