@@ -24,7 +24,7 @@ from hdl import (
     chain,
 )
 from hdl.cost import memory_style
-from hdl.requantise import unread_bits
+from hdl.requantise import requantised
 from quant import DenseKernel, Format, Ints, Kernel, Overflow, Rounding
 
 from .block import Candidate, Tensor, check_format, check_modes, check_tensor, divisors
@@ -235,32 +235,14 @@ class Linear:
 @lru_cache(maxsize=256)  # timing, cost and rtl of one plan need the same design
 def _design(linear: Linear, plan: Folded | Unrolled) -> tuple[Mac | Parallel, Requantisation]:
     narrowing = linear._frac, linear.output_format, linear.rounding, linear.overflow
+    rest = linear.shifts, linear.bias, *narrowing
     if isinstance(plan, Unrolled):
-        low, _ = quant.dot_bounds(linear.weight, linear.input.format, "Linear")
-        unread = unread_bits(low, linear.shifts, linear.bias, *narrowing)
-        part: Mac | Parallel = Parallel(
-            linear.weight, linear.input.format, plan.adders_per_stage, unread
-        )
-    else:
-        part = Mac(
-            linear.weight,
-            linear.input.format,
-            plan.pe,
-            plan.simd,
-            plan.weight_style,
-            plan.buffer_style,
-        )
-    requantisation = Requantisation(
-        part.sums,
-        part.sources,
-        part.low,
-        part.high,
-        part.scale + linear.shifts,
-        linear.bias,
-        *narrowing,
-        part.negate,
-    )
-    return part, requantisation
+        part = Parallel(linear.weight, linear.input.format, plan.adders_per_stage)
+        return requantised(part, *rest)
+    styles = plan.weight_style, plan.buffer_style
+    mac = Mac(linear.weight, linear.input.format, plan.pe, plan.simd, *styles)
+    core, requantisation = requantised(mac.core, *rest)
+    return mac.over(core), requantisation
 
 
 @dataclass(frozen=True, eq=False)

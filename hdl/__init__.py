@@ -5,11 +5,17 @@ from .axi import AxiStreamPort, AxiTop
 from .cost import Cost, Inventory
 from .elementwise import Elementwise, ElementwiseArray
 from .events import Deadlock, Edge, Events, Schedule, chain, pipeline_events
-from .mac import Mac, MacArray
+from .function import FunctionArray, FunctionUnit, cheapest
+from .lookup import Lookup
+from .mac import Mac, MacArray, MacCore, MacCoreArray
 from .memory import Rom, Tables
+from .merge import Merge, MergeArray
 from .names import legal_name
 from .narrow import Narrowing, narrow
 from .parallel import Parallel, ParallelArray
+from .raster import Axis, Raster, RasterWindow, can_unroll
+from .rearrange import Rearrange, RearrangeArray
+from .reduce import Reduction, ReductionArray
 from .requantise import Requantisation, Requantiser
 from .scale import Scale, ScaleArray
 from .series import Series
@@ -17,10 +23,12 @@ from .stream import Fifo, Fork, Gather, Scatter, elastic, joined, shape, stream_
 from .synthesis import Synthesis, synthesise, synthesise_many
 from .target import Target
 from .verilog import verilog
+from .window import Window, WindowAxis, Windowed, WindowedArray
 
 __all__ = [
     "AxiStreamPort",
     "AxiTop",
+    "Axis",
     "Cost",
     "Deadlock",
     "Edge",
@@ -29,13 +37,26 @@ __all__ = [
     "Events",
     "Fifo",
     "Fork",
+    "FunctionArray",
+    "FunctionUnit",
     "Gather",
     "Inventory",
+    "Lookup",
     "Mac",
     "MacArray",
+    "MacCore",
+    "MacCoreArray",
+    "Merge",
+    "MergeArray",
     "Narrowing",
     "Parallel",
     "ParallelArray",
+    "Raster",
+    "RasterWindow",
+    "Rearrange",
+    "RearrangeArray",
+    "Reduction",
+    "ReductionArray",
     "Requantisation",
     "Requantiser",
     "Rom",
@@ -47,7 +68,13 @@ __all__ = [
     "Synthesis",
     "Tables",
     "Target",
+    "Window",
+    "WindowAxis",
+    "Windowed",
+    "WindowedArray",
+    "can_unroll",
     "chain",
+    "cheapest",
     "elastic",
     "joined",
     "legal_name",

@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 
 from quant import Format
 
-from .cost import Inventory, elastic, register
+from .cost import Inventory, Product, elastic, multiplier, product_register, register
 from .events import Events, pipeline_events
 from .narrow import Narrowing
 from .stream import joined, shape, stream_signature
@@ -29,9 +29,10 @@ class Elementwise:
     exact : values of one number of each input -> their exact result, in ``narrowing.source``
     narrowing : of the exact result
     exact_stage, narrow_stage : whether there are registers for each
-    arithmetic : what ``exact`` is made of
-    copies : bits from a to b of the exact result are like bit a - 1, as between numbers that do not
-        overlap; synthesis keeps one register for them
+    arithmetic : what ``exact`` is made of, a product aside
+    product : whether ``exact`` is the product of two inputs
+    copies : bits from a to b of the exact result lie between numbers that do not overlap; they are
+        copies of bit a - 1, for which synthesis keeps one register, or, if not the third, zeros
     """
 
     inputs: dict[str, Format]
@@ -41,7 +42,8 @@ class Elementwise:
     exact_stage: bool
     narrow_stage: bool = True
     arithmetic: Inventory = field(default_factory=Inventory)
-    copies: tuple[int, int] = (0, 0)
+    product: bool = False
+    copies: tuple[int, int, bool] = (0, 0, False)
 
     @property
     def stages(self) -> int:
@@ -51,18 +53,29 @@ class Elementwise:
     def inventory(self) -> Inventory:
         """What it is made of."""
         lane = self.arithmetic
-        if self.exact_stage:
+        if self.product:
+            lane += self._product_inventory()
+        elif self.exact_stage:
             lane += register(self._kept_bits)
         if self.narrow_stage:
             lane += self.narrowing.inventory()
         return self.lanes * lane + elastic(self.stages)
 
+    def _product_inventory(self) -> Inventory:
+        """A multiplier, as wide as its result is needed, and the register behind it."""
+        needed = self.narrowing.needed
+        width = needed.bit_length()
+        a, b = self.inputs.values()
+        operands = (min(a.width, width), a.signed, min(b.width, width), b.signed)
+        product = Product(*operands, width)
+        return multiplier(*product[:5]) + product_register(product, width - needed.bit_count())
+
     @property
     def _kept_bits(self) -> int:
         """Bits of the exact result that have a register of their own."""
-        needed, (start, end) = self.narrowing.needed, self.copies
+        needed, (start, end, repeated) = self.narrowing.needed, self.copies
         copies = needed & ((1 << end) - (1 << start))
-        original = 1 << start >> 1
+        original = 1 << start >> 1 if repeated else 0
         return ((needed & ~copies) | (original if copies else 0)).bit_count()
 
     def events(self, words: int) -> Events:

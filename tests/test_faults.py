@@ -19,20 +19,28 @@ from amaranth.lib import wiring
 
 import blocks.network
 import hdl
+import hdl.lookup
 import hdl.mac
+import hdl.merge
 import hdl.parallel
+import hdl.rearrange
 import hdl.requantise
 import hdl.stream
 from blocks import (
     Add,
+    Concat,
+    Embedding,
     Folded,
     Identity,
     Lanes,
     Linear,
+    Moves,
     Network,
     NetworkPlan,
     Neuron,
     Node,
+    Reads,
+    Rearrange,
     ReLU,
     Reshape,
     Tensor,
@@ -50,6 +58,7 @@ NARROW = Format(3, 1)
 MODES = (Rounding.RND, Overflow.SAT)
 W = np.array([[3, -5, 7, 2], [-6, 1, 4, -7], [5, 5, -3, 1], [-1, 6, 2, -4]])
 BIAS = np.array([9, -14, 3, 21])
+CODES = Tensor((4,), Format(2, 0, False))
 
 
 def _network(y: Format) -> tuple[Network, NetworkPlan]:
@@ -74,6 +83,9 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
         "ReLU": (ReLU(X, Format(2, 1, False), *MODES), Lanes(2)),
         "Add": (Add(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
         "Reshape": (Reshape(X, (2, 2)), Lanes(2)),
+        "Rearrange": (Rearrange(X, np.array([2, 3, -1, -1, 0, 1]), 5), Moves(2)),
+        "Concat": (Concat((X, X)), Lanes(2)),
+        "Embedding": (Embedding(CODES, W, Format(4, 2)), Reads(2)),
         "Weight": (Weight(X, W[0], Format(4, 2), y, *MODES), Lanes(2)),
         "Neuron": (Neuron(X, W[0], 9, Format(4, 2), y, *MODES), Folded(1, 2)),
         "Linear folded": (linear, Folded(2, 2)),
@@ -85,7 +97,9 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
 BLOCKS = examples(NARROW)
 WIDE = examples(Format(14, 5))  # where saturation would hide what a fault changes
 assert {name.split()[0] for name in BLOCKS} == set(CATALOGUE)
-NARROWING = [name for name in BLOCKS if name != "Reshape"]
+MOVING = ["Reshape", "Rearrange", "Concat", "Embedding"]
+NARROWING = [name for name in BLOCKS if name not in MOVING]
+PORTS = {"Add": "i_a", "Concat": "i_0"}  # of the first input; the others have i
 WEIGHTED = ["Weight", "Neuron", "Linear folded", "Linear unrolled", "Network"]
 FOLDED = ["Neuron", "Linear folded", "Network"]
 BIASED = ["Neuron", "Linear folded", "Linear unrolled", "Network"]
@@ -206,6 +220,21 @@ def test_swapped_rows_are_caught_by_the_values(name):
     caught(name, spec=replacing(weight=swap))
 
 
+@pytest.mark.parametrize(
+    "index", [[2, 3, -1, -1, 2, 3], [0, 1, -1, -1, 2, 3], [2, 3, 0, 1, -1, -1]]
+)
+def test_a_wrong_order_is_caught_by_the_values(index):
+    caught("Rearrange", spec=replacing(index=np.array(index)))
+
+
+def test_a_wrong_row_is_caught_by_the_values():
+    caught("Embedding", spec=replacing(table=W[[0, 2, 1, 3]]))
+
+
+def test_a_wrong_constant_is_caught_by_the_values():
+    caught("Rearrange", spec=replacing(fill=4))
+
+
 class SwappedLanes(wiring.Component):
     """A circuit whose words of the first input reach it with their halves swapped."""
 
@@ -233,7 +262,7 @@ class SwappedLanes(wiring.Component):
 
 @pytest.mark.parametrize("name", BLOCKS)
 def test_swapped_lanes_are_caught_by_the_values(name):
-    caught(name, wrap=lambda circuit: SwappedLanes(circuit, "i_a" if name == "Add" else "i"))
+    caught(name, wrap=lambda circuit: SwappedLanes(circuit, PORTS.get(name, "i")))
 
 
 @pytest.mark.parametrize("name", [n for n in NARROWING if n != "Network"])
@@ -251,10 +280,18 @@ def broken_elastic(m: Any, valid: Any, stages: int, ready: Any, name: str = "sta
     return enables, valids
 
 
-@pytest.mark.parametrize("name", NARROWING)
+@pytest.mark.parametrize("name", [name for name in BLOCKS if name != "Reshape"])
 def test_a_stall_that_loses_a_word_is_caught_by_the_values(name):
     with pytest.MonkeyPatch.context() as patch:
-        for module in (hdl.stream, hdl.mac, hdl.requantise, hdl.parallel):
+        for module in (
+            hdl.stream,
+            hdl.mac,
+            hdl.requantise,
+            hdl.parallel,
+            hdl.rearrange,
+            hdl.merge,
+            hdl.lookup,
+        ):
             patch.setattr(module, "elastic", broken_elastic)
         caught(name)
 
@@ -284,7 +321,7 @@ def test_a_fifo_one_word_short_is_caught_by_the_times():
 def test_latency_off_by_one_is_caught_by_the_times(name):
     def late(graph: Events) -> Events:
         result = Events(dict(graph.firings), list(graph.edges), dict(graph.ports))
-        start, end = graph.port("i_a" if name == "Add" else "i"), graph.port("o")
+        start, end = graph.port(PORTS.get(name, "i")), graph.port("o")
         if start == end:
             raise ValueError("wires have no latency")
         extra = next(e for e in graph.edges if e.target == end and e.source != end)
