@@ -157,7 +157,7 @@ class FunctionUnit:
         return self.lanes * self._lane() + elastic(self.stages)
 
     def _lane(self) -> Inventory:
-        form, tables, place = self.form, self.tables, self.place
+        form, place = self.form, self.place
         total = self._look_up()
         if self._mirrors:
             clamped = place.width < form.input_format.width
