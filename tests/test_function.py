@@ -330,7 +330,7 @@ def test_what_is_wrong_is_refused():
     with refused(ValueError, "Approximation degree must be 0, 1 or 2, not 3"):
         approximate(tanh, number, target, 3)
     with refused(
-        ValueError, "Approximation of tanh must have degree 0 for an error below 0.3, not 1"
+        ValueError, "Approximation of tanh must have another degree for an error below 0.3, not 1"
     ):
         approximate(tanh, number, target, 1, error=0.3)
     with refused(
