@@ -123,6 +123,7 @@ def test_every_form_of_8_bits_keeps_its_word_at_every_code(name, number, target)
         check_form(form, name, number, target, values)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "number", "target"), [*functions_at(12)])
 def test_forms_of_12_bits_keep_their_word_at_every_code(name, number, target):
     values = fresh(name, number, target)
