@@ -10,6 +10,7 @@ from .division import Divide, SquareRoot
 from .elementwise import Identity, ReLU
 from .embedding import Embedding, Reads
 from .linear import Folded, Linear, Neuron, Unrolled
+from .matmul import matmul
 from .movement import (
     Concat,
     Moves,
@@ -29,6 +30,7 @@ from .planner import plan, with_smallest_buffers
 from .pooling import AveragePool, MaxPool, Pooled
 from .reshape import Reshape
 from .saving import load, save
+from .softmax import log_softmax, softmax, softmin
 from .weight import Weight
 
 __all__ = [
@@ -74,9 +76,13 @@ __all__ = [
     "expand",
     "gather",
     "load",
+    "log_softmax",
+    "matmul",
     "pad",
     "plan",
     "save",
+    "softmax",
+    "softmin",
     "space_to_depth",
     "transpose",
     "upsample",

@@ -42,6 +42,7 @@ from .linear import (
     linear_configuration,
     neuron_configuration,
 )
+from .matmul import matmul, matmul_configuration
 from .movement import (
     Concat,
     Moves,
@@ -60,6 +61,14 @@ from .pooling import (
     max_pool_configuration,
 )
 from .reshape import Reshape, reshape_configuration
+from .softmax import (
+    log_softmax,
+    log_softmax_configuration,
+    softmax,
+    softmax_configuration,
+    softmin,
+    softmin_configuration,
+)
 from .weight import Weight, weight_configuration
 
 
@@ -69,25 +78,26 @@ class Entry:
 
     Parameters
     ----------
-    kind : its class
+    kind : its class, or the function that composes it of other blocks
     configurations : random generator, index -> Configuration; the first few are degenerate, and
         sizes grow with the index
     parts : other classes that are saved with it: its plans, and what its fields hold
     """
 
-    kind: type
+    kind: Any
     configurations: Callable[[np.random.Generator, int], Configuration]
-    parts: tuple[type, ...]
+    parts: tuple[type, ...] = ()
 
     def configuration(self, index: int) -> Configuration:
         """The configuration of an index, the same every time.
 
         From the second on every bit of every output is alive: it changes, and not as another does.
+        (What is composed of other blocks is as it comes.)
         """
         random = np.random.default_rng([index, len(self.kind.__name__)])
         for _ in range(100):
             made = self.configurations(random, index)
-            if index == 0 or _alive(made.block):
+            if index == 0 or not isinstance(self.kind, type) or _alive(made.block):
                 break
         return made
 
@@ -254,6 +264,10 @@ CATALOGUE: dict[str, Entry] = {
         Entry(TransposedConvolution, transposed_configuration, (Folded, Unrolled)),
         Entry(MaxPool, max_pool_configuration, (Pooled,)),
         Entry(AveragePool, average_pool_configuration, (Pooled,)),
+        Entry(softmax, softmax_configuration),
+        Entry(softmin, softmin_configuration),
+        Entry(log_softmax, log_softmax_configuration),
+        Entry(matmul, matmul_configuration),
         Entry(Network, network_configuration, (NetworkPlan,)),
     )
 }

@@ -26,7 +26,7 @@ KINDS: dict[str, Any] = {
     kind.__name__: kind
     for entry in CATALOGUE.values()
     for kind in (entry.kind, *entry.parts)
-    if kind.__name__ not in _COMPOSED
+    if isinstance(kind, type) and kind.__name__ not in _COMPOSED
 }
 """Every class that is saved field by field, by the name it has there."""
 

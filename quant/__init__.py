@@ -30,7 +30,6 @@ from .kernels import (
 from .matmul import Matmul
 from .narrow import Overflow, Rounding, narrow
 from .program import Program, ProgramInput, Step
-from .softmax import Softmax
 
 __all__ = [
     "FUNCTIONS",
@@ -50,7 +49,6 @@ __all__ = [
     "Program",
     "ProgramInput",
     "Rounding",
-    "Softmax",
     "Step",
     "SumKernel",
     "Symmetry",

@@ -7,10 +7,13 @@ from math import ceil, floor
 import mpmath
 import numpy as np
 from oracle_numbers import Within, number, statement
-from test_function import DEFINITIONS
+from test_function import DEFINITIONS, FRESH
 
 from blocks import Nonlinearity
 from quant import Ints
+
+MORE = {"exp(-x)": lambda x: 1 / FRESH.exp(x)}
+"""Functions that other blocks are composed of."""
 
 
 @statement(Nonlinearity)
@@ -19,7 +22,9 @@ def _nonlinearity(block: Nonlinearity, x: Ints) -> Within:
     form = block.form.output_format
     bounds = {}
     for code in np.unique(x).tolist():
-        value = DEFINITIONS[block.form.name](mpmath.mpf(Fraction(number(code, block.input.format))))
+        value = (DEFINITIONS | MORE)[block.form.name](
+            mpmath.mpf(Fraction(number(code, block.input.format)))
+        )
         scaled = mpmath.mpf(value) * mpmath.mpf(2) ** form.frac
         limited = min(max(scaled, form.min), form.max)
         bounds[code] = ceil(limited - 1 + mpmath.mpf(2) ** -40), floor(limited + 1)
