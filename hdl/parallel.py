@@ -54,6 +54,11 @@ class Parallel:
         self._skipped = np.zeros_like(self.scale)
         self._kept = np.full_like(self.scale, 64)
 
+    @property
+    def read(self) -> int:
+        """Low bits of every x that the sums depend on, as far as those are read."""
+        return int((self._kept + self._skipped).max())
+
     def reading(self, skipped: Ints, kept: Ints) -> "Parallel":
         """The same without what nobody reads of the sums: they begin ``skipped`` bits higher.
 
