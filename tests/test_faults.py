@@ -17,7 +17,9 @@ import pytest
 from amaranth import Cat, Module, Signal
 from amaranth.lib import wiring
 
+import blocks.convolution
 import blocks.network
+import blocks.pooling
 import hdl
 import hdl.mac
 import hdl.parallel
@@ -25,17 +27,22 @@ import hdl.requantise
 import hdl.stream
 from blocks import (
     Add,
+    AveragePool,
+    Convolution,
     Folded,
     Identity,
     Lanes,
     Linear,
+    MaxPool,
     Network,
     NetworkPlan,
     Neuron,
     Node,
+    Pooled,
     ReLU,
     Reshape,
     Tensor,
+    TransposedConvolution,
     Unrolled,
     Weight,
 )
@@ -50,6 +57,7 @@ NARROW = Format(3, 1)
 MODES = (Rounding.RND, Overflow.SAT)
 W = np.array([[3, -5, 7, 2], [-6, 1, 4, -7], [5, 5, -3, 1], [-1, 6, 2, -4]])
 BIAS = np.array([9, -14, 3, 21])
+IMAGE = Tensor((3, 4, 2), Format(6, 3))
 
 
 def _network(y: Format) -> tuple[Network, NetworkPlan]:
@@ -69,6 +77,8 @@ def _network(y: Format) -> tuple[Network, NetworkPlan]:
 def examples(y: Format) -> dict[str, tuple[Any, Any]]:
     """A block of every kind and a plan for it; ``y`` is the format of what most of them give."""
     linear = Linear(X, W, BIAS, Format(4, 2), y, None, *MODES)
+    kernel = W.reshape(2, 2, 2, 2), BIAS[:2], Format(4, 2), y
+    convolution = Convolution(IMAGE, *kernel, padding=((1, 0), (0, 1)))
     return {
         "Identity": (Identity(X, y, *MODES), Lanes(2)),
         "ReLU": (ReLU(X, Format(2, 1, False), *MODES), Lanes(2)),
@@ -78,6 +88,14 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
         "Neuron": (Neuron(X, W[0], 9, Format(4, 2), y, *MODES), Folded(1, 2)),
         "Linear folded": (linear, Folded(2, 2)),
         "Linear unrolled": (linear, Unrolled()),
+        "Convolution folded": (convolution, Folded(1, 2)),
+        "Convolution unrolled": (convolution, Unrolled()),
+        "TransposedConvolution": (
+            TransposedConvolution(IMAGE, *kernel, stride=(2, 1)),
+            Folded(2, 2),
+        ),
+        "MaxPool": (MaxPool(IMAGE, (2, 3), padding=((0, 1), (1, 1))), Pooled(2)),
+        "AveragePool": (AveragePool(IMAGE, (2, 3), y, padding=((0, 0), (1, 0))), Pooled(2)),
         "Network": _network(y),
     }
 
@@ -85,10 +103,12 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
 BLOCKS = examples(NARROW)
 WIDE = examples(Format(14, 5))  # where saturation would hide what a fault changes
 assert {name.split()[0] for name in BLOCKS} == set(CATALOGUE)
-NARROWING = [name for name in BLOCKS if name != "Reshape"]
-WEIGHTED = ["Weight", "Neuron", "Linear folded", "Linear unrolled", "Network"]
-FOLDED = ["Neuron", "Linear folded", "Network"]
-BIASED = ["Neuron", "Linear folded", "Linear unrolled", "Network"]
+NARROWING = [name for name in BLOCKS if name not in ("Reshape", "MaxPool")]
+CONVOLUTIONS = ["Convolution folded", "Convolution unrolled", "TransposedConvolution"]
+BIASED = ["Neuron", "Linear folded", "Linear unrolled", *CONVOLUTIONS, "Network"]
+WEIGHTED = ["Weight", *BIASED]
+FOLDED = ["Neuron", "Linear folded", "Convolution folded", "TransposedConvolution", "Network"]
+WINDOWS = ["Convolution folded", "TransposedConvolution", "MaxPool", "AveragePool"]
 
 
 SIMULATOR = "icarus" if has_icarus() else "verilator"  # Icarus compiles small designs at once
@@ -238,7 +258,9 @@ def test_swapped_lanes_are_caught_by_the_values(name):
 
 @pytest.mark.parametrize("name", [n for n in NARROWING if n != "Network"])
 def test_a_wrong_sign_extension_is_caught_by_the_values(name):
-    unsigned = Tensor(X.shape, Format(X.format.width, X.format.frac, False))
+    def unsigned(tensor: Tensor) -> Tensor:
+        return Tensor(tensor.shape, Format(tensor.format.width, tensor.format.frac, False))
+
     caught(name, spec=replacing(input=unsigned, input_a=unsigned))
 
 
@@ -269,6 +291,28 @@ def test_a_stale_accumulator_after_reset_is_caught_by_the_values(name):
         return changed
 
     caught(name, WIDE, text=stale)
+
+
+@pytest.mark.parametrize("name", WINDOWS)
+@pytest.mark.parametrize("fault", ["need", "release"])
+def test_a_window_that_does_not_wait_is_caught_by_the_values(name, fault):
+    """It begins before its last word is there, or lets go of its first word too early."""
+
+    class Hasty(hdl.Window):
+        def _nest(self) -> None:
+            if fault == "need":
+                self.need = np.maximum(self.need - self.words, 0)
+            else:
+                self.release = self.release + 1
+            super()._nest()
+
+    made = blocks.convolution._design, blocks.pooling._largest, blocks.pooling._mean
+    for designs in made:
+        designs.cache_clear()
+    with patched(blocks.convolution, "Window", Hasty), patched(blocks.pooling, "Window", Hasty):
+        caught(name)
+    for designs in made:
+        designs.cache_clear()
 
 
 def test_a_fifo_one_word_short_is_caught_by_the_times():
