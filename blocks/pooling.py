@@ -3,7 +3,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from math import prod
 from typing import Any
@@ -387,6 +387,7 @@ def _mean(block: AveragePool, plan: Pooled) -> tuple[Any, ...]:
         total = Reduction("sum", x, lanes, int(window.lengths.max()))
         matrix = np.eye(lanes, dtype=np.int64) * reciprocals.factors[0]
         factor, requantisation = requantised(Parallel(matrix, total.result, 1), *rest)
+        total = replace(total, kept=factor.read)
         return Windowed(window, total), factor, requantisation
     strides = [prod(map(len, kinds[a + 1 :])) for a in range(len(kinds))]
     classes = [
