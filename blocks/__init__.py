@@ -2,6 +2,7 @@
 """The building blocks of neural networks, each with reference, rtl, timing and cost."""
 
 from .block import Block, Candidate, Lanes, Tensor
+from .convolution import Convolution, TransposedConvolution
 from .elementwise import Add, Identity, ReLU
 from .embedding import Embedding, Reads
 from .linear import Folded, Linear, Neuron, Unrolled
@@ -20,31 +21,37 @@ from .movement import (
 )
 from .network import Network, NetworkPlan, Node, Route
 from .planner import plan, with_smallest_buffers
+from .pooling import AveragePool, MaxPool, Pooled
 from .reshape import Reshape
 from .saving import load, save
 from .weight import Weight
 
 __all__ = [
     "Add",
+    "AveragePool",
     "Block",
     "Candidate",
     "Concat",
+    "Convolution",
     "Embedding",
     "Folded",
     "Identity",
     "Lanes",
     "Linear",
+    "MaxPool",
     "Moves",
     "Network",
     "NetworkPlan",
     "Neuron",
     "Node",
+    "Pooled",
     "ReLU",
     "Reads",
     "Rearrange",
     "Reshape",
     "Route",
     "Tensor",
+    "TransposedConvolution",
     "Unrolled",
     "Weight",
     "cut",

@@ -18,6 +18,12 @@ from .configurations import (
     draw_integers,
     draw_modes,
 )
+from .convolution import (
+    Convolution,
+    TransposedConvolution,
+    convolution_configuration,
+    transposed_configuration,
+)
 from .elementwise import (
     Add,
     Identity,
@@ -44,6 +50,13 @@ from .movement import (
 )
 from .network import Network, NetworkPlan, Node
 from .planner import plan
+from .pooling import (
+    AveragePool,
+    MaxPool,
+    Pooled,
+    average_pool_configuration,
+    max_pool_configuration,
+)
 from .reshape import Reshape, reshape_configuration
 from .weight import Weight, weight_configuration
 
@@ -228,6 +241,10 @@ CATALOGUE: dict[str, Entry] = {
         Entry(Weight, weight_configuration, (Lanes,)),
         Entry(Neuron, neuron_configuration, (Folded, Unrolled)),
         Entry(Linear, linear_configuration, (Folded, Unrolled)),
+        Entry(Convolution, convolution_configuration, (Folded, Unrolled)),
+        Entry(TransposedConvolution, transposed_configuration, (Folded, Unrolled)),
+        Entry(MaxPool, max_pool_configuration, (Pooled,)),
+        Entry(AveragePool, average_pool_configuration, (Pooled,)),
         Entry(Network, network_configuration, (NetworkPlan,)),
     )
 }

@@ -277,7 +277,7 @@ class Add(ElementwiseBlock):
 
         low_bits = max(gain_a, gain_b)
         lower = b if gain_a else a
-        gap = (lower.width, low_bits) if low_bits > lower.width else (0, 0)
+        gap = (min(lower.width, low_bits), low_bits, lower.signed)
         return Elementwise(
             {"i_a": a, "i_b": b},
             lanes,

@@ -5,8 +5,9 @@ from .axi import AxiStreamPort, AxiTop
 from .cost import Cost, Inventory
 from .elementwise import Elementwise, ElementwiseArray
 from .events import Deadlock, Edge, Events, Schedule, chain, pipeline_events
+from .function import FunctionArray, FunctionUnit, cheapest
 from .lookup import Lookup
-from .mac import Mac, MacArray
+from .mac import Mac, MacArray, MacCore, MacCoreArray
 from .memory import Rom, Tables
 from .merge import Merge, MergeArray
 from .names import legal_name
@@ -14,6 +15,7 @@ from .narrow import Narrowing, narrow
 from .parallel import Parallel, ParallelArray
 from .raster import Axis, Raster, RasterWindow, can_unroll
 from .rearrange import Rearrange, RearrangeArray
+from .reduce import Reduction, ReductionArray
 from .requantise import Requantisation, Requantiser
 from .scale import Scale, ScaleArray
 from .series import Series
@@ -21,6 +23,7 @@ from .stream import Fifo, Fork, Gather, Scatter, elastic, joined, shape, stream_
 from .synthesis import Synthesis, synthesise, synthesise_many
 from .target import Target
 from .verilog import verilog
+from .window import Window, WindowAxis, Windowed, WindowedArray
 
 __all__ = [
     "AxiStreamPort",
@@ -34,11 +37,15 @@ __all__ = [
     "Events",
     "Fifo",
     "Fork",
+    "FunctionArray",
+    "FunctionUnit",
     "Gather",
     "Inventory",
     "Lookup",
     "Mac",
     "MacArray",
+    "MacCore",
+    "MacCoreArray",
     "Merge",
     "MergeArray",
     "Narrowing",
@@ -48,6 +55,8 @@ __all__ = [
     "RasterWindow",
     "Rearrange",
     "RearrangeArray",
+    "Reduction",
+    "ReductionArray",
     "Requantisation",
     "Requantiser",
     "Rom",
@@ -59,8 +68,13 @@ __all__ = [
     "Synthesis",
     "Tables",
     "Target",
+    "Window",
+    "WindowAxis",
+    "Windowed",
+    "WindowedArray",
     "can_unroll",
     "chain",
+    "cheapest",
     "elastic",
     "joined",
     "legal_name",

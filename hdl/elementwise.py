@@ -31,8 +31,8 @@ class Elementwise:
     exact_stage, narrow_stage : whether there are registers for each
     arithmetic : what ``exact`` is made of, a product aside
     product : whether ``exact`` is the product of two inputs
-    copies : bits from a to b of the exact result are like bit a - 1, as between numbers that do not
-        overlap; synthesis keeps one register for them
+    copies : bits from a to b of the exact result lie between numbers that do not overlap; they are
+        copies of bit a - 1, for which synthesis keeps one register, or, if not the third, zeros
     """
 
     inputs: dict[str, Format]
@@ -43,7 +43,7 @@ class Elementwise:
     narrow_stage: bool = True
     arithmetic: Inventory = field(default_factory=Inventory)
     product: bool = False
-    copies: tuple[int, int] = (0, 0)
+    copies: tuple[int, int, bool] = (0, 0, False)
 
     @property
     def stages(self) -> int:
@@ -73,9 +73,9 @@ class Elementwise:
     @property
     def _kept_bits(self) -> int:
         """Bits of the exact result that have a register of their own."""
-        needed, (start, end) = self.narrowing.needed, self.copies
+        needed, (start, end, repeated) = self.narrowing.needed, self.copies
         copies = needed & ((1 << end) - (1 << start))
-        original = 1 << start >> 1
+        original = 1 << start >> 1 if repeated else 0
         return ((needed & ~copies) | (original if copies else 0)).bit_count()
 
     def events(self, words: int) -> Events:

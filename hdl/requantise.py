@@ -53,12 +53,16 @@ class Lane:
         target: Format,
         rounding: Rounding,
         overflow: Overflow,
+        cut: int = 0,
     ) -> "Lane":
-        """The lane of rows with sums from ``low`` to ``high``; all of shape (groups,)."""
-        drop, dropped = frac - target.frac, 0
+        """The lane of rows with sums from ``low`` to ``high``; all of shape (groups,).
+
+        ``cut`` low bits of the sum with its constant are cut off before anything is rounded.
+        """
+        drop, dropped = frac - target.frac, cut
         least = int(((low << shift) + bias).min())
         below = np.clip(np.minimum(shift, drop - 1), 0, 62)  # constant bits below half a unit
-        ties = bool((bias & ((1 << below) - 1) == 0).any())
+        ties = cut > 0 or bool((bias & ((1 << below) - 1) == 0).any())
         rounding = simplest_rounding(rounding, drop, least, target, overflow, ties)
         if rounding is Rounding.RND and 0 < drop < 62:
             bias, rounding = bias + (1 << (drop - 1)), Rounding.TRN
@@ -96,6 +100,18 @@ class Lane:
         ]
         return max(0, min(zeros))
 
+    @property
+    def gaps(self) -> int:
+        """Mask of bits of the sum, below the highest that y depends on, that it does not look at.
+
+        There are none where a constant is added, since that carries through all bits.
+        """
+        if self.bias.any() or self.shift.min() < self.shift.max():
+            return 0
+        read = self.narrowing.needed << self.dropped >> int(self.shift[0])
+        unread = ~read & ((1 << read.bit_length()) - 1)
+        return unread >> self.skipped << self.skipped
+
 
 def _trailing_zeros(n: int) -> int:
     return (n & -n).bit_length() - 1
@@ -111,13 +127,15 @@ def read_bits(
     target: Format,
     rounding: Rounding,
     overflow: Overflow,
-) -> tuple[Ints, Ints]:
-    """Low bits of the sum of each lane that cannot change y, and bits that y depends on.
+    cut: int = 0,
+) -> tuple[Ints, Ints, Ints]:
+    """Low bits of the sum of each lane that cannot change y; bits that y depends on; gaps in them.
 
-    Both of shape (lanes,), the latter counted from the lowest; parameters of Requantisation.
+    All of shape (lanes,): a count, a count from the lowest bit, a mask. Parameters of
+    Requantisation.
     """
     rows = [n.reshape(-1, lanes).T for n in (low, high, shift, bias)]
-    modes = frac, target, rounding, overflow
+    modes = frac, target, rounding, overflow, cut
     made = [
         Lane.of(lane_low, lane_high, lane_shift, lane_bias, *modes)
         for lane_low, lane_high, lane_shift, lane_bias in zip(*rows, strict=True)
@@ -125,6 +143,7 @@ def read_bits(
     return (
         np.array([lane.skipped for lane in made], np.int64),
         np.array([lane.kept for lane in made], np.int64),
+        np.array([lane.gaps for lane in made], np.int64),
     )
 
 
@@ -143,6 +162,7 @@ class Requantisation:
     target, rounding, overflow : what y is narrowed to
     inverted : for each lane, whether its sum comes with every bit inverted, as ``-sum - 1``
     style : "block" or "logic": what the memory of the constants becomes
+    cut : low bits of the sum with its constant that are cut off before anything is rounded
 
     Members
     -------
@@ -164,13 +184,16 @@ class Requantisation:
         overflow: Overflow,
         inverted: list[bool] | None = None,
         style: str = "logic",
+        cut: int = 0,
     ):
         self.inverted = inverted or [False] * len(sources)
         self.sums, self.sources, self.lanes = sums, sources, len(sources)
         self.groups, self.target, self.style = len(bias) // self.lanes, target, style
         rows = (n.reshape(-1, self.lanes).T for n in (low, high, shift, bias))
         self.rows = [
-            Lane.of(lane_low, lane_high, lane_shift, lane_bias, frac, target, rounding, overflow)
+            Lane.of(
+                lane_low, lane_high, lane_shift, lane_bias, frac, target, rounding, overflow, cut
+            )
             for lane_low, lane_high, lane_shift, lane_bias in zip(*rows, strict=True)
         ]
         keys = [
@@ -189,14 +212,15 @@ class Requantisation:
         if self.groups == 1:
             return None
         shifts = [lane.shift - lane.shift.min() for lane in self.rows]
-        return Tables([*(lane.bias for lane in self.rows), *shifts], self.style)
+        return Tables([*(lane.bias for lane in self.rows), *shifts], self.style, in_turn=True)
 
     def inventory(self) -> Inventory:
         """What it is made of."""
         total = elastic_stages(STAGES)
-        if self.tables is not None and self.tables.width:
-            total += counter(self.groups) + mux2((self.groups - 1).bit_length())
-            total += rom(self.groups, self.tables.width, self.style, self.tables.words)
+        tables = self.tables
+        if tables is not None and tables.width:
+            total += counter(tables.depth) + mux2((tables.depth - 1).bit_length())
+            total += rom(tables.depth, tables.width, self.style, tables.words)
         for p, lane in enumerate(self.rows):
             if not self.changes(p):
                 continue
@@ -223,20 +247,23 @@ def requantised(
     target: Format,
     rounding: Rounding,
     overflow: Overflow,
+    cut: int = 0,
 ) -> tuple[Any, Requantisation]:
     """Exact sums without what nobody reads of them, and what narrows them.
 
     Parameters
     ----------
-    part : Mac, Parallel or Scale
+    part : MacCore, Parallel or Scale
     shift, bias : ints: row j stands for ``(row << shift[j]) + bias[j]``
-    frac, target, rounding, overflow : of :class:`Requantisation`
+    frac, target, rounding, overflow, cut : of :class:`Requantisation`
     """
     modes = frac, target, rounding, overflow
     bias, lanes = bias + (part.offset << shift), len(part.sources)
-    part = part.reading(*read_bits(part.low, part.high, part.scale + shift, bias, lanes, *modes))
+    part = part.reading(
+        *read_bits(part.low, part.high, part.scale + shift, bias, lanes, *modes, cut)
+    )
     rows = part.low, part.high, part.scale + shift, bias
-    return part, Requantisation(part.sums, part.sources, *rows, *modes, part.inverted)
+    return part, Requantisation(part.sums, part.sources, *rows, *modes, part.inverted, cut=cut)
 
 
 class Requantiser(wiring.Component):
@@ -297,10 +324,11 @@ class Requantiser(wiring.Component):
         if design.tables is None:
             return [Const(int(lane.bias[0])) for lane in design.rows]
         m.submodules.constants = rom = Rom(design.tables)
-        group, following = Signal(range(design.groups)), Signal(range(design.groups))
+        groups = design.tables.depth
+        group, following = Signal(range(groups)), Signal(range(groups))
         m.d.comb += [following.eq(group), rom.address.eq(following), rom.enable.eq(1)]
         with m.If(moving):
-            m.d.comb += following.eq(Mux(group == design.groups - 1, 0, group + 1))
+            m.d.comb += following.eq(Mux(group == groups - 1, 0, group + 1))
         m.d.sync += group.eq(following)
         return [design.tables.number(n, rom.data) for n in range(2 * design.lanes)]
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixed-point numbers as plain integers: formats and the arithmetic that changes them."""
 
+from .approximation import Approximation
 from .bounds import (
     accumulator_format,
     attaining_inputs,
@@ -10,19 +11,36 @@ from .bounds import (
     sum_format,
 )
 from .check import check_shape
+from .fitting import approximate, candidates
 from .floats import from_float, to_float
 from .format import Format, Ints
-from .kernels import DenseKernel, Kernel, MoveKernel, PlainKernel, ProductKernel, SumKernel, Tile
+from .function import FUNCTIONS, Function, Symmetry, celu, elu
+from .kernels import (
+    DenseKernel,
+    Kernel,
+    MaximumKernel,
+    MoveKernel,
+    PlainKernel,
+    ProductKernel,
+    SumKernel,
+    Tile,
+    WindowKernel,
+)
 from .matmul import Matmul
 from .narrow import Overflow, Rounding, narrow
 from .program import Program, ProgramInput, Step
+from .softmax import Softmax
 
 __all__ = [
+    "FUNCTIONS",
+    "Approximation",
     "DenseKernel",
     "Format",
+    "Function",
     "Ints",
     "Kernel",
     "Matmul",
+    "MaximumKernel",
     "MoveKernel",
     "Overflow",
     "PlainKernel",
@@ -30,13 +48,20 @@ __all__ = [
     "Program",
     "ProgramInput",
     "Rounding",
+    "Softmax",
     "Step",
     "SumKernel",
+    "Symmetry",
     "Tile",
+    "WindowKernel",
     "accumulator_format",
+    "approximate",
     "attaining_inputs",
+    "candidates",
+    "celu",
     "check_shape",
     "dot_bounds",
+    "elu",
     "from_float",
     "narrow",
     "narrow_bounds",

@@ -5,6 +5,7 @@ from typing import Any
 
 import oracle_basic  # noqa: F401 - enters its statements
 import oracle_movement  # noqa: F401 - enters its statements
+import oracle_window  # noqa: F401
 from oracle_numbers import STATEMENTS
 
 from quant import Ints
