@@ -3,7 +3,7 @@
 
 from .axi import AxiStreamPort, AxiTop
 from .cost import Cost, Inventory
-from .elementwise import Elementwise, ElementwiseArray
+from .elementwise import ONE, ZERO, Elementwise, ElementwiseArray, Step, bit_sources
 from .events import Deadlock, Edge, Events, Schedule, chain, pipeline_events
 from .function import FunctionArray, FunctionUnit, cheapest
 from .lookup import Lookup
@@ -13,8 +13,10 @@ from .merge import Merge, MergeArray
 from .names import legal_name
 from .narrow import Narrowing, narrow
 from .parallel import Parallel, ParallelArray
+from .piecewise import Pieces, Quotient
 from .raster import Axis, Raster, RasterWindow, can_unroll
 from .rearrange import Rearrange, RearrangeArray
+from .recurrence import Division, RecurrenceArray, Root
 from .reduce import Reduction, ReductionArray
 from .requantise import Requantisation, Requantiser
 from .scale import Scale, ScaleArray
@@ -26,11 +28,14 @@ from .verilog import verilog
 from .window import Window, WindowAxis, Windowed, WindowedArray
 
 __all__ = [
+    "ONE",
+    "ZERO",
     "AxiStreamPort",
     "AxiTop",
     "Axis",
     "Cost",
     "Deadlock",
+    "Division",
     "Edge",
     "Elementwise",
     "ElementwiseArray",
@@ -51,20 +56,25 @@ __all__ = [
     "Narrowing",
     "Parallel",
     "ParallelArray",
+    "Pieces",
+    "Quotient",
     "Raster",
     "RasterWindow",
     "Rearrange",
     "RearrangeArray",
+    "RecurrenceArray",
     "Reduction",
     "ReductionArray",
     "Requantisation",
     "Requantiser",
     "Rom",
+    "Root",
     "Scale",
     "ScaleArray",
     "Scatter",
     "Schedule",
     "Series",
+    "Step",
     "Synthesis",
     "Tables",
     "Target",
@@ -72,6 +82,7 @@ __all__ = [
     "WindowAxis",
     "Windowed",
     "WindowedArray",
+    "bit_sources",
     "can_unroll",
     "chain",
     "cheapest",

@@ -17,6 +17,7 @@ from .format import Format, Ints
 from .function import FUNCTIONS, Function, Symmetry, celu, elu
 from .kernels import (
     DenseKernel,
+    FunctionKernel,
     Kernel,
     MaximumKernel,
     MoveKernel,
@@ -29,7 +30,6 @@ from .kernels import (
 from .matmul import Matmul
 from .narrow import Overflow, Rounding, narrow
 from .program import Program, ProgramInput, Step
-from .softmax import Softmax
 
 __all__ = [
     "FUNCTIONS",
@@ -37,6 +37,7 @@ __all__ = [
     "DenseKernel",
     "Format",
     "Function",
+    "FunctionKernel",
     "Ints",
     "Kernel",
     "Matmul",
@@ -48,7 +49,6 @@ __all__ = [
     "Program",
     "ProgramInput",
     "Rounding",
-    "Softmax",
     "Step",
     "SumKernel",
     "Symmetry",

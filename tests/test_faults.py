@@ -9,6 +9,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import Any
 
 import conformance as ask
@@ -34,7 +35,10 @@ from blocks import (
     Identity,
     Lanes,
     Linear,
+    Maximum,
+    Minimum,
     Moves,
+    Mul,
     Network,
     NetworkPlan,
     Neuron,
@@ -43,9 +47,11 @@ from blocks import (
     Rearrange,
     ReLU,
     Reshape,
+    Sub,
     Tensor,
     Unrolled,
     Weight,
+    activation,
 )
 from blocks.catalogue import CATALOGUE
 from blocks.configurations import Configuration
@@ -59,6 +65,12 @@ MODES = (Rounding.RND, Overflow.SAT)
 W = np.array([[3, -5, 7, 2], [-6, 1, 4, -7], [5, 5, -3, 1], [-1, 6, 2, -4]])
 BIAS = np.array([9, -14, 3, 21])
 CODES = Tensor((4,), Format(2, 0, False))
+
+
+PIECES: list[activation.Piece] = [
+    (None, True, (0, Fraction(2, 3), Fraction(-1, 8))),
+    (Fraction(1, 2), True, (0, 1, 0)),
+]
 
 
 def _network(y: Format) -> tuple[Network, NetworkPlan]:
@@ -82,6 +94,11 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
         "Identity": (Identity(X, y, *MODES), Lanes(2)),
         "ReLU": (ReLU(X, Format(2, 1, False), *MODES), Lanes(2)),
         "Add": (Add(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
+        "Sub": (Sub(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
+        "Mul": (Mul(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
+        "Minimum": (Minimum(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
+        "Maximum": (Maximum(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
+        "Piecewise": (activation.from_pieces(X, PIECES, y, *MODES), Lanes(2)),
         "Reshape": (Reshape(X, (2, 2)), Lanes(2)),
         "Rearrange": (Rearrange(X, np.array([2, 3, -1, -1, 0, 1]), 5), Moves(2)),
         "Concat": (Concat((X, X)), Lanes(2)),
@@ -99,7 +116,8 @@ WIDE = examples(Format(14, 5))  # where saturation would hide what a fault chang
 assert {name.split()[0] for name in BLOCKS} == set(CATALOGUE)
 MOVING = ["Reshape", "Rearrange", "Concat", "Embedding"]
 NARROWING = [name for name in BLOCKS if name not in MOVING]
-PORTS = {"Add": "i_a", "Concat": "i_0"}  # of the first input; the others have i
+BINARY = ["Add", "Sub", "Mul", "Minimum", "Maximum"]
+PORTS = dict.fromkeys(BINARY, "i_a") | {"Concat": "i_0"}  # of the first input; the others have i
 WEIGHTED = ["Weight", "Neuron", "Linear folded", "Linear unrolled", "Network"]
 FOLDED = ["Neuron", "Linear folded", "Network"]
 BIASED = ["Neuron", "Linear folded", "Linear unrolled", "Network"]
@@ -233,6 +251,24 @@ def test_a_wrong_row_is_caught_by_the_values():
 
 def test_a_wrong_constant_is_caught_by_the_values():
     caught("Rearrange", spec=replacing(fill=4))
+
+
+def test_a_break_in_the_wrong_place_is_caught_by_the_values():
+    caught("Piecewise", WIDE, spec=replacing(breaks=lambda breaks: (breaks[0] + 8,)))
+
+
+@pytest.mark.parametrize("degree", range(3))
+def test_a_flipped_factor_bit_is_caught_by_the_values(degree):
+    def flip(polynomials: Any) -> Any:
+        factors = list(polynomials[0])
+        factors[degree] ^= 16
+        return (tuple(factors), *polynomials[1:])
+
+    caught("Piecewise", WIDE, spec=replacing(polynomials=flip))
+
+
+def test_a_quotient_by_another_number_is_caught_by_the_values():
+    caught("Piecewise", WIDE, spec=replacing(divisor=lambda divisor: divisor + 2))
 
 
 class SwappedLanes(wiring.Component):
