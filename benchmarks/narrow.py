@@ -13,7 +13,8 @@ from rich.table import Table
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-from golden_casts import GOLDEN, compare_golden  # noqa: E402
+from golden_casts import compare_golden  # noqa: E402
+from material import GOLDEN_CASTS  # noqa: E402
 from narrow_oracle import compare, small_formats  # noqa: E402
 
 WIDEST = 6
@@ -23,7 +24,7 @@ def main() -> int:
     """Print casts and differences; returns the number of differences."""
     table = Table("narrow against", "casts", "differ")
     total = 0
-    if GOLDEN.exists():
+    if GOLDEN_CASTS.exists():
         casts, differences = compare_golden()
         total += differences
         table.add_row("ap_fixed's golden casts", f"{casts:,}", str(differences))

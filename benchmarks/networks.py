@@ -13,13 +13,15 @@ import onnx
 from rich.console import Console
 from rich.table import Table
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from bitblocks import Built, build, import_onnx
-from bitblocks.project import write_verilog
-from bitblocks.verification import design_of
-from sim import from_bytes, simulate_bulk, to_bytes
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+from material import NETWORKS  # noqa: E402
 
-DATA = Path(__file__).parents[1] / ".." / "shared" / "data" / "hls4ml_example_models" / "onnx"
+from bitblocks import Built, build, import_onnx  # noqa: E402
+from bitblocks.project import write_verilog  # noqa: E402
+from bitblocks.verification import design_of  # noqa: E402
+from sim import from_bytes, simulate_bulk, to_bytes  # noqa: E402
+
 MODELS = ("two_layer_pytorch", "three_layer_pytorch", "three_layer_keras")
 FRAMES = 1000
 CALIBRATION = 512  # frames
@@ -56,17 +58,15 @@ def same(built: Built) -> bool:
 
 def main() -> int:
     """Print the table; returns 1 where a limit is missed or integers differ."""
-    if not DATA.is_dir():
-        print(
-            f"skipped: there is no folder {DATA.name} of hls4ml example models beside the checkout"
-        )
+    if not NETWORKS.is_dir():
+        print("skipped: the published networks are not beside this checkout")
         return 0
     console, missed = Console(width=110), False
     table = Table(
         "model", "mapping", "build s", "limit", "Verilog s", "limit", "cycles", f"{FRAMES} frames"
     )
     for model in sys.argv[1:] or MODELS:
-        path = DATA / f"{model}.onnx"
+        path = NETWORKS / f"{model}.onnx"
         cut = without_end(path)
         for mapping, (most, most_verilog) in LIMITS.items():
             start = time.perf_counter()

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 import quant
 from hdl import Elementwise, Narrowing, Pieces, Quotient
-from quant import Format, FunctionKernel, Ints, Kernel, Overflow, Rounding
+from quant import Format, Ints, Kernel, Overflow, PlainKernel, Rounding
 from quant.piecewise import Polynomial, piecewise, piecewise_bounds, quotient
 
 from .block import Tensor, check_format, check_modes, check_tensor
@@ -122,10 +122,8 @@ class Piecewise(ElementwiseBlock):
 
     def reference(self, x: ArrayLike) -> Ints:
         """Integers in, integers out, shape (..., *shape)."""
-        return self._function(self.input.check(x, "Piecewise input"))
-
-    def _function(self, x: Ints) -> Ints:
-        value, frac = piecewise(x, self.breaks, self._raised), self.frac + self._gain
+        codes = self.input.check(x, "Piecewise input")
+        value, frac = piecewise(codes, self.breaks, self._raised), self.frac + self._gain
         low, high = piecewise_bounds(self.input.format, self.breaks, self._raised)
         if self.divisor > 1:
             value, frac = quotient(value, self.divisor), frac + 1
@@ -135,7 +133,7 @@ class Piecewise(ElementwiseBlock):
 
     def kernel(self) -> Kernel:
         """The reference on tiles."""
-        return FunctionKernel(self._function, (self.input.size,), self.input.size)
+        return PlainKernel(self.reference, (self.input.shape,), self.input.size)
 
     def circuit(self, lanes: int) -> Elementwise:
         """The circuit of so many lanes."""

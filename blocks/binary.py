@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 
 import quant
 from hdl import ZERO, Elementwise, Inventory, Narrowing, Step
-from hdl.cost import adder, compare, multiplier, mux2, subtract
-from quant import Format, FunctionKernel, Ints, Kernel, Overflow, ProductKernel, Rounding, SumKernel
+from hdl.cost import adder, compare, mux2, subtract
+from quant import Format, Ints, Kernel, Overflow, PlainKernel, ProductKernel, Rounding, SumKernel
 
 from .block import Tensor, check_format, check_modes, check_tensor
 from .configurations import (
@@ -110,18 +110,15 @@ class Binary(ElementwiseBlock):
         name = type(self).__name__
         x = self.input_a.check(a, f"{name} input_a")
         y = self.input_b.check(b, f"{name} input_b")
-        return self._narrowed(x, y)
-
-    def _narrowed(self, a: Ints, b: Ints) -> Ints:
         gain_a, gain_b = self._gains
-        exact = self.operation(a << gain_a, b << gain_b)
+        exact = self.operation(x << gain_a, y << gain_b)
         modes = self.output_format, self.rounding, self.overflow
         return quant.narrow(exact, self.exact_format, *modes)
 
     def kernel(self) -> Kernel:
         """The reference on tiles."""
-        size = self.input_a.size
-        return FunctionKernel(self._narrowed, (size, size), size)
+        shape = self.input_a.shape
+        return PlainKernel(self.reference, (shape, shape), self.input_a.size)
 
     def circuit(self, lanes: int) -> Elementwise:
         """The circuit of so many lanes."""
@@ -133,7 +130,8 @@ class Binary(ElementwiseBlock):
         def exact(m: Module, x: Value, y: Value) -> Value:
             return on_values(x << gain_a, y << gain_b)
 
-        step = Step(exact, number, self._arithmetic(gain_a, gain_b), sources=self._sources)
+        gates, product = self._arithmetic(gain_a, gain_b), isinstance(self, Mul)
+        step = Step(exact, number, gates, sources=self._sources, product=product)
         low, high = self._bounds
         narrowing = Narrowing(number, low, high, *modes)
         return Elementwise({"i_a": a, "i_b": b}, lanes, (step,), narrowing)
@@ -235,8 +233,7 @@ class Mul(Binary):
         return ()
 
     def _arithmetic(self, gain_a: int, gain_b: int) -> Inventory:
-        a, b = self.input_a.format, self.input_b.format
-        return multiplier(a.width, a.signed, b.width, b.signed, self.exact_format.width)
+        return Inventory()  # the step knows that it is a product
 
     def kernel(self) -> Kernel:
         """The reference on tiles of floats."""

@@ -55,12 +55,11 @@ class Entry:
         """The configuration of an index, the same every time.
 
         From the second on every bit of every output is alive: it changes, and not as another does.
-        Networks are as they come: what one block wastes another finds.
         """
         random = np.random.default_rng([index, len(self.kind.__name__)])
         for _ in range(100):
             made = self.configurations(random, index)
-            if index == 0 or self.kind is Network or _alive(made.block):
+            if index == 0 or _alive(made.block):
                 break
         return made
 
@@ -103,62 +102,104 @@ def network_configuration(random: np.random.Generator, index: int) -> Configurat
 def random_network(random: np.random.Generator, size: int) -> Network:
     """A network of ``size`` blocks of any kind with up to four joins, odd sizes and formats.
 
-    One or two inputs, one to three outputs, nested now and then; every tensor is used.
+    One or two inputs, one or a few outputs, nested now and then; every tensor is used. Every bit
+    between two blocks is alive where it is: it changes, not as another of its word does, and the
+    block that it goes to depends on it. Other bits would be found by synthesis alone.
     """
     width = int(random.integers(2, 9))
     shape = (width,) if random.integers(2) else (int(random.integers(1, 4)), width)
     inputs = {f"x{n}": Tensor(shape, draw_format(random, 1)) for n in range(random.integers(1, 3))}
     tensors = dict(inputs)
+    values = {
+        name: random.integers(t.format.min, t.format.max, (200, *shape), np.int64, endpoint=True)
+        for name, t in inputs.items()
+    }
     unused = list(inputs)
     nodes: list[Node] = []
-    joins = 0
     for n in range(size):
-        source = unused[0] if random.integers(2) else str(random.choice(list(tensors)))
-        tensor = tensors[source]
-        twins = [name for name, t in tensors.items() if t.shape == tensor.shape]
-        kind = int(random.integers(7))
-        block: Any
-        sources: tuple[str, ...] = (source,)
-        if kind <= 1 and joins < 4:
-            joins += 1
-            other = str(random.choice([t for t in twins if t in unused] or twins))
-            sources = (source, other)
-            a, b = tensor.format, tensors[other].format
-            total = sum_format(a, b)
-            block = Add(
-                tensor,
-                tensors[other],
-                draw_fitting(random, total.min, total.max, total.frac),
-                *draw_modes(random, n),
-            )
-        elif kind == 2:
-            x = tensor.format
-            block = ReLU(tensor, draw_fitting(random, 0, x.max, x.frac), *draw_modes(random, n))
-        elif kind == 3:
-            block = Reshape(tensor, (*tensor.shape, 1) if n % 2 else (tensor.size,))
-        elif kind == 4:
-            number = draw_format(random, 1)
-            weight = draw_integers(random, number, (tensor.shape[-1],))
-            x = product_format(tensor.format, number)
-            target = draw_fitting(random, x.min, x.max, x.frac)
-            block = Weight(tensor, weight, number, target)
+        for attempt in range(200):
+            if attempt % 50 == 0:
+                joins = sum(len(node.sources) > 1 for node in nodes)
+                kind = int(random.integers(0 if joins < 4 else 2, 8))
+            block, sources = _random_node(random, kind, n, tensors, unused)
+            frames = [values[source] for source in sources]
+            y = block.reference(*frames)
+            if _all_alive(y, block.outputs["o"]) and _all_read(block, frames):
+                break
         else:
-            outputs = tensor.shape[-1] if random.integers(2) else int(random.integers(1, 9))
-            number = Format(int(random.integers(2, 7)), 3)
-            weight = draw_integers(random, number, (outputs, tensor.shape[-1]))
-            bias = random.integers(-50, 50, outputs)
-            lows, highs = dot_bounds(weight, tensor.format)
-            ends = int(lows.min()) - 50, int(highs.max()) + 50
-            target = draw_fitting(random, *ends, tensor.format.frac + 3)
-            target = Format(min(8, target.width), target.frac, target.signed)
-            block = Linear(tensor, weight, bias, number, target)
-        if n % 5 == 4 and len(sources) == 1:
-            block = Network({"inner": tensor}, (Node("part", block, ("inner",)),), {"y": "part"})
+            continue
         name = f"n{n}"
         nodes.append(Node(name, block, sources))
-        tensors[name] = next(iter(block.outputs.values()))
+        tensors[name], values[name] = block.outputs["o"], y
         unused = [t for t in unused if t not in sources] + [name]
     return Network(inputs, nodes, {f"y{n}": source for n, source in enumerate(unused)})
+
+
+def _random_node(
+    random: np.random.Generator, kind: int, n: int, tensors: dict[str, Tensor], unused: list[str]
+) -> tuple[Any, tuple[str, ...]]:
+    """A block of a kind, 0 to 7, and the tensors that it is fed."""
+    source = unused[0] if random.integers(3) else str(random.choice(list(tensors)))
+    tensor = tensors[source]
+    twins = [name for name, t in tensors.items() if t.shape == tensor.shape]
+    block: Any
+    if kind <= 1:
+        other = str(random.choice([t for t in twins if t in unused] or twins))
+        a, b = tensor.format, tensors[other].format
+        total = sum_format(a, b)
+        target = draw_fitting(random, total.min, total.max, total.frac)
+        return Add(tensor, tensors[other], target, *draw_modes(random, n)), (source, other)
+    if kind == 2:
+        x = tensor.format
+        block = ReLU(tensor, draw_fitting(random, 0, x.max, x.frac), *draw_modes(random, n))
+    elif kind == 3:
+        block = Reshape(tensor, (*tensor.shape, 1) if n % 2 else (tensor.size,))
+    elif kind <= 5:
+        number = draw_format(random, 1)
+        weight = draw_integers(random, number, (tensor.shape[-1],))
+        x = product_format(tensor.format, number)
+        target = draw_fitting(random, x.min, x.max, x.frac)
+        block = Weight(tensor, weight, number, target)
+    else:
+        outputs = tensor.shape[-1] if random.integers(2) else int(random.integers(1, 9))
+        number = Format(int(random.integers(2, 7)), 3)
+        weight = draw_integers(random, number, (outputs, tensor.shape[-1]))
+        bias = random.integers(-50, 50, outputs)
+        lows, highs = dot_bounds(weight, tensor.format)
+        ends = int(lows.min()) - 50, int(highs.max()) + 50
+        target = draw_fitting(random, *ends, tensor.format.frac + 3)
+        target = Format(min(8, target.width), target.frac, target.signed)
+        block = Linear(tensor, weight, bias, number, target)
+    if n % 5 == 4:
+        block = Network({"inner": tensor}, (Node("part", block, ("inner",)),), {"y": "part"})
+    return block, (source,)
+
+
+def _all_alive(y: np.ndarray, tensor: Tensor) -> bool:
+    """Whether every bit of the numbers of a position changes, and not as another of them does."""
+    numbers = y.reshape(-1, tensor.shape[-1], 1)
+    bits = (numbers >> np.arange(tensor.format.width) & 1).astype(np.uint8)
+    columns = {bytes(column) for column in bits.reshape(len(bits), -1).T}
+    constants = {bytes(len(bits)), bytes([1]) * len(bits)}
+    return len(columns - constants) == tensor.shape[-1] * tensor.format.width
+
+
+def _all_read(block: Any, frames: list[np.ndarray]) -> bool:
+    """Whether a block depends on every bit of every channel of its inputs."""
+    y = block.reference(*frames)
+    for place, tensor in enumerate(block.inputs.values()):
+        number, channels = tensor.format, tensor.shape[-1]
+        bits = (1 << np.arange(number.width))[:, None, None] * np.eye(channels, dtype=np.int64)
+        bits = bits.reshape(-1, 1, *[1] * (len(tensor.shape) - 1), channels)
+        flipped = (frames[place] ^ bits) & ((1 << number.width) - 1)
+        if number.signed:
+            flipped -= flipped >> (number.width - 1) << number.width
+        others = [np.broadcast_to(frame, (len(bits), *frame.shape)) for frame in frames]
+        others[place] = flipped
+        changed = block.reference(*others) != y
+        if not changed.reshape(len(bits), -1).any(axis=1).all():
+            return False
+    return True
 
 
 CATALOGUE: dict[str, Entry] = {

@@ -24,7 +24,7 @@ from hdl import (
     chain,
 )
 from hdl.cost import memory_style
-from hdl.requantise import unread_bits
+from hdl.requantise import requantised
 from quant import DenseKernel, Format, Ints, Kernel, Overflow, Rounding
 
 from .block import Candidate, Tensor, check_format, check_modes, check_tensor, divisors
@@ -235,12 +235,9 @@ class Linear:
 @lru_cache(maxsize=256)  # timing, cost and rtl of one plan need the same design
 def _design(linear: Linear, plan: Folded | Unrolled) -> tuple[Mac | Parallel, Requantisation]:
     narrowing = linear._frac, linear.output_format, linear.rounding, linear.overflow
+    part: Mac | Parallel
     if isinstance(plan, Unrolled):
-        low, _ = quant.dot_bounds(linear.weight, linear.input.format, "Linear")
-        unread = unread_bits(low, linear.shifts, linear.bias, *narrowing)
-        part: Mac | Parallel = Parallel(
-            linear.weight, linear.input.format, plan.adders_per_stage, unread
-        )
+        part = Parallel(linear.weight, linear.input.format, plan.adders_per_stage)
     else:
         part = Mac(
             linear.weight,
@@ -250,17 +247,7 @@ def _design(linear: Linear, plan: Folded | Unrolled) -> tuple[Mac | Parallel, Re
             plan.weight_style,
             plan.buffer_style,
         )
-    requantisation = Requantisation(
-        part.sums,
-        part.sources,
-        part.low,
-        part.high,
-        part.scale + linear.shifts,
-        linear.bias,
-        *narrowing,
-        part.negate,
-    )
-    return part, requantisation
+    return requantised(part, linear.shifts, linear.bias, *narrowing)
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ from hdl import (
     Target,
     chain,
 )
-from hdl.requantise import unread_bits
+from hdl.requantise import requantised
 from quant import Format, Ints, Kernel, Overflow, Rounding, SumKernel
 
 from .block import (
@@ -130,21 +130,13 @@ class Weight:
         modes = self.output_format, self.rounding, self.overflow
         product = self.product_format
         constants = np.broadcast_to(self.weight, (max(lanes, self.weight.size),)).reshape(-1, lanes)
-        bias = np.zeros(lanes, np.int64)
-        lows, _ = quant.dot_bounds(constants.reshape(-1, 1), self.input.format, "Weight")
-        lows = lows.reshape(-1, lanes).min(axis=0)
-        unread = unread_bits(lows, bias, bias, product.frac, *modes)
+        part: Parallel | Scale
         if len(constants) == 1 or not constants.any():
-            part = Parallel(np.diag(constants[0]), self.input.format, 1, unread)
-            sources, low, high, negate = part.sources, part.low, part.high, part.negate
-            return part, Requantisation(
-                part.sums, sources, low, high, part.scale, bias, product.frac, *modes, negate
-            )
-        scale = Scale(constants, self.input.format, skipped=unread)
-        low, high = scale.bounds
-        return scale, Requantisation(
-            scale.sums, list(range(lanes)), low, high, scale.scale, bias, product.frac, *modes
-        )
+            part = Parallel(np.diag(constants[0]), self.input.format, 1)
+        else:
+            part = Scale(constants, self.input.format)
+        zeros = np.zeros(lanes, np.int64)
+        return requantised(part, zeros, zeros, product.frac, *modes)
 
     def rtl(self, plan: Lanes) -> wiring.Component:
         """A new circuit."""

@@ -5,6 +5,7 @@ from .axi import AxiStreamPort, AxiTop
 from .cost import Cost, Inventory
 from .elementwise import ONE, ZERO, Elementwise, ElementwiseArray, Step, bit_sources
 from .events import Deadlock, Edge, Events, Schedule, chain, pipeline_events
+from .function import FunctionArray, FunctionUnit, cheapest
 from .mac import Mac, MacArray
 from .memory import Rom, Tables
 from .names import legal_name
@@ -32,6 +33,8 @@ __all__ = [
     "Events",
     "Fifo",
     "Fork",
+    "FunctionArray",
+    "FunctionUnit",
     "Gather",
     "Inventory",
     "Mac",
@@ -55,6 +58,7 @@ __all__ = [
     "Target",
     "bit_sources",
     "chain",
+    "cheapest",
     "elastic",
     "joined",
     "legal_name",

@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 
 from quant import Format, Ints
 
-from .cost import Inventory, elastic, register
+from .cost import Inventory, Product, elastic, multiplier, product_register, register
 from .events import Events, pipeline_events
 from .narrow import Narrowing
 from .stream import joined, shape, stream_signature
@@ -29,10 +29,11 @@ class Step:
     function : module for signals of its own, values (one of each input, or the result of the step
         before) -> value
     number : Format of the result
-    arithmetic : what ``function`` is made of
+    arithmetic : what ``function`` is made of, a product aside
     registered : whether there is a register
     sources : for each bit of the result the lowest bit that is always like it, perhaps itself, or
         ``ZERO`` or ``ONE``; only the former are stored, as synthesis would find; all by default
+    product : whether ``function`` is the product of both inputs
     """
 
     function: Callable[..., Value]
@@ -40,6 +41,7 @@ class Step:
     arithmetic: Inventory = field(default_factory=Inventory)
     registered: bool = True
     sources: tuple[int, ...] = ()
+    product: bool = False
 
     def stored(self, needed: int) -> list[int]:
         """Bits of the register, if those in the mask ``needed`` are read."""
@@ -49,15 +51,15 @@ class Step:
     def register(self, m: Module, enable: Value, value: Value, needed: int, name: str) -> Value:
         """Add the register, loaded where ``enable``; return the number, unread bits being 0."""
         result = Signal(shape(self.number), name=name, reset_less=True)
-        stored = self.stored(needed)
-        if len(stored) == self.number.width:
+        if not self.sources:
             with m.If(enable):
                 m.d.sync += result.eq(value)
             return result
+        stored = self.stored(needed)
         bits = Signal(len(stored), name=f"{name}_bits", reset_less=True)
         with m.If(enable):
             m.d.sync += bits.eq(Cat(value[bit] for bit in stored))
-        sources = self.sources or range(self.number.width)
+        sources = self.sources
         read = [s if needed >> bit & 1 else ZERO for bit, s in enumerate(sources)]
         parts = [bits[stored.index(s)] if s >= 0 else Const(int(s == ONE), 1) for s in read]
         m.d.comb += result.eq(Cat(parts))
@@ -115,11 +117,21 @@ class Elementwise:
         lane = Inventory()
         for step, needed in self.needed:
             lane += step.arithmetic
-            if step.registered:
+            if step.product:
+                lane += self._product_inventory(needed)
+            elif step.registered:
                 lane += register(len(step.stored(needed)))
         if self.narrow_stage:
             lane += self.narrowing.inventory()
         return self.lanes * lane + elastic(self.stages)
+
+    def _product_inventory(self, needed: int) -> Inventory:
+        """A multiplier, as wide as its result is needed, and the register behind it."""
+        width = needed.bit_length()
+        a, b = self.inputs.values()
+        operands = (min(a.width, width), a.signed, min(b.width, width), b.signed)
+        product = Product(*operands, width)
+        return multiplier(*product[:5]) + product_register(product, width - needed.bit_count())
 
     def events(self, words: int) -> Events:
         """Transfers of the ports, ``words`` a frame."""

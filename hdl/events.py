@@ -244,94 +244,81 @@ class Schedule:
         return int((np.arange(1, len(writes) + 1) - np.searchsorted(reads, writes, "right")).max())
 
 
+class _Evaluation:
+    """Times of an event graph, frame after frame; later calls continue where earlier ended."""
+
+    def __init__(self, graph: Events):
+        from . import event_times  # imports a compiler
+
+        self._compiled = event_times
+        self.names = list(graph.firings)
+        places = {name: place for place, name in enumerate(self.names)}
+        edges = sorted(graph.edges, key=lambda edge: places[edge.target])
+        targets = np.array([places[edge.target] for edge in edges], np.int64)
+        self.firings = np.fromiter(graph.firings.values(), np.int64, len(self.names))
+        self.first = np.cumsum(self.firings) - self.firings
+        lengths = self.firings[targets]
+        self.edges = (
+            np.searchsorted(targets, np.arange(len(self.names) + 1)),
+            np.array([places[edge.source] for edge in edges], np.int64),
+            np.cumsum(lengths) - lengths,
+            np.concatenate([np.empty(0, np.int64), *(edge.index for edge in edges)]),
+        )
+        delays = np.concatenate([np.empty(0, np.int64), *(edge.delay for edge in edges)])
+        self.sequence, _ = event_times.order(self.firings, self.first, *self.edges, 1)
+        self.times = np.empty((0, int(self.firings.sum())), np.int64)
+        if self._complete:
+            self.causes = event_times.causes(
+                self.sequence, self.firings, self.first, *self.edges, delays, NEVER // 2
+            )
+
+    @property
+    def _complete(self) -> bool:
+        """Whether every firing of a frame has its place in the order, which goes for any frame."""
+        return len(self.sequence) == self.times.shape[1]
+
+    def run(self, frames: int) -> dict[str, NDArray[np.int64]]:
+        """Cycle of every firing in the first ``frames`` frames, shape (frames, firings)."""
+        if not self._complete:
+            _, done = self._compiled.order(self.firings, self.first, *self.edges, frames)
+            for name, count, firings in zip(self.names, done, self.firings, strict=True):
+                if count < frames * firings:
+                    raise Deadlock(
+                        f"Events {name} must not wait for itself, but firing {count} does: "
+                        "the circuit would hang"
+                    )
+        known = len(self.times)
+        if frames > known:
+            times = np.empty((frames, len(self.sequence)), np.int64)
+            times[:known] = self.times
+            self._compiled.evaluate(times, known, self.sequence, *self.causes)
+            self.times = times
+        ends = self.first + self.firings
+        return {
+            name: self.times[:frames, first:end]
+            for name, first, end in zip(self.names, self.first, ends, strict=True)
+        }
+
+
 def _period(times: list[NDArray[np.int64]], frames: int, memory: int) -> tuple[int, int] | None:
     """(first frame, frames) of the period of some events, or None if it is not seen yet.
 
     Firings depend on no more than ``memory`` earlier frames, so two runs of that many frames with
     equal times, up to one constant, repeat for ever.
     """
-    table = np.concatenate(times, axis=1)
-    relative = table - table[:, :1]
-    starts = table[:, 0]
+
+    def step(early: int, late: int) -> int | None:
+        """Cycles from one frame to another, or None if they are not the same for all events."""
+        cycles = int(times[0][late, 0] - times[0][early, 0])
+        return cycles if all((t[late] - t[early] == cycles).all() for t in times) else None
+
     for period in range(1, (frames - memory) // 2 + 1):
         start = frames - memory - period
-        same = (relative[start : start + memory] == relative[start + period :]).all()
-        steps = starts[start + period :] - starts[start : start + memory]
-        if same and (steps == steps[0]).all():
-            while start > 0 and (
-                (relative[start - 1] == relative[start - 1 + period]).all()
-                and starts[start - 1 + period] - starts[start - 1] == steps[0]
-            ):
+        cycles = step(start, start + period)
+        if cycles is not None and all(
+            step(frame, frame + period) == cycles for frame in range(start + 1, start + memory)
+        ):
+            while start > 0 and step(start - 1, start - 1 + period) == cycles:
                 start -= 1
             return start, period
     return None
-
-
-class _Evaluation:
-    """Times of an event graph, frame after frame; later calls continue where earlier ended."""
-
-    def __init__(self, graph: Events):
-        self.graph = graph
-        self.known: dict[str, list[int]] = {name: [] for name in graph.firings}
-        self.waiting: dict[str, list[str]] = {name: [] for name in graph.firings}
-        # For each event and firing in a frame, what it waits for: the times and the waiting list
-        # of the source, its firings in a frame, the index and the delay.
-        self.causes: dict[str, list[list[tuple[list[int], list[str], int, int, int]]]] = {
-            name: [[] for _ in range(firings)] for name, firings in graph.firings.items()
-        }
-        seen = set()
-        for edge in graph.edges:
-            key = (edge.target, edge.source, edge.index.tobytes(), edge.delay.tobytes())
-            if key in seen:
-                continue
-            seen.add(key)
-            known, waiting = self.known[edge.source], self.waiting[edge.source]
-            firings = graph.firings[edge.source]
-            causes = self.causes[edge.target]
-            for k, (index, delay) in enumerate(
-                zip(edge.index.tolist(), edge.delay.tolist(), strict=True)
-            ):
-                if index > NEVER // 2:
-                    causes[k].append((known, waiting, firings, index, delay))
-
-    def run(self, frames: int) -> dict[str, NDArray[np.int64]]:
-        todo = list(reversed(self.known))
-        while todo:
-            name = todo.pop()
-            if self._advance(name, frames):
-                waiting = self.waiting[name]
-                todo += waiting
-                waiting.clear()
-        for name, times in self.known.items():
-            if len(times) < frames * self.graph.firings[name]:
-                raise Deadlock(
-                    f"Events {name} must not wait for itself, but firing {len(times)} does: "
-                    "the circuit would hang"
-                )
-        return {
-            name: np.array(times, np.int64).reshape(frames, -1)
-            for name, times in self.known.items()
-        }
-
-    def _advance(self, name: str, frames: int) -> bool:
-        """Compute as many firings of one event as can be; whether there were any."""
-        times, causes = self.known[name], self.causes[name]
-        begun = len(times)
-        frame, k = divmod(begun, len(causes))
-        while frame < frames:
-            time = 0
-            for known, waiting, firings, index, delay in causes[k]:
-                place = frame * firings + index
-                if place >= 0:
-                    try:
-                        earliest = known[place] + delay
-                    except IndexError:
-                        waiting.append(name)
-                        return len(times) > begun
-                    if earliest > time:
-                        time = earliest
-            times.append(time)
-            k += 1
-            if k == len(causes):
-                frame, k = frame + 1, 0
-        return len(times) > begun

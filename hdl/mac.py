@@ -2,6 +2,7 @@
 """Multiply-accumulate array: the folded product of a constant matrix and a stream of vectors."""
 
 from collections.abc import Sequence
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -58,7 +59,8 @@ class Mac:
     groups, steps : int
     sums : Format of each distinct sum that leaves together
     sources : for each of the ``pe`` lanes, which of ``sums`` is its own
-    negate : for each lane False: no sum comes as its opposite
+    inverted : for each lane False: no sum comes inverted
+    offset : ints, shape (outputs,): zeros, nothing has to be added
     scale : ints, shape (outputs,): the sum stands for ``W @ x >> scale``, without the powers of two
         that all rows of a lane share
     low, high : ints, shape (outputs,): bounds of each row's sum
@@ -82,7 +84,7 @@ class Mac:
         if not weight.any():
             raise ValueError("Mac weight must not be all zero")
         self.number, self.pe, self.simd = number, pe, simd
-        self.negate = [False] * pe
+        self.inverted, self.offset = [False] * pe, np.zeros(outputs, np.int64)
         self.groups, self.steps = outputs // pe, inputs // simd
         self.weight_style, self.buffer_style = weight_style, buffer_style
         lanes = weight.reshape(self.groups, pe, self.steps, simd).transpose(1, 0, 2, 3)
@@ -93,34 +95,58 @@ class Mac:
         rows: dict[bytes, int] = {}
         self.sources = [rows.setdefault(lane.tobytes(), len(rows)) for lane in lanes]
         self.rows = [lanes[self.sources.index(row)] for row in range(len(rows))]
-        low, high = self.low.reshape(-1, pe).min(axis=0), self.high.reshape(-1, pe).max(axis=0)
-        self.sums = [
-            Format.containing(int(low[p]), int(high[p]), 0)
-            for p in (self.sources.index(row) for row in range(len(rows)))
-        ]
+        self._kept, self._skipped = [64] * len(rows), [0] * len(rows)
         self._tree()
+
+    def reading(self, skipped: Ints, kept: Ints, gaps: Ints) -> "Mac":
+        """The same without the upper bits of the sums that nobody reads.
+
+        ``kept`` bits of the sum of each lane are read, the ``skipped`` lowest aside; ``gaps`` among
+        them stay.
+        """
+        part = copy(self)
+        rows = range(len(self.rows))
+        lanes = [[p for p in range(self.pe) if self.sources[p] == row] for row in rows]
+        part._kept = [max(int(kept[p]) for p in row) for row in lanes]
+        if self.steps == 1:  # an accumulator needs what it carries from
+            part._skipped = [min(int(skipped[p]) for p in row) for row in lanes]
+        part._tree()
+        return part
+
+    def _widths(self) -> list[Format]:
+        low = self.low.reshape(-1, self.pe).min(axis=0)
+        high = self.high.reshape(-1, self.pe).max(axis=0)
+        return [
+            within(int(low[p]), int(high[p]), kept)
+            for p, kept in zip(
+                (self.sources.index(row) for row in range(len(self.rows))), self._kept, strict=True
+            )
+        ]
 
     def _tree(self) -> None:
         """Products and adders of all rows; what two rows have in common is there once.
 
         None is wider than the sum of its row: what wraps on the way is right again in the end.
         """
+        self.sums = self._widths()
         tables: list[Ints] = []
         self.products: list[Product] = []
         self.adders: list[list[Adder]] = []
         known: dict[tuple, int] = {}
         rows: list[list[int]] = []
-        for row, number in zip(self.rows, self.sums, strict=True):
+        for row, number, read in zip(self.rows, self.sums, self._kept, strict=True):
             places = []
             for k in np.flatnonzero(row.any(axis=(0, 1))).tolist():
                 table = row[:, :, k].ravel()  # in order of use
                 zeros = trailing_zeros(table)
+                if zeros >= min(read, number.width):
+                    continue
                 low, high = dot_bounds((table >> zeros)[:, None], self.number)
-                kept = _within(int(low.min()), int(high.max()), number.width - zeros)
+                kept = within(int(low.min()), int(high.max()), number.width - zeros)
                 key = (k, table.tobytes(), kept)
                 if key not in known:
                     known[key] = len(tables)
-                    tables.append(table >> zeros)
+                    tables.append(wrapped(table >> zeros, kept.width))
                     self.products.append(Product(k, kept, zeros))
                 places.append(known[key])
             rows.append(places)
@@ -154,16 +180,17 @@ class Mac:
 
     def inventory(self) -> Inventory:
         """What it is made of."""
-        steps, groups, front = self.steps, self.groups, self.front_stages
+        steps, front = self.steps, self.front_stages
         total = cost.elastic(front) + cost.register(1) + cost.logic(3, 2)
-        total += cost.counter(steps * groups) + cost.logic(2)
+        if self.tables.width:
+            total += cost.counter(self.tables.depth) + cost.logic(2)
         if steps > 1:
             total += cost.counter(steps) + cost.register(front + 1) + cost.logic(3)
         tables = self.tables
         total += cost.rom(tables.depth, tables.width, self.weight_style, tables.words)
         products = [
             cost.Product(
-                self.number.width,
+                min(self.number.width, product.format.width),
                 self.number.signed,
                 0 if tables.constants[n] == 1 else tables.formats[n].width,
                 tables.formats[n].signed,
@@ -171,8 +198,10 @@ class Mac:
             )
             for n, product in enumerate(self.products)
         ]
-        for product in products:
-            total += cost.multiplier(*product[:5]) + cost.product_register(product)
+        unread = self._unread()
+        for product, low in zip(products, unread[0], strict=True):
+            low = min(low, product.y_width)
+            total += cost.multiplier(*product[:5]) + cost.product_register(product, low)
         total += self._buffer_inventory(products)
         readers = self.adders[0] if self.adders else []
         uses = [t for adder in readers for t in adder.terms] if readers else self.totals
@@ -183,22 +212,45 @@ class Mac:
             return products[n]._replace(zeros=below) if uses.count(n) == 1 else None
 
         for level, adders in enumerate(self.adders):
-            for adder in adders:
+            for adder, low in zip(adders, unread[level + 1], strict=True):
                 terms = [None if level else alone(t, adder.zeros) for t in adder.terms]
-                total += cost.product_adder(adder.format.width, terms)
-        for number, source in zip(self.sums, self.totals, strict=True):
+                low = min(low, adder.format.width)
+                total += cost.product_adder(adder.format.width, terms, skipped=low)
+        for number, source, low in zip(self.sums, self.totals, self._skipped, strict=True):
             if source is not None:
                 term = None if self.adders else alone(source, 0)
-                total += cost.product_adder(number.width, [term], load=steps > 1)
+                total += cost.product_adder(number.width, [term], load=steps > 1, skipped=low)
         return total
+
+    def _unread(self) -> list[list[int]]:
+        """Low bits that nobody reads of each product, then of each adder, level by level.
+
+        They pass through adders only where the other operand has zeros.
+        """
+        levels: list[Sequence[Product | Adder]] = [self.products, *self.adders]
+        unread = [[64] * len(level) for level in levels]
+        for source, low in zip(self.totals, self._skipped, strict=True):
+            if source is not None:
+                unread[-1][source] = min(unread[-1][source], low)
+        for depth in range(len(self.adders), 0, -1):
+            for adder, low in zip(self.adders[depth - 1], unread[depth], strict=True):
+                gaps = [levels[depth - 1][t].zeros - adder.zeros for t in adder.terms]
+                for t, gap in zip(adder.terms, gaps, strict=True):
+                    passed = low if len(gaps) == 1 else min(low, max(gaps)) if gap == 0 else 0
+                    unread[depth - 1][t] = min(unread[depth - 1][t], passed)
+        return unread
 
     def _buffer_inventory(self, products: list[cost.Product]) -> Inventory:
         """What holds the elements of x."""
-        bits = len(self.used_lanes) * self.number.width
         readers: dict[int, list[cost.Product]] = {lane: [] for lane in self.used_lanes}
         for product, priced in zip(self.products, products, strict=True):
             readers[product.lane].append(priced)
-        operands = (cost.operand_register(self.number.width, lane) for lane in readers.values())
+        widths = [max(priced.a_width for priced in lane) for lane in readers.values()]
+        operands = [
+            cost.operand_register(width, lane)
+            for width, lane in zip(widths, readers.values(), strict=True)
+        ]
+        bits = sum(widths)
         if self.groups == 1:
             return sum(operands, Inventory())
         passes = cost.counter(self.groups) + cost.logic((self.groups - 1).bit_length(), 2)
@@ -256,7 +308,17 @@ def trailing_zeros(values: Ints) -> int:
     return (together & -together).bit_length() - 1 if together else 0
 
 
-def _within(low: int, high: int, width: int) -> Format:
+def wrapped(table: Ints, width: int) -> Ints:
+    """A table with the same low ``width`` bits and not more."""
+    if width == 1:
+        return table & 1
+    if width < Format.containing(int(table.min()), int(table.max()), 0).width:
+        half = 1 << (width - 1)
+        return (table + half) % (2 * half) - half
+    return table
+
+
+def within(low: int, high: int, width: int) -> Format:
     """The narrowest format from ``low`` to ``high``, cut to ``width`` bits."""
     exact = Format.containing(low, high, 0)
     return Format(max(1, min(exact.width, width)), 0, exact.signed)
@@ -268,7 +330,7 @@ def _adder(level: Sequence[Product | Adder], pair: tuple, width: int) -> Adder:
     zeros = min(part.zeros for part in parts)
     low = sum(part.format.min << (part.zeros - zeros) for part in parts)
     high = sum(part.format.max << (part.zeros - zeros) for part in parts)
-    return Adder(terms, _within(low, high, width - zeros), zeros)
+    return Adder(terms, within(low, high, width - zeros), zeros)
 
 
 class MacArray(wiring.Component):
@@ -300,10 +362,11 @@ class MacArray(wiring.Component):
         enables, valids = elastic(m, available, stages, accumulate)
         m.d.comb += issue.eq(available & enables[0])
 
-        steps, groups = design.steps, design.groups
-        place = Signal(range(steps * groups))
+        steps = design.steps
+        depth = design.tables.depth
+        place = Signal(range(depth))
         with m.If(issue):
-            m.d.sync += place.eq(Mux(place == steps * groups - 1, 0, place + 1))
+            m.d.sync += place.eq(Mux(place == depth - 1, 0, place + 1))
         m.d.comb += [rom.address.eq(place), rom.enable.eq(issue)]
         step, last = Signal(range(steps)), Const(1, 1)
         if steps > 1:

@@ -16,7 +16,8 @@ from quant import Format, Ints
 class Tables:
     """Several tables of one depth, packed side by side into the words of one memory.
 
-    Only what differs is stored: each column of bits that is neither constant nor equal to another.
+    Only what differs is stored: each column of bits that is neither constant nor equal to another,
+    and of words that repeat one period.
 
     Parameters
     ----------
@@ -25,14 +26,14 @@ class Tables:
 
     Members
     -------
-    depth, width : words of the memory, and bits of a word
+    depth, width : words of the memory, after which it begins again, and bits of a word
     formats : Format of each table, the narrowest
     constants : for each table the number that it always holds, or None
     words : the stored words
     """
 
     def __init__(self, tables: Sequence[Ints], style: str):
-        self.depth, self.style = len(tables[0]), style
+        self.style = style
         self.formats = [Format.containing(int(t.min()), int(t.max()), 0) for t in tables]
         self.constants = [int(t[0]) if (t == t[0]).all() else None for t in tables]
         columns: dict[bytes, int] = {}
@@ -50,8 +51,16 @@ class Tables:
         stored: NDArray[np.uint8] = np.array(
             [np.frombuffer(c, np.uint8) for c in columns], np.uint8
         )
-        bits = stored.reshape(self.width, self.depth).T.tolist()
-        self.words = [int("".join(map(str, word[::-1])) or "0", 2) for word in bits]
+        count = len(tables[0]) if self.width else 1
+        bits = stored.reshape(self.width, count).T.tolist()
+        words = [int("".join(map(str, word[::-1])) or "0", 2) for word in bits]
+        periods = (d for d in range(1, count + 1) if count % d == 0)
+        self.depth = next(d for d in periods if words == words[:d] * (count // d))
+        self.words = words[: self.depth]
+
+    def columns(self, n: int, bits: int = 64) -> set[int]:
+        """Stored columns that the low ``bits`` of the n-th table need."""
+        return {place for place in self._places[n][:bits] if place >= 0}
 
     def number(self, n: int, word: Value) -> Value:
         """Number of the n-th table in a stored word, in ``formats[n]``."""

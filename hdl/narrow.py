@@ -39,15 +39,23 @@ def narrow(
 
 
 def simplest_rounding(
-    rounding: Rounding, drop: int, low: int, target: Format, overflow: Overflow
+    rounding: Rounding,
+    drop: int,
+    low: int,
+    target: Format,
+    overflow: Overflow,
+    ties: bool = True,
 ) -> Rounding:
     """The cheapest rounding mode with the same results.
 
     Where nothing is negative, or what is negative becomes 0, modes that differ below zero only are
-    one; and half a unit is the only tie of a single dropped bit.
+    one; half a unit is the only tie of a single dropped bit; and without ``ties``, where what is
+    below half a unit is never 0, all modes to nearest are one.
     """
     if drop <= 0:
         return Rounding.TRN
+    if not ties and rounding not in (Rounding.TRN, Rounding.TRN_ZERO):
+        return Rounding.RND
     if low >= 0 or (not target.signed and overflow is not Overflow.WRAP):
         rounding = {
             Rounding.RND_INF: Rounding.RND,
@@ -80,8 +88,15 @@ class Narrowing:
 
     def __post_init__(self) -> None:
         drop = self.source.frac - self.target.frac
-        mode = simplest_rounding(self.rounding, drop, self.low, self.target, self.overflow)
+        modes = self.target, self.overflow, self._ties
+        mode = simplest_rounding(self.rounding, drop, self.low, *modes)
         object.__setattr__(self, "rounding", mode)
+
+    @property
+    def _ties(self) -> bool:
+        """Whether what rounding finds below half a unit may be 0."""
+        places = min(self.fixed, self.source.frac - self.target.frac - 1)
+        return places <= 0 or self.low % (1 << places) == 0
 
     @property
     def _modes(self) -> tuple[Format, Format, Rounding, Overflow]:
@@ -144,22 +159,19 @@ class Narrowing:
         low, high = self._rounded
         if exact and not self.target.signed and low < 0 and high <= self.target.max:
             if not self._wraps:  # below zero the sign says all
-                return (sign | ((1 << high.bit_length()) - 1) << max(0, drop)) & everything
-        if drop <= 0:
-            kept = self.target.width + drop
-            return everything & ((1 << max(0, kept)) - 1) if self._wraps else everything
-        mask = everything >> drop << drop
-        if self._wraps:
-            mask &= (1 << (drop + self.target.width)) - 1
-        else:
-            mask |= sign
-        if self.rounding is not Rounding.TRN:
-            mask |= 1 << (drop - 1)
-        if self.rounding not in (Rounding.TRN, Rounding.RND):
-            mask |= (1 << drop) - 1
-        if self.rounding in (Rounding.RND_ZERO, Rounding.RND_INF, Rounding.TRN_ZERO):
-            mask |= sign
-        if drop >= width or mask > everything:  # beyond its end a number continues with its sign
+                return sign | everything & _shifted((1 << high.bit_length()) - 1, drop)
+        bits = self.target.width if self._wraps else Format.containing(low, high, 0).width
+        mask = _shifted((1 << bits) - 1, drop)
+        if drop > 0 and self.rounding is not Rounding.TRN:
+            looked_at = (1 << drop) - 1  # half a unit and what is below
+            if not self._ties:
+                looked_at = 0 if self.rounding is Rounding.TRN_ZERO else 1 << (drop - 1)
+            elif self.rounding is Rounding.RND:
+                looked_at = 1 << (drop - 1)
+            mask |= looked_at
+            if self.rounding in (Rounding.RND_ZERO, Rounding.RND_INF, Rounding.TRN_ZERO):
+                mask |= sign
+        if mask > everything:  # beyond its end a number continues with its sign
             mask |= sign
         return mask & everything
 
@@ -205,6 +217,11 @@ class Narrowing:
         constant = (self.low << gained) % (1 << self.unchanging)
         bits = Cat(Const(constant, self.unchanging), register)
         return _resize(bits.as_signed() if self.stored.signed else bits, shape(self.target))
+
+
+def _shifted(mask: int, drop: int) -> int:
+    """Bits of a value that the bits ``mask`` of ``value / 2**drop`` stand for."""
+    return mask << drop if drop > 0 else mask >> -drop
 
 
 def divide(value: Value, drop: int, rounding: Rounding) -> Value:

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The unrolled product of a constant matrix and a stream of vectors, one vector a cycle."""
 
+from copy import copy
+from functools import cached_property
+
 import numpy as np
 from amaranth import Module
 from amaranth.lib import data, stream, wiring
@@ -12,6 +15,7 @@ from .adder_graph import build_adder_graph
 from .cost import Inventory, adder, register, subtract
 from .cost import elastic as elastic_stages
 from .events import Events, pipeline_events
+from .mac import trailing_zeros
 from .shift_add import Pipeline, ShiftAdd
 from .stream import elastic, shape, stream_signature
 
@@ -19,43 +23,77 @@ from .stream import elastic, shape, stream_signature
 class Parallel:
     """``W @ x`` as one shift-add graph in elastic stages, a vector a cycle.
 
+    Row j of ``W @ x`` is ``(sum << scale) + offset``, where an inverted sum comes as ``-sum - 1``.
+
     Parameters
     ----------
     weight : ints, shape (outputs, inputs)
     number : Format of x
     adders_per_stage : int, adders in a row between two registers
-    skipped : ints, shape (outputs,): low bits of each output that nobody reads; only of outputs
-        that come as they are, not as their opposite
 
     Members
     -------
     sums : Format of each distinct sum
-    sources, negate : for each output, which of ``sums`` is its own, and whether it is its opposite
-    scale : ints, shape (outputs,): low bits that the sums leave out
-    low, high : ints, shape (outputs,): bounds of each output
+    sources, inverted : for each output, which of ``sums`` is its own, and whether it is inverted
+    scale, offset : ints, shape (outputs,)
+    low, high : ints, shape (outputs,): bounds of each sum
     """
 
     groups = 1
 
-    def __init__(self, weight: Ints, number: Format, adders_per_stage: int, skipped: Ints):
+    def __init__(self, weight: Ints, number: Format, adders_per_stage: int):
         self.simd = weight.shape[1]
-        self.number = number
+        self.number, self.adders_per_stage = number, adders_per_stage
         ends = [(number.min, number.max)] * self.simd
-        graph = build_adder_graph(weight, ends, negated=True)
-        self.negate = [bool(output and output.negate) for output in graph.outputs]
-        self.scale = np.where(self.negate, 0, skipped)
-        skip = tuple(self.scale.tolist())
-        self.pipeline = Pipeline(graph, adders_per_stage, skip)
-        low, high = (np.array(n, np.int64) for n in zip(*graph.output_bounds, strict=True))
-        self.low, self.high = low >> self.scale, high >> self.scale
-        keys = [
-            output and (output.node, output.shift, n)
-            for output, n in zip(graph.outputs, skip, strict=True)
+        self._graph = build_adder_graph(weight, ends, negated=True)
+        self.inverted = [bool(output and output.negate) for output in self._graph.outputs]
+        self.scale = np.array([trailing_zeros(row) for row in weight], np.int64)
+        self.offset = np.array(self.inverted, np.int64) << self.scale
+        low, high = (np.array(n, np.int64) for n in zip(*self._graph.output_bounds, strict=True))
+        self.low, self.high = ((n >> self.scale) - self.inverted for n in (low, high))
+        self._kept, self._gaps = np.full_like(self.scale, 64), np.zeros_like(self.scale)
+
+    def reading(self, skipped: Ints, kept: Ints, gaps: Ints) -> "Parallel":
+        """The same without what nobody reads of the sums: they begin ``skipped`` bits higher.
+
+        ``kept`` bits of each, the skipped ones included, are read, but those in the masks ``gaps``.
+        """
+        part = copy(self)
+        part._kept = np.maximum(kept - skipped, 0)
+        part._gaps = gaps >> skipped
+        part.scale = self.scale + skipped
+        part.low, part.high = self.low >> skipped, self.high >> skipped
+        return part
+
+    @cached_property
+    def pipeline(self) -> Pipeline:
+        """The graph in stages."""
+        skip, kept = tuple(self.scale.tolist()), tuple(self._kept.tolist())
+        gaps = tuple(self._gaps.tolist())
+        return Pipeline(self._graph, self.adders_per_stage, skip, kept, gaps)
+
+    @cached_property
+    def _keys(self) -> list:
+        """What makes two sums one."""
+        cuts = (n.tolist() for n in (self.scale, self._kept, self._gaps))
+        return [
+            output and kept and (output.node, output.shift, skip, kept, gaps)
+            for output, skip, kept, gaps in zip(self._graph.outputs, *cuts, strict=True)
         ]
-        self.fields = [n for n, key in enumerate(keys) if keys.index(key) == n]
-        self.sources = [self.fields.index(keys.index(key)) for key in keys]
+
+    @cached_property
+    def fields(self) -> list[int]:
+        """The first output with each of the distinct sums."""
+        return [n for n, key in enumerate(self._keys) if self._keys.index(key) == n]
+
+    @cached_property
+    def sources(self) -> list[int]:
+        return [self.fields.index(self._keys.index(key)) for key in self._keys]
+
+    @cached_property
+    def sums(self) -> list[Format]:
         shapes = [self.pipeline.output_shapes[n] for n in self.fields]
-        self.sums = [Format(max(1, shape.width), 0, shape.signed) for shape in shapes]
+        return [Format(max(1, shape.width), 0, shape.signed) for shape in shapes]
 
     @property
     def stages(self) -> int:

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """From exact sums to numbers of a format: align, add a constant, narrow."""
 
+from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from amaranth import Cat, Const, Module, Mux, Signal, Value
@@ -21,11 +23,129 @@ from .stream import elastic, shape, stream_signature
 STAGES = 2
 
 
+@dataclass(frozen=True, eq=False)
+class Lane:
+    """``y = narrow((sum << shift) + bias)`` for the rows of one lane, one after another.
+
+    To round half up is to add half a unit, which joins the constant; bits that rounding only cuts
+    off are not kept, and constants have none where no sum has any.
+
+    Members
+    -------
+    shift, bias : ints, shape (groups,)
+    dropped : low bits of the result that are cut off
+    narrowing : of the rest
+    """
+
+    shift: Ints
+    bias: Ints
+    dropped: int
+    narrowing: Narrowing
+
+    @classmethod
+    def of(
+        cls,
+        low: Ints,
+        high: Ints,
+        shift: Ints,
+        bias: Ints,
+        frac: int,
+        target: Format,
+        rounding: Rounding,
+        overflow: Overflow,
+    ) -> "Lane":
+        """The lane of rows with sums from ``low`` to ``high``; all of shape (groups,)."""
+        drop, dropped = frac - target.frac, 0
+        least = int(((low << shift) + bias).min())
+        below = np.clip(np.minimum(shift, drop - 1), 0, 62)  # constant bits below half a unit
+        ties = bool((bias & ((1 << below) - 1) == 0).any())
+        rounding = simplest_rounding(rounding, drop, least, target, overflow, ties)
+        if rounding is Rounding.RND and 0 < drop < 62:
+            bias, rounding = bias + (1 << (drop - 1)), Rounding.TRN
+        if rounding is Rounding.TRN and drop > 0:
+            dropped = min(drop, 62)
+        common = min(int(shift.min()), dropped)
+        shift, bias, dropped = shift - common, bias >> common, dropped - common
+        least = int(((low << shift) + bias).min()) >> dropped
+        most = int(((high << shift) + bias).max()) >> dropped
+        fixed = max(0, int(shift[0]) - dropped) if len(shift) == 1 else 0
+        source = Format.containing(least, most, frac - common - dropped)
+        narrowing = Narrowing(source, least, most, target, rounding, overflow, fixed)
+        width = dropped + narrowing.needed.bit_length()
+        if len(shift) > 1:  # upper bits that nobody needs have no place in a memory
+            bias = (bias + (1 << width >> 1)) % (1 << width) - (1 << width >> 1)
+            shift = shift if width else np.zeros_like(shift)
+        return cls(shift, bias, dropped, narrowing)
+
+    @property
+    def width(self) -> int:
+        """Bits of ``(sum << shift) + bias`` that y depends on, from the lowest."""
+        return self.dropped + self.narrowing.needed.bit_length()
+
+    @property
+    def kept(self) -> int:
+        """Bits of the sum that y depends on, from the lowest."""
+        return max(0, self.width - int(self.shift.min()))
+
+    @property
+    def skipped(self) -> int:
+        """Low bits of the sum that cannot change y: cut off, and no constant carries from them."""
+        zeros = [
+            min(self.dropped - s, _trailing_zeros(b >> s)) if b >> s else self.dropped - s
+            for s, b in zip(self.shift.tolist(), self.bias.tolist(), strict=True)
+        ]
+        return max(0, min(zeros))
+
+    @property
+    def gaps(self) -> int:
+        """Mask of bits of the sum, below the highest that y depends on, that it does not look at.
+
+        There are none where a constant is added, since that carries through all bits.
+        """
+        if self.bias.any() or self.shift.min() < self.shift.max():
+            return 0
+        read = self.narrowing.needed << self.dropped >> int(self.shift[0])
+        unread = ~read & ((1 << read.bit_length()) - 1)
+        return unread >> self.skipped << self.skipped
+
+
+def _trailing_zeros(n: int) -> int:
+    return (n & -n).bit_length() - 1
+
+
+def read_bits(
+    low: Ints,
+    high: Ints,
+    shift: Ints,
+    bias: Ints,
+    lanes: int,
+    frac: int,
+    target: Format,
+    rounding: Rounding,
+    overflow: Overflow,
+) -> tuple[Ints, Ints, Ints]:
+    """Low bits of the sum of each lane that cannot change y; bits that y depends on; gaps in them.
+
+    All of shape (lanes,): a count, a count from the lowest bit, a mask. Parameters of
+    Requantisation.
+    """
+    rows = [n.reshape(-1, lanes).T for n in (low, high, shift, bias)]
+    modes = frac, target, rounding, overflow
+    made = [
+        Lane.of(lane_low, lane_high, lane_shift, lane_bias, *modes)
+        for lane_low, lane_high, lane_shift, lane_bias in zip(*rows, strict=True)
+    ]
+    return (
+        np.array([lane.skipped for lane in made], np.int64),
+        np.array([lane.kept for lane in made], np.int64),
+        np.array([lane.gaps for lane in made], np.int64),
+    )
+
+
 class Requantisation:
     """``y = narrow((sum << shift) + bias)``, ``lanes`` rows a transfer.
 
-    Two stages: the sum with its constant, and the narrowed number. To round half up is to add half
-    a unit, which joins the constant; bits that rounding only cuts off are not kept.
+    Two stages: the sum with its constant, and the narrowed number.
 
     Parameters
     ----------
@@ -35,8 +155,13 @@ class Requantisation:
     shift, bias : ints, shape (groups * lanes,)
     frac : int, fraction bits of ``bias``
     target, rounding, overflow : what y is narrowed to
-    negate : for each lane, whether its sum is the opposite of what comes
+    inverted : for each lane, whether its sum comes with every bit inverted, as ``-sum - 1``
     style : "block" or "logic": what the memory of the constants becomes
+
+    Members
+    -------
+    rows : the Lane of each lane
+    twins : for each lane the first one with equal numbers
     """
 
     def __init__(
@@ -51,68 +176,52 @@ class Requantisation:
         target: Format,
         rounding: Rounding,
         overflow: Overflow,
-        negate: list[bool] | None = None,
+        inverted: list[bool] | None = None,
         style: str = "logic",
     ):
-        self.negate = negate or [False] * len(sources)
+        self.inverted = inverted or [False] * len(sources)
         self.sums, self.sources, self.lanes = sums, sources, len(sources)
-        self.groups = len(bias) // self.lanes
-        self.target, self.overflow, self.style = target, overflow, style
-        self.shift = shift.reshape(self.groups, self.lanes)
-        bias, rounding, self.dropped = _constant(low, shift, bias, frac, target, rounding, overflow)
-        self.bias = bias.reshape(self.groups, self.lanes)
-        self.rounding = rounding
-        self.source_frac = frac - self.dropped
-        shape = self.bias.shape
-        self.low = ((low.reshape(shape) << self.shift) + self.bias).min(axis=0) >> self.dropped
-        self.high = ((high.reshape(shape) << self.shift) + self.bias).max(axis=0) >> self.dropped
-        keys = [
-            (source, self.negate[p], self.bias[:, p].tobytes(), self.shift[:, p].tobytes())
-            for p, source in enumerate(sources)
+        self.groups, self.target, self.style = len(bias) // self.lanes, target, style
+        rows = (n.reshape(-1, self.lanes).T for n in (low, high, shift, bias))
+        self.rows = [
+            Lane.of(lane_low, lane_high, lane_shift, lane_bias, frac, target, rounding, overflow)
+            for lane_low, lane_high, lane_shift, lane_bias in zip(*rows, strict=True)
         ]
-        self.twins = [keys.index(key) for key in keys]  # the first lane with equal numbers
+        keys = [
+            (source, inverted, lane.bias.tobytes(), lane.shift.tobytes())
+            for source, inverted, lane in zip(sources, self.inverted, self.rows, strict=True)
+        ]
+        self.twins = [keys.index(key) for key in keys]
 
-    def biased(self, p: int) -> Format:
-        """Format of lane p with its constant, as far as it is kept."""
-        return Format.containing(int(self.low[p]), int(self.high[p]), self.source_frac)
-
-    def fixed(self, p: int) -> int:
-        """Low bits of lane p with its constant that never change."""
-        if self.groups > 1:
-            return 0
-        return max(0, int(self.shift[0, p]) - self.dropped)
-
-    def narrowing(self, p: int) -> Narrowing:
-        """Of lane p."""
-        low, high = int(self.low[p]), int(self.high[p])
-        return Narrowing(
-            self.biased(p), low, high, self.target, self.rounding, self.overflow, self.fixed(p)
-        )
+    def changes(self, p: int) -> bool:
+        """Whether lane p has registers of its own: no twin before it, and y is no constant."""
+        return self.twins[p] == p and self.rows[p].narrowing.stored is not None
 
     @cached_property
     def tables(self) -> Tables | None:
         """The constants of the lanes, then what their shifts have above the least of the lane."""
         if self.groups == 1:
             return None
-        return Tables([*self.bias.T, *(self.shift - self.shift.min(axis=0)).T], self.style)
+        shifts = [lane.shift - lane.shift.min() for lane in self.rows]
+        return Tables([*(lane.bias for lane in self.rows), *shifts], self.style)
 
     def inventory(self) -> Inventory:
         """What it is made of."""
         total = elastic_stages(STAGES)
-        if self.tables is not None:
-            total += counter(self.groups) + mux2((self.groups - 1).bit_length())
-            total += rom(self.groups, self.tables.width, self.style, self.tables.words)
-        for p in range(self.lanes):
-            narrowing = self.narrowing(p)
-            if self.twins[p] < p or self.low[p] == self.high[p]:
+        tables = self.tables
+        if tables is not None and tables.width:
+            total += counter(tables.depth) + mux2((tables.depth - 1).bit_length())
+            total += rom(tables.depth, tables.width, self.style, tables.words)
+        for p, lane in enumerate(self.rows):
+            if not self.changes(p):
                 continue
-            width = self.biased(p).width + self.dropped
-            shifts = len(set(self.shift[:, p].tolist()))
+            shifts = len(set(lane.shift.tolist()))
             if shifts > 1:
                 total += mux(shifts, self.sums[self.sources[p]].width + shifts - 1)
-            changing = narrowing.needed >> self.fixed(p)
+            narrowing = lane.narrowing
+            changing = narrowing.needed >> narrowing.fixed
             sums = adder if self.tables is not None else constant_adder
-            total += sums(width - int(self.shift[:, p].min())) + register(changing.bit_count())
+            total += sums(lane.kept) + register(changing.bit_count())
             total += narrowing.inventory()
         return total
 
@@ -121,39 +230,28 @@ class Requantisation:
         return pipeline_events(STAGES)
 
 
-def _constant(
-    low: Ints,
+def requantised(
+    part: Any,
     shift: Ints,
     bias: Ints,
     frac: int,
     target: Format,
     rounding: Rounding,
     overflow: Overflow,
-) -> tuple[Ints, Rounding, int]:
-    """The constant with half a unit where that rounds, the rounding left, the bits it cuts off."""
-    drop = frac - target.frac
-    least = int(((low << shift) + bias).min())
-    rounding = simplest_rounding(rounding, drop, least, target, overflow)
-    if rounding is Rounding.RND and 0 < drop < 62:
-        bias, rounding = bias + (1 << (drop - 1)), Rounding.TRN
-    return bias, rounding, min(drop, 62) if rounding is Rounding.TRN and drop > 0 else 0
+) -> tuple[Any, Requantisation]:
+    """Exact sums without what nobody reads of them, and what narrows them.
 
-
-def unread_bits(
-    low: Ints,
-    shift: Ints,
-    bias: Ints,
-    frac: int,
-    target: Format,
-    rounding: Rounding,
-    overflow: Overflow,
-) -> Ints:
-    """Low bits of each sum that cannot change y: cut off, and no constant carries out of them."""
-    constant, _, dropped = _constant(low, shift, bias, frac, target, rounding, overflow)
-    zeros = [
-        dropped if c % (1 << dropped) == 0 else (c & -c).bit_length() - 1 for c in constant.tolist()
-    ]
-    return np.maximum(np.minimum(zeros, dropped) - shift, 0)
+    Parameters
+    ----------
+    part : Mac, Parallel or Scale
+    shift, bias : ints: row j stands for ``(row << shift[j]) + bias[j]``
+    frac, target, rounding, overflow : of :class:`Requantisation`
+    """
+    modes = frac, target, rounding, overflow
+    bias, lanes = bias + (part.offset << shift), len(part.sources)
+    part = part.reading(*read_bits(part.low, part.high, part.scale + shift, bias, lanes, *modes))
+    rows = part.low, part.high, part.scale + shift, bias
+    return part, Requantisation(part.sums, part.sources, *rows, *modes, part.inverted)
 
 
 class Requantiser(wiring.Component):
@@ -182,50 +280,52 @@ class Requantiser(wiring.Component):
         m.d.comb += [i.ready.eq(enables[0]), o.valid.eq(valids[-1])]
         constants = self._constants(m, i.valid & enables[0])
         results: list[Value] = []
-        for p in range(design.lanes):
+        for p, lane in enumerate(design.rows):
             if design.twins[p] < p:
                 results.append(results[design.twins[p]])
                 continue
             biased = self._biased(m, enables[0], p, constants)
-            results.append(design.narrowing(p).register(m, enables[1], biased, f"narrowed_{p}"))
+            results.append(lane.narrowing.register(m, enables[1], biased, f"narrowed_{p}"))
         m.d.comb += [o.payload[p].eq(y) for p, y in enumerate(results)]
         return m
 
     def _biased(self, m: Module, enable, p: int, constants) -> Value:
         """Register of the sum of lane p with its constant, without the bits that never change."""
-        design = self.design
-        number = shape(design.biased(p))
-        low, high, fixed = int(design.low[p]), int(design.high[p]), design.fixed(p)
-        if low == high:
-            return Const(low, number)
-        aligned = self._aligned(m, p, constants)
-        total = constants[p] - aligned if design.negate[p] else constants[p] + aligned
+        lane = self.design.rows[p]
+        narrowing = lane.narrowing
+        number, fixed = shape(narrowing.source), narrowing.fixed
+        if not self.design.changes(p):
+            return Const(narrowing.low, number)
+        total = constants[p] + self._aligned(m, p, constants)
         changing = Signal(
             Shape(number.width - fixed, number.signed), name=f"biased_{p}", reset_less=True
         )
         with m.If(enable):
-            m.d.sync += changing.eq(divide(total, design.dropped + fixed, Rounding.TRN))
+            m.d.sync += changing.eq(divide(total, lane.dropped + fixed, Rounding.TRN))
         biased = Signal(number, name=f"sum_{p}")
-        m.d.comb += biased.eq(Cat(Const(low % (1 << fixed), fixed), changing))
+        m.d.comb += biased.eq(Cat(Const(narrowing.low % (1 << fixed), fixed), changing))
         return biased
 
     def _constants(self, m: Module, moving) -> list:
         """The constant of each lane, then the changing part of its shift."""
         design = self.design
         if design.tables is None:
-            return [Const(int(b)) for b in design.bias[0]]
+            return [Const(int(lane.bias[0])) for lane in design.rows]
         m.submodules.constants = rom = Rom(design.tables)
-        group, following = Signal(range(design.groups)), Signal(range(design.groups))
+        groups = design.tables.depth
+        group, following = Signal(range(groups)), Signal(range(groups))
         m.d.comb += [following.eq(group), rom.address.eq(following), rom.enable.eq(1)]
         with m.If(moving):
-            m.d.comb += following.eq(Mux(group == design.groups - 1, 0, group + 1))
+            m.d.comb += following.eq(Mux(group == groups - 1, 0, group + 1))
         m.d.sync += group.eq(following)
         return [design.tables.number(n, rom.data) for n in range(2 * design.lanes)]
 
     def _aligned(self, m: Module, p: int, constants):
         """The sum of lane p shifted by its fraction bits."""
-        shift = self.design.shift[:, p]
+        shift = self.design.rows[p].shift
         total = getattr(self.i.payload, f"sum_{self.design.sources[p]}")
+        if self.design.inverted[p]:
+            total = _inverted(total)
         least, most = int(shift.min()), int(shift.max())
         if least == most:
             return total << least
@@ -235,3 +335,8 @@ class Requantiser(wiring.Component):
                 with m.Case(more) if more < most - least else m.Default():
                     m.d.comb += aligned.eq(total << (least + more))
         return aligned
+
+
+def _inverted(value: Value) -> Value:
+    """Every bit inverted, one more in front of a number without sign."""
+    return (~Cat(value, Const(0, not value.shape().signed))).as_signed()

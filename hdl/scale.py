@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Products of a stream of numbers with constants that change from transfer to transfer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -22,7 +22,7 @@ from .cost import (
     rom,
 )
 from .events import Events, pipeline_events
-from .mac import trailing_zeros
+from .mac import trailing_zeros, within, wrapped
 from .memory import Rom, Tables
 from .narrow import divide
 from .stream import joined, shape, stream_signature
@@ -41,27 +41,54 @@ class Scale:
     weight : ints, shape (groups, lanes)
     number : Format of x
     style : "block" or "logic", what the memory of the constants becomes
-    skipped : ints, shape (lanes,): low bits of the products that nobody reads; none by default
+    skipped, kept, gaps : ints, shape (lanes,): of each product, without the powers of two that
+        divide the constants, the low bits that nobody reads, the bits that somebody does, those
+        included, and the mask of bits among them that nobody reads; by default all are read
+
+    Members
+    -------
+    low, high, scale : ints, shape (lanes,): bounds of the sums that leave, which stand for the
+        products shifted down by ``scale``
     """
 
     weight: Ints
     number: Format
     style: str = "logic"
     skipped: Ints | None = None
+    kept: Ints | None = None
+    gaps: Ints | None = None
 
     @property
     def lanes(self) -> int:
         return self.weight.shape[1]
 
     @property
+    def sources(self) -> list[int]:
+        """Which of the sums is that of each lane."""
+        return list(range(self.lanes))
+
+    @property
+    def inverted(self) -> list[bool]:
+        """No sum comes inverted."""
+        return [False] * self.lanes
+
+    @property
+    def offset(self) -> Ints:
+        """Nothing has to be added."""
+        return np.zeros(self.lanes, np.int64)
+
+    def reading(self, skipped: Ints, kept: Ints, gaps: Ints) -> "Scale":
+        """The same without what nobody reads of the sums."""
+        return replace(self, skipped=skipped, kept=kept, gaps=gaps)
+
+    @cached_property
     def used(self) -> list[int]:
-        """Lanes with any constant that is not zero."""
-        return [int(p) for p in np.flatnonzero(self.weight.any(axis=0))]
+        """Lanes whose products are read and not always 0."""
+        return [p for p in range(self.lanes) if self.weight[:, p].any() and self._read[p]]
 
     @cached_property
     def scale(self) -> Ints:
-        """Low bits, shape (lanes,), which the products leave out: constant zeros, or unread."""
-        return self._zeros if self.skipped is None else np.maximum(self._zeros, self.skipped)
+        return self._zeros + self._unread
 
     @cached_property
     def _zeros(self) -> Ints:
@@ -69,34 +96,56 @@ class Scale:
         return np.array([trailing_zeros(lane) for lane in self.weight.T], np.int64)
 
     @cached_property
-    def bounds(self) -> tuple[Ints, Ints]:
-        """Smallest and largest product of each lane, shape (lanes,), without the scale."""
+    def _unread(self) -> Ints:
+        return np.zeros(self.lanes, np.int64) if self.skipped is None else self.skipped
+
+    @cached_property
+    def _read(self) -> list[int]:
+        """Bits of the product of each lane that are read or below those."""
+        return [64] * self.lanes if self.kept is None else self.kept.tolist()
+
+    @cached_property
+    def _bounds(self) -> tuple[Ints, Ints]:
         lanes = [dot_bounds(w[:, None], self.number, "Scale") for w in self.weight.T]
-        low, high = np.array([n.min() for n, _ in lanes]), np.array([n.max() for _, n in lanes])
-        return low >> self.scale, high >> self.scale
+        return np.array([n.min() for n, _ in lanes]), np.array([n.max() for _, n in lanes])
+
+    @property
+    def low(self) -> Ints:
+        return self._bounds[0] >> self.scale
+
+    @property
+    def high(self) -> Ints:
+        return self._bounds[1] >> self.scale
 
     @cached_property
     def sums(self) -> list[Format]:
-        """Format of the product of each lane."""
-        ends = zip(*(n.tolist() for n in self.bounds), strict=True)
-        return [Format.containing(low, high, 0) for low, high in ends]
+        """Format of the sum of each lane."""
+        ends = zip(self.low.tolist(), self.high.tolist(), strict=True)
+        widths = [read - unread for read, unread in zip(self._read, self._unread, strict=True)]
+        return [within(*pair, int(n)) for pair, n in zip(ends, widths, strict=True)]
 
     @cached_property
     def tables(self) -> Tables:
         """The constants of the used lanes."""
-        return Tables([self.weight[:, p] >> self._zeros[p] for p in self.used], self.style)
+        constants = [wrapped(self.weight[:, p] >> self._zeros[p], self._read[p]) for p in self.used]
+        return Tables(constants, self.style)
 
     def inventory(self) -> Inventory:
         """What it is made of."""
-        groups = len(self.weight)
-        total = elastic(STAGES) + counter(groups)
-        total += rom(groups, self.tables.width, self.style, self.tables.words)
-        x = self.number
+        tables, x = self.tables, self.number
+        total = elastic(STAGES)
+        if tables.width:
+            total += counter(tables.depth) + rom(
+                tables.depth, tables.width, self.style, tables.words
+            )
         for n, p in enumerate(self.used):
-            w, y = self.tables.formats[n], self.sums[p]
-            product = Product(x.width, x.signed, w.width, w.signed, y.width)
-            total += operand_register(x.width, [product]) + multiplier(*product[:5])
-            total += product_register(product)
+            unread, width = int(self._unread[p]), self.sums[p].width
+            x_width, w = min(x.width, self._read[p]), tables.formats[n]
+            w_width = 0 if tables.constants[n] == 1 else w.width
+            product = Product(x_width, x.signed, w_width, w.signed, width + unread)
+            total += operand_register(x_width, [product]) + multiplier(*product[:5])
+            gaps = 0 if self.gaps is None else int(self.gaps[p]) & ((1 << (width + unread)) - 1)
+            total += product_register(product, unread + gaps.bit_count())
         return total
 
     def events(self, words: int) -> Events:
@@ -128,7 +177,7 @@ class ScaleArray(wiring.Component):
         design, i, o = self.design, self.i, self.o
         enables = joined(m, [i], STAGES, o)
         m.submodules.rom = rom = Rom(design.tables)
-        groups = len(design.weight)
+        groups = design.tables.depth
         group, moving = Signal(range(groups)), Signal()
         m.d.comb += [
             moving.eq(i.valid & enables[0]),
@@ -144,7 +193,7 @@ class ScaleArray(wiring.Component):
                 m.d.sync += x.eq(i.payload[p])
             with m.If(enables[1]):
                 exact = x * design.tables.number(n, rom.data)
-                unread = int(design.scale[p] - design._zeros[p])
+                unread = int(design._unread[p])
                 m.d.sync += product.eq(divide(exact, unread, Rounding.TRN))
             m.d.comb += getattr(o.payload, f"sum_{p}").eq(product)
         return m

@@ -69,11 +69,15 @@ class Pipeline:
     graph : AdderGraph
     adders_per_stage : int, adders in a row within one clock cycle
     skipped : low bits of each output that nobody reads and y leaves out; none by default
+    kept : most bits of each output above those that somebody reads; all by default
+    gaps : masks of bits of each output that nobody reads, which are zeros; none by default
     """
 
     graph: AdderGraph
     adders_per_stage: int = 2
     skipped: tuple[int, ...] = ()
+    kept: tuple[int, ...] = ()
+    gaps: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.adders_per_stage < 1:
@@ -111,7 +115,7 @@ class Pipeline:
                     cells.append(Sum(node, left, right, adder.subtract, levels[node]))
                 first = known[key]
                 own = same.bits(first, left, right, adder.subtract, levels)
-                low += own
+                low += own if adder.subtract else _passed(own, left, right)
             numbers.append(low[adder.drop :])
         return numbers, cells
 
@@ -120,13 +124,17 @@ class Pipeline:
         """Bits of every output; a flagged negation is left to the consumer."""
         numbers, _ = self._lowered
         result = []
-        for output, shape, skip in zip(
-            self.graph.outputs, self.output_shapes, self._skipped, strict=True
+        for output, shape, skip, kept in zip(
+            self.graph.outputs, self.output_shapes, self._skipped, self._kept, strict=True
         ):
-            bits = (ZERO,) if output is None else numbers[output.node]
+            bits = (ZERO,) if output is None or not kept else numbers[output.node]
             shift = 0 if output is None else output.shift
             result.append(_extended(bits, shift, skip + shape.width, shape.signed)[skip:])
-        return tuple(result)
+        gaps = self.gaps or (0,) * len(result)
+        return tuple(
+            tuple(ZERO if gap >> place & 1 else bit for place, bit in enumerate(bits))
+            for bits, gap in zip(result, gaps, strict=True)
+        )
 
     @cached_property
     def sums(self) -> tuple[Sum, ...]:
@@ -244,13 +252,18 @@ class Pipeline:
         for output, (low, high) in zip(self.graph.outputs, self.graph.output_bounds, strict=True):
             if output is not None and output.negate:
                 low, high = -high, -low
-            skip = self._skipped[len(shapes)]
-            shapes.append(Shape(bits_of(low >> skip, high >> skip), low < 0))
+            skip, kept = self._skipped[len(shapes)], self._kept[len(shapes)]
+            width = bits_of(low >> skip, high >> skip)
+            shapes.append(Shape(max(1, min(width, kept)), low < 0))
         return tuple(shapes)
 
     @property
     def _skipped(self) -> tuple[int, ...]:
         return self.skipped or (0,) * len(self.graph.outputs)
+
+    @property
+    def _kept(self) -> tuple[int, ...]:
+        return self.kept or (64,) * len(self.graph.outputs)
 
 
 class ShiftAdd(wiring.Component):
@@ -398,6 +411,20 @@ def _wires(left: Bits, right: Bits, subtract: bool) -> Bits:
             bits.append(ZERO)
         else:
             break
+    return tuple(bits)
+
+
+def _passed(own: Bits, left: Bits, right: Bits) -> Bits:
+    """Bits of a sum: above two zeros, where a carry ends, single operand bits pass as wires."""
+    bits, carry = list(own), True
+    for place, (one, other) in enumerate(zip(left, right, strict=True)):
+        if one == other == ZERO:
+            bits[place] = bits[place] if carry else ZERO
+            carry = False
+        elif ZERO not in (one, other):
+            carry = True
+        elif not carry:
+            bits[place] = other if one == ZERO else one
     return tuple(bits)
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixed-point numbers as plain integers: formats and the arithmetic that changes them."""
 
+from .approximation import Approximation
 from .bounds import (
     accumulator_format,
     attaining_inputs,
@@ -10,32 +11,44 @@ from .bounds import (
     sum_format,
 )
 from .check import check_shape
+from .fitting import approximate, candidates
 from .floats import from_float, to_float
 from .format import Format, Ints
-from .kernels import DenseKernel, FunctionKernel, Kernel, ProductKernel, SumKernel, Tile
+from .function import FUNCTIONS, Function, Symmetry, celu, elu
+from .kernels import DenseKernel, Kernel, PlainKernel, ProductKernel, SumKernel, Tile
 from .matmul import Matmul
 from .narrow import Overflow, Rounding, narrow
 from .program import Program, ProgramInput, Step
+from .softmax import Softmax
 
 __all__ = [
+    "FUNCTIONS",
+    "Approximation",
     "DenseKernel",
     "Format",
-    "FunctionKernel",
+    "Function",
     "Ints",
     "Kernel",
     "Matmul",
     "Overflow",
+    "PlainKernel",
     "ProductKernel",
     "Program",
     "ProgramInput",
     "Rounding",
+    "Softmax",
     "Step",
     "SumKernel",
+    "Symmetry",
     "Tile",
     "accumulator_format",
+    "approximate",
     "attaining_inputs",
+    "candidates",
+    "celu",
     "check_shape",
     "dot_bounds",
+    "elu",
     "from_float",
     "narrow",
     "narrow_bounds",

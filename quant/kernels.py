@@ -8,6 +8,7 @@ asks. A kernel is called as ``kernel(out, *tiles)`` and fills all rows of ``out`
 """
 
 from collections.abc import Callable
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -331,23 +332,29 @@ class ProductKernel:
         _finish(self.finish, y)
 
 
-class FunctionKernel:
-    """``y = function(x, ...)`` on plain integers, for what floats are not quicker at.
+class PlainKernel:
+    """A reference as it is, on int64 tiles: for what gains nothing from floats.
 
     Parameters
     ----------
-    function : ints, shape (elements, frames), one array for each x -> ints of such a shape
-    sizes : elements per frame of each x
-    size : elements per frame of y
+    function : arrays of ints of shape (frames, *shape), one for each shape -> an array likewise
+    shapes : of one frame of each input; the last axis of a tile is the batch
+    size : elements per frame of the result
     """
 
     dtype = INT64
 
-    def __init__(self, function: Callable[..., Ints], sizes: tuple[int, ...], size: int):
-        self.function, self.sizes, self.size = function, sizes, size
+    def __init__(
+        self, function: Callable[..., Ints], shapes: tuple[tuple[int, ...], ...], size: int
+    ):
+        self.function, self.shapes = function, shapes
+        self.sizes, self.size = tuple(prod(shape) for shape in shapes), size
 
     def __call__(self, out: Tile, *tiles: Tile) -> None:
-        out[:-1] = self.function(*(tile[:-1] for tile in tiles))
+        frames = [
+            tile[:-1].T.reshape(-1, *shape) for tile, shape in zip(tiles, self.shapes, strict=True)
+        ]
+        out[:-1] = self.function(*frames).reshape(-1, self.size).T
 
 
 def _finish(finish: Finish, y: Tile) -> None:

@@ -9,7 +9,7 @@ import importlib.util
 import subprocess
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from oracles import exact
 from blocks import Network, NetworkPlan, Node
 from blocks.configurations import Configuration
 from blocks.saving import load, save
-from hdl import Events, Target, synthesise_many, verilog
+from hdl import Deadlock, Events, Schedule, Target, synthesise_many, verilog
 from quant import Ints
 from sim import STALLS, Design, Job, Result, StreamPort, from_words, simulate, to_words
 
@@ -214,16 +214,40 @@ def _check_times(subject: Subject, result: Result) -> None:
             err_msg=f"cycles of {port}\n{subject}",
         )
     if isinstance(block, Network):
-        schedule = graph.schedule(
-            [graph.port(p) for p in block.inputs], [graph.port(p) for p in block.outputs]
-        )
+        steady = schedule(block, subject.plan)
         for route, signal in subject.monitors.items():
             written = times[graph.port(f"{route}.write")]
             read = times[graph.port(f"{route}.read")]
-            schedule.times[graph.port(f"{route}.write")] = written
-            schedule.times[graph.port(f"{route}.read")] = read
-            most = schedule.occupancy(graph.port(f"{route}.write"), graph.port(f"{route}.read"))
+            steady.times[graph.port(f"{route}.write")] = written
+            steady.times[graph.port(f"{route}.read")] = read
+            most = steady.occupancy(graph.port(f"{route}.write"), graph.port(f"{route}.read"))
             assert result.maxima[signal] == most, f"words in {route}\n{subject}"
+
+
+def schedule(network: Network, plan: NetworkPlan) -> Schedule:
+    """Of a network at its ports."""
+    graph = network.timing(plan)
+    inputs, outputs = (
+        [graph.port(p) for p in ports] for ports in (network.inputs, network.outputs)
+    )
+    return graph.schedule(inputs, outputs)
+
+
+def no_buffer_has_a_word_too_many(network: Network, plan: NetworkPlan) -> list[NetworkPlan]:
+    """One word less in any buffer of several lengthens the interval or hangs; the former plans."""
+    best, slower = schedule(network, plan).interval, []
+    assert set(plan.depths) == {r.name for r in network.routes if network.buffered(r)}
+    for name, depth in plan.depths.items():
+        assert depth >= 1
+        if depth > 1:
+            less = replace(plan, depths={**plan.depths, name: depth - 1})
+            try:
+                found = schedule(network, less).interval
+            except Deadlock:
+                continue
+            assert found > best, name
+            slower.append(less)
+    return slower
 
 
 def synthesis_equals_cost(subjects: Sequence[Subject], target: Target) -> list[tuple[int, int]]:

@@ -2,12 +2,9 @@
 """What holds for all tests: on a build server a test that is skipped has failed."""
 
 import os
-from pathlib import Path
 
 import pytest
-
-SHARED = Path(__file__).parents[2] / "shared" / "data"
-"""Material that is too large for this repository; some tests need it."""
+from material import SHARED
 
 ABSENT = ("shared", "absent", "beside this checkout")
 """Words of their reasons to skip without it."""

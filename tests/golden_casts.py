@@ -4,19 +4,17 @@
 import csv
 import gzip
 from collections import defaultdict
-from pathlib import Path
 
 import numpy as np
+from material import GOLDEN_CASTS
 
 from quant import Format, narrow
-
-GOLDEN = Path(__file__).parents[2] / "shared/data/oracle_ap_fixed/golden_casts.csv.gz"
 
 
 def compare_golden() -> tuple[int, int]:
     """Repeat every golden cast with narrow: (casts, differences)."""
     groups = defaultdict(list)
-    with gzip.open(GOLDEN, "rt") as file:
+    with gzip.open(GOLDEN_CASTS, "rt") as file:
         _, *rows = csv.reader(file)
     for rounding, overflow, *numbers in rows:
         source_width, width, integer_bits, raw, wanted = map(int, numbers)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands end to end on the digits, and on a model that builds in a second."""
 
+import importlib.util
 import json
 import os
 import re
@@ -374,7 +375,7 @@ def test_estimate_adds_up_on_every_target(tiny, tmp_path, capsys, target):
 @pytest.mark.slow
 @pytest.mark.xdist_group("digits")
 def test_estimate_is_quick_and_needs_no_tool(demo):
-    hidden = "import sys; sys.modules.update(pyosys=None, cocotb=None, onnx=None);"
+    hidden = "import sys; sys.modules.update(pyosys=None, cocotb=None, onnx=None, numba=None);"
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     told = subprocess.run(
         [sys.executable, "-c", hidden + BITBLOCKS, "estimate", str(demo[0])],
@@ -403,6 +404,23 @@ def test_synth_counts_beside_the_estimate(tiny, tmp_path, capsys):
     assert figures["dsp"] == figures["estimate"]["dsp"]
     assert [line.split()[0] for line in out.splitlines()[-3:-1]] == ["estimated", "synthesised"]
     assert json.loads((tiny / "results" / "synth.json").read_bytes()) == figures
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["ecp5", "ice40"])
+def test_synth_places_for_a_clock_rate(tiny, tmp_path, capsys, target):
+    placer = f"yowasp_nextpnr_{target}"
+    if importlib.util.find_spec(placer) is None:
+        pytest.skip(f"{placer} is not installed")
+    arguments = ["synth", tiny, "--target", target, "--place", "--json", tmp_path / "x.json"]
+    status, out, error = said(capsys, *arguments)
+    assert (status, error) == (0, "")
+    figures = json.loads((tmp_path / "x.json").read_bytes())
+    assert 20 < figures["fmax_mhz"] < 1000
+    assert out.splitlines()[-1].endswith(f" cycles, {figures['fmax_mhz']} MHz")
+    counted = bitblocks.synth(tiny, target)
+    assert counted["fmax_mhz"] is None
+    assert {**figures, "fmax_mhz": None} == counted
 
 
 def test_synth_refuses_to_place_where_nothing_places(tiny, capsys):

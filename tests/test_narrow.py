@@ -3,7 +3,8 @@
 
 import numpy as np
 import pytest
-from golden_casts import GOLDEN, compare_golden
+from golden_casts import compare_golden
+from material import GOLDEN_CASTS
 from narrow_oracle import OVERFLOWS, ROUNDINGS, compare, exact_narrow
 from numpy.testing import assert_array_equal
 from refusal import refused
@@ -18,7 +19,7 @@ def test_the_modes_are_those_of_ap_fixed():
     assert tuple(Overflow) == OVERFLOWS
 
 
-@pytest.mark.skipif(not GOLDEN.exists(), reason="golden casts of ap_fixed are absent")
+@pytest.mark.skipif(not GOLDEN_CASTS.exists(), reason="golden casts of ap_fixed are absent")
 def test_all_golden_casts_of_ap_fixed():
     assert compare_golden() == (67200, 0)
 

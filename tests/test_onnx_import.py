@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from material import NETWORKS
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
@@ -14,7 +15,6 @@ from bitblocks import InputError, evaluate, import_onnx
 from bitblocks.graph import Identity, Linear, Reshape, Scale
 
 DIGITS = Path(__file__).parents[1] / "examples" / "digits" / "digits.onnx"
-ZOO = Path(__file__).parents[2] / "shared" / "data" / "hls4ml_example_models" / "onnx"
 
 
 def seeded(*shape, seed=0):
@@ -369,7 +369,7 @@ def test_small_number_types_are_taken(tmp_path, kind):
     ],
 )
 def test_published_network_equals_onnx(name, cut, shape):
-    path = ZOO / f"{name}.onnx"
+    path = NETWORKS / f"{name}.onnx"
     if not path.exists():
         pytest.skip("the published networks are not beside this checkout")
     graph = import_onnx(path, cut)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from material import NETWORKS
 
 import blocks
 from bitblocks import InputError, evaluate, graph, import_onnx, quantise
@@ -22,7 +23,6 @@ from quant import Format, from_float, to_float
 
 ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "examples" / "digits"
-ZOO = ROOT / ".." / "shared" / "data" / "hls4ml_example_models" / "onnx"
 
 
 def port(name, source, *shape):
@@ -155,7 +155,7 @@ def test_digits_become_six_blocks(digits):
     ],
 )
 def test_published_network_stays_close(name, cut, size):
-    path = ZOO / f"{name}.onnx"
+    path = NETWORKS / f"{name}.onnx"
     if not path.exists():
         pytest.skip("the published networks are not beside this checkout")
     model = import_onnx(path, cut)

@@ -13,6 +13,7 @@ from circuit_check import check_circuit, plain
 from narrow_oracle import OVERFLOWS, ROUNDINGS, exact_fit, exact_round
 
 from hdl import Requantisation, Requantiser, chain, joined, pipeline_events
+from hdl.requantise import read_bits
 from quant import Format, Overflow, Rounding
 
 PAIRS = [(r, o) for r in ROUNDINGS for o in OVERFLOWS]
@@ -45,7 +46,7 @@ def events_after_sums(design):
 class Case:
     """A requantisation of random rows, its transfers and what must become of them.
 
-    The last lane shares the sum of the first, with opposite sign in some.
+    The last lane shares the sum of the first, with every bit inverted in some.
     """
 
     def __init__(self, seed, groups, lanes, count=24):
@@ -57,11 +58,11 @@ class Case:
             Format(int(random.integers(2, 9)), 0, bool(random.integers(2)))
             for _ in range(max(sources) + 1)
         ]
-        negate = [bool(n) for n in random.integers(0, 2, lanes)]
+        inverted = [bool(n) for n in random.integers(0, 2, lanes)]
         ends = [sorted(random.integers(sums[s].min, sums[s].max + 1, 2).tolist()) for s in sources]
         ends[-1] = ends[0]
         bounds = [
-            (-b, -a) if negative else (a, b) for (a, b), negative in zip(ends, negate, strict=True)
+            (~b, ~a) if other else (a, b) for (a, b), other in zip(ends, inverted, strict=True)
         ]
         low, high = (np.array([b[side] for b in bounds] * groups) for side in (0, 1))
         shift = random.integers(0, 4, rows)
@@ -82,7 +83,7 @@ class Case:
             target,
             Rounding(rounding),
             Overflow(overflow),
-            negate,
+            inverted,
         )
         self.given, self.wanted = [], []
         for n in range(count * groups):
@@ -94,7 +95,7 @@ class Case:
             results = []
             for p, source in enumerate(sources):
                 row = n % groups * lanes + p
-                total = word[f"sum_{source}"] * (-1 if negate[p] else 1)
+                total = -word[f"sum_{source}"] - 1 if inverted[p] else word[f"sum_{source}"]
                 value = Fraction((total << int(shift[row])) + int(bias[row])) / 2**frac
                 units = exact_round(value * Fraction(2) ** target.frac, rounding)
                 results.append(exact_fit(units, target.width, target.signed, overflow))
@@ -142,19 +143,33 @@ def requantisation(sums, low, high, shift, bias, drop=0, target=None, **modes):
 def test_rounding_half_up_joins_the_constant():
     """Half a unit is added with the bias, so what is dropped need not be kept."""
     design = requantisation([Format(8, 0)], [-128], [127], [0], [5], drop=3)
-    assert design.rounding is Rounding.TRN
-    assert design.dropped == 3
-    assert design.bias.tolist() == [[9]]
-    assert (design.low[0], design.high[0]) == ((-128 + 9) >> 3, (127 + 9) >> 3)
-    assert str(design.biased(0)) == str(Format(6, 0))  # -15 to 17
+    (lane,) = design.rows
+    assert (lane.dropped, lane.bias.tolist()) == (3, [9])
+    assert lane.narrowing.rounding is Rounding.TRN
+    assert (lane.narrowing.low, lane.narrowing.high) == ((-128 + 9) >> 3, (127 + 9) >> 3)
+    assert str(lane.narrowing.source) == str(Format(6, 0))  # -15 to 17
 
 
 def test_other_roundings_keep_what_they_look_at():
     design = requantisation(
         [Format(8, 0)], [-128], [127], [0], [5], drop=3, rounding=Rounding.RND_CONV
     )
-    assert design.rounding is Rounding.RND_CONV
-    assert (design.dropped, design.bias.tolist()) == (0, [[5]])
+    (lane,) = design.rows
+    assert lane.narrowing.rounding is Rounding.RND_CONV
+    assert (lane.dropped, lane.bias.tolist()) == (0, [5])
+
+
+@pytest.mark.parametrize("mode", ["RND_ZERO", "RND_INF", "RND_MIN_INF", "RND_CONV"])
+def test_modes_to_nearest_are_one_where_a_constant_leaves_no_ties(mode):
+    """Two times the sum and 5: never half of 8, so half a unit joins the constant."""
+    design = requantisation(
+        [Format(8, 0)], [-128], [127], [1], [5], drop=3, rounding=Rounding(mode)
+    )
+    (lane,) = design.rows
+    assert (lane.dropped, lane.shift.tolist(), lane.bias.tolist()) == (2, [0], [4])
+    found = run(Requantiser(design), {"i": [{"sum_0": n} for n in range(-128, 128)]}, {"o": 256})
+    wanted = [exact_round(Fraction(2 * n + 5, 8), mode) for n in range(-128, 128)]
+    assert [plain(word) for _, word in found["o"]] == [[n] for n in wanted]
 
 
 def test_equal_lanes_are_there_once():
@@ -176,7 +191,7 @@ def test_equal_lanes_are_there_once():
 
 def test_a_shift_leaves_low_bits_that_never_change():
     design = requantisation([Format(4, 0)] * 2, [-8] * 2, [7] * 2, [3, 1], [5, 0], drop=1)
-    assert [design.fixed(p) for p in (0, 1)] == [2, 0]
+    assert [lane.narrowing.fixed for lane in design.rows] == [2, 0]
     found = run(
         Requantiser(design),
         {"i": [{"sum_0": n, "sum_1": -n} for n in range(-7, 8)]},
@@ -188,8 +203,7 @@ def test_a_shift_leaves_low_bits_that_never_change():
 
 def test_a_sum_that_never_changes_is_a_constant():
     design = requantisation([Format(4, 0)] * 2, [0, -8], [0, 7], [0, 0], [21, 0])
-    inventory = design.narrowing(0)
-    assert inventory.stored is None
+    assert design.rows[0].narrowing.stored is None
     found = run(
         Requantiser(design), {"i": [{"sum_0": 0, "sum_1": n} for n in range(-8, 8)]}, {"o": 16}
     )
@@ -218,3 +232,32 @@ def test_constants_of_several_groups_follow_each_other_whatever_the_stalls():
         wanted.append([(s << r % 5) + int(bias[r]) for s, r in zip(sums, rows, strict=True)])
     events = events_after_sums(design)
     check_circuit(lambda: AfterSums(design), {"i": given}, {"o": wanted}, events, 36)
+
+
+def exact_numbers(sums, shift, bias, drop, target, rounding, overflow):
+    """What the sums of one row become, as fractions say."""
+    values = [((n << shift) + bias) * Fraction(2) ** -drop for n in sums]
+    units = [exact_round(value, rounding) for value in values]
+    return [exact_fit(n, target.width, target.signed, overflow) for n in units]
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("seed", range(28))
+def test_numbers_depend_on_no_bit_of_the_sums_that_is_not_read(seed, groups):
+    random = np.random.default_rng([seed, groups])
+    rounding, overflow = PAIRS[seed]
+    for _ in range(20):
+        drop, width = int(random.integers(-1, 7)), int(random.integers(1, 9))
+        target = Format(width, 0, bool(random.integers(2)))
+        shift, bias = random.integers(0, 4, groups), random.integers(-60, 60, groups)
+        bias *= random.integers(2)  # without a constant there may be gaps
+        low, high = np.full(groups, -9), np.full(groups, 30)
+        modes = Rounding(rounding), Overflow(overflow)
+        (skipped,), (kept,), (gaps,) = read_bits(low, high, shift, bias, 1, drop, target, *modes)
+        for s, b in zip(shift.tolist(), bias.tolist(), strict=True):
+            sums = range(-9, 31)
+            y = exact_numbers(sums, s, b, drop, target, rounding, overflow)
+            seen = {}
+            for n, result in zip(sums, y, strict=True):
+                read = (n >> skipped << skipped) & ((1 << int(kept)) - 1) & ~gaps
+                assert seen.setdefault(read, result) == result, (s, b, drop, target)

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Estimated resources beside those that yosys counts: catalogue configurations and the demo.
+
+Look-up tables are compared in designs above 200 of them; multipliers, block RAMs and flip-flops
+must be equal in every design (on Xilinx register bits, wherever the tool puts them, and flip-flops
+within 3 %). Run: python -m benchmarks.cost [--configurations N]
+"""
+
+import argparse
+import statistics
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "digits"))
+from data import calibration
+
+from bitblocks import build
+from bitblocks.resources import block_costs
+from blocks.catalogue import CATALOGUE
+from hdl import Cost, Target, synthesise_many, verilog
+
+TARGETS = ("ecp5", "xilinx7")
+CONFIGURATIONS = 20
+LARGE = 200  # look-up tables
+MEDIAN, WORST = 0.15, 0.40
+MODEL = Path(__file__).parents[1] / "examples" / "digits" / "digits.onnx"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One design, estimated and counted."""
+
+    name: str
+    estimate: Cost
+    found: Cost
+
+    @property
+    def error(self) -> float:
+        """Of the look-up tables, relative to those that were counted."""
+        return (self.estimate.lut - self.found.lut) / self.found.lut
+
+    def ff_differ(self, target: Target) -> bool:
+        """Whether flip-flops are other than estimated."""
+        if not target.name.startswith("xilinx"):
+            return self.estimate.ff != self.found.ff
+        elsewhere = abs(self.estimate.ff - self.found.ff) > 0.03 * self.found.ff
+        return elsewhere or self.estimate.register_bits != self.found.register_bits
+
+
+def catalogue(kind: str, count: int, target: Target) -> Iterator[Compared]:
+    """Configurations of a block; those that are wires alone leave nothing to compare."""
+    texts, estimates = [], {}
+    for n, made in enumerate(CATALOGUE[kind].first(count)):
+        estimate = made.block.cost(made.plan, target)
+        if estimate != Cost():
+            name = f"{kind.lower()}_{n}"
+            estimates[name] = estimate
+            texts.append(verilog(made.block.rtl(made.plan), name))
+    found = synthesise_many("".join(texts), list(estimates), target)
+    for name, estimate in estimates.items():
+        yield Compared(name, estimate, found[name].cost)
+
+
+def demo(unroll: bool, target: Target) -> Compared:
+    """The network of handwritten digits."""
+    name = "digits_unrolled" if unroll else "digits_folded"
+    built = build(MODEL, calibration=calibration(), unroll=unroll, target=target.name, name=name)
+    project = built.project
+    estimate = sum((cost for _, cost in block_costs(project, target)), Cost())
+    found = synthesise_many(project.verilog, [name], target)[name]
+    return Compared(name, estimate, found.cost)
+
+
+def compared(count: int, console: Console) -> dict[str, list[Compared]]:
+    """All designs by target."""
+    results: dict[str, list[Compared]] = {name: [] for name in TARGETS}
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
+        task = progress.add_task("", total=len(TARGETS) * (len(CATALOGUE) + 2))
+        for name, designs in results.items():
+            target = Target.named(name)
+            for kind in CATALOGUE:
+                progress.update(task, description=f"{name} {kind}")
+                designs += catalogue(kind, count, target)
+                progress.advance(task)
+            for unroll in (False, True):
+                progress.update(task, description=f"{name} digits")
+                designs.append(demo(unroll, target))
+                progress.advance(task)
+    return results
+
+
+def main() -> int:
+    """Print the tables; returns 1 where a limit is missed or a count is not equal."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--configurations", type=int, default=CONFIGURATIONS, help="of each block")
+    console = Console(width=100)
+    results = compared(parser.parse_args().configurations, console)
+    table = Table(title=f"limits: LUT median {MEDIAN:.0%}, worst {WORST:.0%}; all others equal")
+    for column in (
+        "target",
+        "designs",
+        f"above {LARGE} LUT",
+        "LUT median",
+        "LUT worst",
+        "worst is",
+    ):
+        table.add_column(column)
+    for column in ("DSP differ", "BRAM differ", "FF differ"):
+        table.add_column(column, justify="right")
+    details = Table("target", "design", "LUT", "", "DSP", "", "BRAM", "", "FF", "")
+    details.title = "the demo and what differs: estimated, counted"
+    missed = False
+    for name, designs in results.items():
+        target = Target.named(name)
+        large = [design for design in designs if design.found.lut > LARGE]
+        errors = [abs(design.error) for design in large]
+        worst = max(large, key=lambda design: abs(design.error))
+        dsp = [design for design in designs if design.estimate.dsp != design.found.dsp]
+        bram = [design for design in designs if design.estimate.bram != design.found.bram]
+        ff = [design for design in designs if design.ff_differ(target)]
+        median = statistics.median(errors)
+        missed |= median > MEDIAN or max(errors) > WORST or bool(dsp or bram or ff)
+        figures = f"{median:.1%}", f"{worst.error:+.1%}", worst.name
+        differing = (str(len(some)) for some in (dsp, bram, ff))
+        table.add_row(name, str(len(designs)), str(len(large)), *figures, *differing)
+        shown = [design for design in designs if design in dsp + bram + ff]
+        shown += [design for design in large if abs(design.error) > WORST]
+        shown += [design for design in designs if design.name.startswith("digits")]
+        for design in dict.fromkeys(shown):
+            pairs = zip(
+                *(
+                    [getattr(cost, count) for count in ("lut", "dsp", "bram", "ff")]
+                    for cost in (design.estimate, design.found)
+                ),
+                strict=True,
+            )
+            details.add_row(name, design.name, *(str(n) for pair in pairs for n in pair))
+    console.print(details)
+    console.print(table)
+    return int(missed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
