@@ -9,6 +9,7 @@ from .elementwise import Identity, ReLU
 from .linear import Folded, Linear, Neuron, Unrolled
 from .network import Network, NetworkPlan, Node, Route
 from .planner import plan, with_smallest_buffers
+from .rescale import Rescale
 from .reshape import Reshape
 from .saving import load, save
 from .weight import Weight
@@ -30,6 +31,7 @@ __all__ = [
     "Node",
     "Piecewise",
     "ReLU",
+    "Rescale",
     "Reshape",
     "Route",
     "Sub",

@@ -31,6 +31,7 @@ from .linear import (
 )
 from .network import Network, NetworkPlan, Node
 from .planner import plan
+from .rescale import Rescale, rescale_configuration
 from .reshape import Reshape, reshape_configuration
 from .weight import Weight, weight_configuration
 
@@ -214,6 +215,7 @@ CATALOGUE: dict[str, Entry] = {
         Entry(Piecewise, piecewise_configuration, (Lanes,)),
         Entry(Reshape, reshape_configuration, (Lanes,)),
         Entry(Weight, weight_configuration, (Lanes,)),
+        Entry(Rescale, rescale_configuration, (Lanes,)),
         Entry(Neuron, neuron_configuration, (Folded, Unrolled)),
         Entry(Linear, linear_configuration, (Folded, Unrolled)),
         Entry(Network, network_configuration, (NetworkPlan,)),

@@ -13,6 +13,7 @@ from .narrow import Narrowing, narrow
 from .parallel import Parallel, ParallelArray
 from .piecewise import Pieces, Quotient
 from .requantise import Requantisation, Requantiser
+from .rescale import Scaling, rescaling
 from .scale import Scale, ScaleArray
 from .series import Series
 from .stream import Fifo, Fork, Gather, Scatter, elastic, joined, shape, stream_signature
@@ -49,6 +50,7 @@ __all__ = [
     "Rom",
     "Scale",
     "ScaleArray",
+    "Scaling",
     "Scatter",
     "Schedule",
     "Series",
@@ -64,6 +66,7 @@ __all__ = [
     "legal_name",
     "narrow",
     "pipeline_events",
+    "rescaling",
     "shape",
     "stream_signature",
     "synthesise",

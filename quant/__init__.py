@@ -19,6 +19,7 @@ from .kernels import DenseKernel, Kernel, PlainKernel, ProductKernel, SumKernel,
 from .matmul import Matmul
 from .narrow import Overflow, Rounding, narrow
 from .program import Program, ProgramInput, Step
+from .rescale import Rule, rescale, rescale_bounds
 from .softmax import Softmax
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Program",
     "ProgramInput",
     "Rounding",
+    "Rule",
     "Softmax",
     "Step",
     "SumKernel",
@@ -53,6 +55,8 @@ __all__ = [
     "narrow",
     "narrow_bounds",
     "product_format",
+    "rescale",
+    "rescale_bounds",
     "sum_format",
     "to_float",
 ]

@@ -38,6 +38,7 @@ from blocks import (
     Neuron,
     Node,
     ReLU,
+    Rescale,
     Reshape,
     Sub,
     Tensor,
@@ -48,7 +49,7 @@ from blocks import (
 from blocks.catalogue import CATALOGUE
 from blocks.configurations import Configuration
 from hdl import Events, Fifo
-from quant import Format, Overflow, Rounding
+from quant import Format, Overflow, Rounding, Rule
 from sim import has_icarus
 
 X = Tensor((4,), Format(6, 3))
@@ -58,6 +59,7 @@ W = np.array([[3, -5, 7, 2], [-6, 1, 4, -7], [5, 5, -3, 1], [-1, 6, 2, -4]])
 BIAS = np.array([9, -14, 3, 21])
 
 
+FACTORS, SHIFTS = np.array([1 << 30, 3 << 29, 1 << 30, 5 << 28]), np.array([32, 33, 33, 34])
 PIECES: list[activation.Piece] = [
     (None, True, (0, Fraction(2, 3), Fraction(-1, 8))),
     (Fraction(1, 2), True, (0, 1, 0)),
@@ -92,6 +94,7 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
         "Piecewise": (activation.from_pieces(X, PIECES, y, *MODES), Lanes(2)),
         "Reshape": (Reshape(X, (2, 2)), Lanes(2)),
         "Weight": (Weight(X, W[0], Format(4, 2), y, *MODES), Lanes(2)),
+        "Rescale": (Rescale(X, FACTORS, SHIFTS, y, 3, 1, "tflite_double"), Lanes(2)),
         "Neuron": (Neuron(X, W[0], 9, Format(4, 2), y, *MODES), Folded(1, 2)),
         "Linear folded": (linear, Folded(2, 2)),
         "Linear unrolled": (linear, Unrolled()),
@@ -240,6 +243,21 @@ def test_a_flipped_factor_bit_is_caught_by_the_values(degree):
 
 def test_a_quotient_by_another_number_is_caught_by_the_values():
     caught("Piecewise", WIDE, spec=replacing(divisor=lambda divisor: divisor + 2))
+
+
+@pytest.mark.parametrize("rule", [rule for rule in Rule if rule != "tflite_double"])
+def test_another_rule_is_caught_by_the_values(rule):
+    caught("Rescale", WIDE, spec=replacing(rounding=rule))
+
+
+@pytest.mark.parametrize("field", ["zero_point_in", "zero_point_out"])
+def test_a_lost_zero_point_is_caught_by_the_values(field):
+    caught("Rescale", WIDE, spec=replacing(**{field: 0}))
+
+
+@pytest.mark.parametrize("field", ["multiplier", "shift"])
+def test_swapped_channels_of_a_scale_are_caught_by_the_values(field):
+    caught("Rescale", WIDE, spec=replacing(**{field: lambda values: values[::-1]}))
 
 
 class SwappedLanes(wiring.Component):
