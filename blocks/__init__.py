@@ -2,7 +2,7 @@
 """The building blocks of neural networks, each with reference, rtl, timing and cost."""
 
 from . import activation
-from .activation import Piecewise
+from .activation import Piecewise, PReLU
 from .binary import Add, Maximum, Minimum, Mul, Sub
 from .block import Block, Candidate, Lanes, Tensor
 from .elementwise import Identity, ReLU
@@ -29,6 +29,7 @@ __all__ = [
     "NetworkPlan",
     "Neuron",
     "Node",
+    "PReLU",
     "Piecewise",
     "ReLU",
     "Rescale",

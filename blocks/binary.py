@@ -12,7 +12,7 @@ from amaranth import Module, Mux, Value
 from numpy.typing import ArrayLike
 
 import quant
-from hdl import ZERO, Elementwise, Inventory, Narrowing, Step
+from hdl import ZERO, Elementwise, Inventory, LaneFunction, Narrowing, Step
 from hdl.cost import adder, compare, mux2, subtract
 from quant import Format, Ints, Kernel, Overflow, PlainKernel, ProductKernel, Rounding, SumKernel
 
@@ -134,7 +134,7 @@ class Binary(ElementwiseBlock):
         step = Step(exact, number, gates, sources=self._sources, product=product)
         low, high = self._bounds
         narrowing = Narrowing(number, low, high, *modes)
-        return Elementwise({"i_a": a, "i_b": b}, lanes, (step,), narrowing)
+        return Elementwise({"i_a": a, "i_b": b}, lanes, (LaneFunction((step,), narrowing),))
 
     @property
     def _sources(self) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 from hdl import Target
 from quant import Format, dot_bounds, product_format, sum_format
 
-from .activation import Piecewise, piecewise_configuration
+from .activation import Piecewise, PReLU, piecewise_configuration, prelu_configuration
 from .binary import Add, Maximum, Minimum, Mul, Sub, binary_configurations
 from .block import Lanes, Tensor
 from .configurations import (
@@ -213,6 +213,7 @@ CATALOGUE: dict[str, Entry] = {
             for kind in (Add, Sub, Mul, Minimum, Maximum)
         ),
         Entry(Piecewise, piecewise_configuration, (Lanes,)),
+        Entry(PReLU, prelu_configuration, (Lanes,)),
         Entry(Reshape, reshape_configuration, (Lanes,)),
         Entry(Weight, weight_configuration, (Lanes,)),
         Entry(Rescale, rescale_configuration, (Lanes,)),

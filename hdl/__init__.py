@@ -3,7 +3,7 @@
 
 from .axi import AxiStreamPort, AxiTop
 from .cost import Cost, Inventory
-from .elementwise import ONE, ZERO, Elementwise, ElementwiseArray, Step, bit_sources
+from .elementwise import ONE, ZERO, Elementwise, ElementwiseArray, LaneFunction, Step, bit_sources
 from .events import Deadlock, Edge, Events, Schedule, chain, pipeline_events
 from .function import FunctionArray, FunctionUnit, cheapest
 from .mac import Mac, MacArray
@@ -38,6 +38,7 @@ __all__ = [
     "FunctionUnit",
     "Gather",
     "Inventory",
+    "LaneFunction",
     "Mac",
     "MacArray",
     "Narrowing",

@@ -4,9 +4,9 @@
 from fractions import Fraction
 
 import numpy as np
-from oracle_numbers import fit, narrowed, rounded, statement
+from oracle_numbers import fit, narrowed, number, rounded, statement
 
-from blocks import Piecewise, Rescale
+from blocks import Piecewise, PReLU, Rescale
 from quant import Ints
 
 
@@ -17,6 +17,18 @@ def _piecewise(block: Piecewise, x: Ints) -> Ints:
         piece = sum(code >= place for place in block.breaks)
         p = sum(c * code**degree for degree, c in enumerate(block.polynomials[piece]))
         results.append(narrowed(Fraction(p, block.divisor) / Fraction(2) ** block.frac, block))
+    return np.array(results, np.int64).reshape(x.shape)
+
+
+@statement(PReLU)
+def _prelu(block: PReLU, x: Ints) -> Ints:
+    slopes = np.broadcast_to(block.slope, x.shape)
+    results = []
+    for code, slope in zip(x.ravel().tolist(), slopes.ravel().tolist(), strict=True):
+        value = number(code, block.input.format)
+        results.append(
+            narrowed(max(value, 0) + number(slope, block.slope_format) * min(value, 0), block)
+        )
     return np.array(results, np.int64).reshape(x.shape)
 
 

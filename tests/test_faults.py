@@ -37,6 +37,7 @@ from blocks import (
     NetworkPlan,
     Neuron,
     Node,
+    PReLU,
     ReLU,
     Rescale,
     Reshape,
@@ -92,6 +93,7 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
         "Minimum": (Minimum(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
         "Maximum": (Maximum(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
         "Piecewise": (activation.from_pieces(X, PIECES, y, *MODES), Lanes(2)),
+        "PReLU": (PReLU(X, W[0] * 2, Format(5, 2), y, *MODES), Lanes(4)),
         "Reshape": (Reshape(X, (2, 2)), Lanes(2)),
         "Weight": (Weight(X, W[0], Format(4, 2), y, *MODES), Lanes(2)),
         "Rescale": (Rescale(X, FACTORS, SHIFTS, y, 3, 1, "tflite_double"), Lanes(2)),
@@ -248,6 +250,11 @@ def test_a_quotient_by_another_number_is_caught_by_the_values():
 @pytest.mark.parametrize("rule", [rule for rule in Rule if rule != "tflite_double"])
 def test_another_rule_is_caught_by_the_values(rule):
     caught("Rescale", WIDE, spec=replacing(rounding=rule))
+
+
+@pytest.mark.parametrize("change", [lambda slope: slope[::-1], lambda slope: slope ^ [0, 1, 0, 0]])
+def test_wrong_slopes_are_caught_by_the_values(change):
+    caught("PReLU", WIDE, spec=replacing(slope=change))
 
 
 @pytest.mark.parametrize("field", ["zero_point_in", "zero_point_out"])
