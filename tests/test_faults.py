@@ -51,9 +51,11 @@ from blocks import (
     Node,
     Nonlinearity,
     Pooled,
+    PReLU,
     Reads,
     Rearrange,
     ReLU,
+    Rescale,
     Reshape,
     SquareRoot,
     Sub,
@@ -67,7 +69,7 @@ from blocks import (
 from blocks.catalogue import CATALOGUE
 from blocks.configurations import Configuration
 from hdl import Events, Fifo
-from quant import FUNCTIONS, Format, Overflow, Rounding, approximate
+from quant import FUNCTIONS, Format, Overflow, Rounding, Rule, approximate
 from sim import has_icarus
 
 X = Tensor((4,), Format(6, 3))
@@ -78,6 +80,7 @@ BIAS = np.array([9, -14, 3, 21])
 CODES = Tensor((4,), Format(2, 0, False))
 
 
+FACTORS, SHIFTS = np.array([1 << 30, 3 << 29, 1 << 30, 5 << 28]), np.array([32, 33, 33, 34])
 PIECES: list[activation.Piece] = [
     (None, True, (0, Fraction(2, 3), Fraction(-1, 8))),
     (Fraction(1, 2), True, (0, 1, 0)),
@@ -118,11 +121,13 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
         "Divide": (Divide(X, Tensor((4,), Format(5, 2)), y, 1, *MODES), Lanes(2)),
         "SquareRoot": (SquareRoot(ROOTED, y, *MODES), Lanes(2)),
         "Nonlinearity": (Nonlinearity(X, TANH), TableLanes(2)),
+        "PReLU": (PReLU(X, W[0] * 2, Format(5, 2), y, *MODES), Lanes(4)),
         "Reshape": (Reshape(X, (2, 2)), Lanes(2)),
         "Rearrange": (Rearrange(X, np.array([2, 3, -1, -1, 0, 1]), 5), Moves(2)),
         "Concat": (Concat((X, X)), Lanes(2)),
         "Embedding": (Embedding(CODES, W, Format(4, 2)), Reads(2)),
         "Weight": (Weight(X, W[0], Format(4, 2), y, *MODES), Lanes(2)),
+        "Rescale": (Rescale(X, FACTORS, SHIFTS, y, 3, 1, "tflite_double"), Lanes(2)),
         "Neuron": (Neuron(X, W[0], 9, Format(4, 2), y, *MODES), Folded(1, 2)),
         "Linear folded": (linear, Folded(2, 2)),
         "Linear unrolled": (linear, Unrolled()),
@@ -299,6 +304,26 @@ def test_a_flipped_factor_bit_is_caught_by_the_values(degree):
 
 def test_a_quotient_by_another_number_is_caught_by_the_values():
     caught("Piecewise", WIDE, spec=replacing(divisor=lambda divisor: divisor + 2))
+
+
+@pytest.mark.parametrize("rule", [rule for rule in Rule if rule != "tflite_double"])
+def test_another_rule_is_caught_by_the_values(rule):
+    caught("Rescale", WIDE, spec=replacing(rounding=rule))
+
+
+@pytest.mark.parametrize("change", [lambda slope: slope[::-1], lambda slope: slope ^ [0, 1, 0, 0]])
+def test_wrong_slopes_are_caught_by_the_values(change):
+    caught("PReLU", WIDE, spec=replacing(slope=change))
+
+
+@pytest.mark.parametrize("field", ["zero_point_in", "zero_point_out"])
+def test_a_lost_zero_point_is_caught_by_the_values(field):
+    caught("Rescale", WIDE, spec=replacing(**{field: 0}))
+
+
+@pytest.mark.parametrize("field", ["multiplier", "shift"])
+def test_swapped_channels_of_a_scale_are_caught_by_the_values(field):
+    caught("Rescale", WIDE, spec=replacing(**{field: lambda values: values[::-1]}))
 
 
 class SwappedLanes(wiring.Component):
