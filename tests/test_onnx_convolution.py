@@ -410,7 +410,7 @@ REFUSED = {
     ),
     "pooling of a vector": (
         (node("GlobalAveragePool", ["x"], ["y"]), (5,)),
-        "must have frames of channels and spatial axes, not [5]",
+        "must have frames of channels and 1 to 3 spatial axes, not [5]",
     ),
 }
 

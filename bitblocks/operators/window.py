@@ -70,19 +70,3 @@ def _same_padding(
     outputs = -(-length // stride)
     total = max((outputs - 1) * stride + reach(kernel, dilation) - length, 0)
     return (total // 2, total - total // 2) if upper else (total - total // 2, total // 2)
-
-
-def ceiled(window: Window, spatial: Shape) -> Window:
-    """The window with padding behind it changed such that a last, partial window counts too.
-
-    One that would begin behind the frame and its padding before does not.
-    """
-    padding = []
-    for n, k, s, d, (before, after) in zip(
-        spatial, window.kernel, window.stride, window.dilation, window.padding, strict=True
-    ):
-        outputs = -(-(n + before + after - reach(k, d)) // s) + 1
-        if (outputs - 1) * s >= n + before:
-            outputs -= 1
-        padding.append((before, max((outputs - 1) * s + reach(k, d) - n - before, 0)))
-    return window.padded(tuple(padding))
