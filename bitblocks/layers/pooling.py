@@ -8,7 +8,7 @@ import numpy as np
 
 import blocks
 from bitblocks.errors import InputError
-from bitblocks.graph import Floats, Layer, Shape
+from bitblocks.graph import Floats, Layer, Shape, check_size
 from bitblocks.layers.convolution import Padding, reach, window_outputs, window_taps
 from bitblocks.quantisation import NARROWED, Decision, Stage
 from quant import Format, Ints
@@ -56,6 +56,7 @@ class _Pool(Layer):
             raise InputError(
                 f"{kind} {self.name} window must fit into its padded input of shape {source}"
             )
+        check_size(self.name, (*outputs, source[-1]))
         met = self.joined(np.ones((*source[:-1], 1), np.int64), np.add, 0)
         if not met.all():
             raise InputError(f"{kind} {self.name} windows must each meet something of their input")

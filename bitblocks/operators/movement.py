@@ -269,6 +269,8 @@ def resize(op: Operation) -> Value:
         given: Any = (
             op.floats(place, "list of scales") if op.has(place) else op.attributes.get("scales")
         )
+        if given is None:
+            op.refuse("must have scales or sizes")
         scales = [Fraction(scale) for scale in np.ravel(given).tolist()]
         sizes = [math.floor(lengths[n] * scale) for n, scale in zip(axes, scales, strict=False)]
     if len(scales) != len(axes) or min(sizes) < 1:

@@ -7,6 +7,8 @@ from bitblocks.graph import Shape
 from bitblocks.layers.convolution import Padding, reach
 from bitblocks.operators.operation import Operation
 
+LONGEST = 2**16
+"""Largest kernel, stride, dilation or padding along an axis."""
 PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 
 
@@ -29,6 +31,8 @@ def spatial_attribute(op: Operation, name: str, count: int, least: int) -> Shape
     given = op.attributes[name] or [least] * count
     if len(given) != count or min(given) < least:
         op.refuse(f"attribute '{name}' must be {count} numbers of at least {least}, not {given}")
+    if max(given) > LONGEST:
+        op.refuse(f"attribute '{name}' must be numbers of at most {LONGEST}, not {max(given)}")
     return tuple(given)
 
 
