@@ -17,7 +17,7 @@ from .cost import Inventory, adder, constant_adder, counter, mux, mux2, register
 from .cost import elastic as elastic_stages
 from .events import Events, pipeline_events
 from .memory import Rom, Tables
-from .narrow import Narrowing, divide, simplest_rounding
+from .narrow import Narrowing, divide, simplest_rounding, trailing_zeros
 from .stream import elastic, shape, stream_signature
 
 STAGES = 2
@@ -59,7 +59,8 @@ class Lane:
         least = int(((low << shift) + bias).min())
         below = np.clip(np.minimum(shift, drop - 1), 0, 62)  # constant bits below half a unit
         ties = bool((bias & ((1 << below) - 1) == 0).any())
-        rounding = simplest_rounding(rounding, drop, least, target, overflow, ties)
+        zeros = trailing_zeros(int(np.bitwise_or.reduce(bias)) | 1 << int(shift.min()))
+        rounding = simplest_rounding(rounding, drop - zeros, least, target, overflow, ties)
         if rounding is Rounding.RND and 0 < drop < 62:
             bias, rounding = bias + (1 << (drop - 1)), Rounding.TRN
         if rounding is Rounding.TRN and drop > 0:
@@ -91,7 +92,7 @@ class Lane:
     def skipped(self) -> int:
         """Low bits of the sum that cannot change y: cut off, and no constant carries from them."""
         zeros = [
-            min(self.dropped - s, _trailing_zeros(b >> s)) if b >> s else self.dropped - s
+            min(self.dropped - s, trailing_zeros(b >> s)) if b >> s else self.dropped - s
             for s, b in zip(self.shift.tolist(), self.bias.tolist(), strict=True)
         ]
         return max(0, min(zeros))
@@ -107,10 +108,6 @@ class Lane:
         read = self.narrowing.needed << self.dropped >> int(self.shift[0])
         unread = ~read & ((1 << read.bit_length()) - 1)
         return unread >> self.skipped << self.skipped
-
-
-def _trailing_zeros(n: int) -> int:
-    return (n & -n).bit_length() - 1
 
 
 def read_bits(
