@@ -17,7 +17,7 @@ from .cost import Inventory, adder, constant_adder, counter, mux, mux2, register
 from .cost import elastic as elastic_stages
 from .events import Events, pipeline_events
 from .memory import Rom, Tables
-from .narrow import Narrowing, below_zero, divide, simplest_rounding
+from .narrow import Narrowing, below_zero, divide, simplest_rounding, trailing_zeros
 from .stream import elastic, shape, stream_signature
 
 STAGES = 2
@@ -74,8 +74,10 @@ class Lane:
         least = int(((low << shift) + bias).min())
         below = np.clip(np.minimum(shift, drop - 1), 0, 62)  # constant bits below half a unit
         ties = cut > 0 or bool((bias & ((1 << below) - 1) == 0).any())
+        zeros = trailing_zeros(int(np.bitwise_or.reduce(bias)) | 1 << int(shift.min()))
+        exact = drop - (0 if cut else zeros)
         matters = below_zero(overflow, offset)
-        rounding = simplest_rounding(rounding, drop, least, target, matters, ties)
+        rounding = simplest_rounding(rounding, exact, least, target, matters, ties)
         if offset and _commutes(rounding, drop, offset):
             bias, offset = bias + (offset << drop), 0
         if rounding is Rounding.RND and 0 < drop < 62:
@@ -145,7 +147,7 @@ class Lane:
     def skipped(self) -> int:
         """Low bits of the sum that cannot change y: cut off, and no constant carries from them."""
         zeros = [
-            min(self.dropped - s, _trailing_zeros(b >> s)) if b >> s else self.dropped - s
+            min(self.dropped - s, trailing_zeros(b >> s)) if b >> s else self.dropped - s
             for s, b in zip(self.shift.tolist(), self.bias.tolist(), strict=True)
         ]
         return max(0, min(zeros))
@@ -168,10 +170,6 @@ def _commutes(rounding: Rounding, drop: int, offset: int) -> bool:
     even = rounding is Rounding.RND_CONV and offset % 2 == 0
     shifted = even or rounding in (Rounding.RND, Rounding.RND_MIN_INF, Rounding.TRN)
     return shifted and 0 <= drop and offset.bit_length() + drop < 60
-
-
-def _trailing_zeros(n: int) -> int:
-    return (n & -n).bit_length() - 1
 
 
 def read_bits(
