@@ -275,8 +275,8 @@ REFUSALS = {
         lambda: convolution(rounding="up"),
         ValueError,
         (
-            "Convolution rounding must be one of RND, RND_ZERO, RND_MIN_INF, RND_INF, RND_CONV, TRN, "
-            "TRN_ZERO, not 'up'"
+            "Convolution rounding must be one of RND, RND_ZERO, RND_MIN_INF, RND_INF, RND_CONV, "
+            "TRN, TRN_ZERO, not 'up'"
         ),
     ),
     "frames": (
