@@ -2,19 +2,22 @@
 """Measures the prices in hdl/calibration.json: every operator, synthesised over a grid of sizes."""
 
 import argparse
+import functools
 import json
 import random
 from pathlib import Path
 
 import hdl.cost
+from hdl.function import FunctionUnit
 from hdl.synthesis import Synthesis, synthesise_many
 from hdl.target import Target
+from quant import FUNCTIONS, Approximation, Format, candidates
 
 WIDTHS = (1, 2, 3, 4, 6, 8, 16, 32)
 COUNTER_BITS = (1, 2, 3, 4, 5, 8, 12)
 COLUMNS = 32
 COPIES = 8  # words of bits that share one selector or address, so that their share counts little
-EXCESS = (0, 1, 4, 16)
+EXCESS = (0, 1, 2, 3, 4, 5, 6, 8, 16)
 # yosys spends area to make the slowest path faster, and leaves the others small. In a real design
 # an operator is seldom on the slowest path, so each is measured beside something slower: adders in
 # a row, the bits turned round in between so that they stay three adders.
@@ -78,6 +81,7 @@ def arithmetic(bench: Bench) -> None:
         constant = random.Random(width).getrandbits(width) | 1
         bench.add("constant_adder", width, one, f"assign y = a + {width}'d{constant};")
         bench.add("increment", width, one, "assign y = a + b;")
+        bench.add("negate", width, one, f"assign y = (a ^ {{{width}{{b}}}}) + b;")
         ports = f"input load, input en, input [{top}:0] a, output reg [{top}:0] y"
         body = f"always @(posedge clk) if (en) y <= (load ? {width}'d0 : y) + a;"
         bench.add("accumulate", width, ports, body)
@@ -119,6 +123,42 @@ always @(posedge clk) if (rst) c <= 0; else if (en) c <= {following};
         body = f"{counting}always @(posedge clk) {read}"
         bench.add("rom", depth, ports, body, COLUMNS)
         bench.add("rom_alone", depth, ports, body, COLUMNS, slow=False)
+
+
+def functions(bench: Bench, target: Target) -> None:
+    """Tables of smooth functions and of their coefficients, per look-up table of a plain split.
+
+    Each of several kinds of table is measured; ``calibrate`` takes their mean.
+    """
+    units = [FunctionUnit(form, 1) for form in _smooth()]
+    for n, unit in enumerate(units):
+        tables = unit.tables
+        depth, width = tables.depth, tables.width
+        bits = (depth - 1).bit_length()
+        if not width or depth != 1 << bits:
+            continue
+        words = "".join(f"m[{n}] = {width}'d{word};\n" for n, word in enumerate(tables.words))
+        ports = f"input en, input [{bits - 1}:0] a, output reg [{width - 1}:0] y"
+        body = f"""(* rom_style = "logic" *) reg [{width - 1}:0] m [0:{depth - 1}];
+initial begin
+{words}end
+always @(posedge clk) if (en) y <= m[a];"""
+        share = hdl.cost.decisions(tuple(tables.words), width, target.lut_size)
+        bench.add(f"table_{n}", bits, ports, body, share)
+
+
+@functools.cache
+def _smooth() -> list[Approximation]:
+    found = []
+    for bits in range(2, 9):
+        tanh, power = FUNCTIONS["tanh"], FUNCTIONS["exp2"]
+        target = Format(8, 7)
+        found.append(candidates(tanh, Format(bits + 1, bits - 2), target, degrees=(0,))[0])
+        unsigned = Format(bits, bits, False), Format(8, 7, False)
+        found.append(candidates(power, *unsigned, degrees=(0,))[0])
+    for name in ("sigmoid", "gelu"):
+        found += candidates(FUNCTIONS[name], Format(11, 7), Format(11, 9), degrees=(1, 2))
+    return found
 
 
 def control(bench: Bench) -> None:
@@ -178,6 +218,7 @@ def _saturation(bench: Bench, kind: str, overflow: str, width: int, excess: int)
     ports = f"input [{source - 1}:0] a, output [{width - 1}:0] y"
     body = f"assign y = ({above} | {below}) ? {outside} : {kept};"
     bench.add(f"saturate_{kind}_{overflow}_{width}", excess, ports, body)
+    bench.add(f"saturate_{kind}_{overflow}_{width}_alone", excess, ports, body, slow=False)
 
 
 def multiplication(bench: Bench, target: Target) -> None:
@@ -198,15 +239,23 @@ def calibrate(target: Target, only: str) -> dict[str, list[list[float]]]:
     arithmetic(bench)
     selection(bench)
     memories(bench)
+    functions(bench, target)
     control(bench)
     saturation(bench)
     multiplication(bench, target)
     tops = ["slow_path", *(top for top, *_ in bench.places)]
     results = synthesise_many("".join(bench.text), tops, target)
     tables = bench.tables(results)
-    if "rom" in tables:  # a memory is on the slowest path in some designs, not in others
-        means = zip(tables["rom"][1], tables.pop("rom_alone")[1], strict=True)
-        tables["rom"][1] = [round(sum(pair) / 2, 3) for pair in means]
+    # Memories and saturation are on the slowest path in some designs, not in others.
+    for table in [name.removesuffix("_alone") for name in tables if name.endswith("_alone")]:
+        means = zip(tables[table][1], tables.pop(f"{table}_alone")[1], strict=True)
+        tables[table][1] = [round(sum(pair) / 2, 3) for pair in means]
+    kinds = [tables.pop(name) for name in sorted(tables) if name.startswith("table_")]
+    if kinds:
+        sizes = sorted({kind[0][0] for kind in kinds})
+        shares = [[kind[1][0] for kind in kinds if kind[0][0] == size] for size in sizes]
+        means = [round(sum(share) / len(share), 3) for share in shares]
+        tables["table"] = [sizes, means, [0.0] * len(sizes)]
     return tables
 
 

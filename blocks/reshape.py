@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from math import prod
 
 import numpy as np
-from amaranth import Value
 from numpy.typing import ArrayLike
 
 from hdl import Elementwise, Narrowing
@@ -55,13 +54,7 @@ class Reshape(ElementwiseBlock):
         """The circuit of so many lanes."""
         number = self.input.format
         narrowing = Narrowing(number, number.min, number.max, number)
-        return Elementwise(
-            {"i": number}, lanes, _same, narrowing, exact_stage=False, narrow_stage=False
-        )
-
-
-def _same(x: Value) -> Value:
-    return x
+        return Elementwise({"i": number}, lanes, (), narrowing, narrow_stage=False)
 
 
 def reshape_configuration(random: np.random.Generator, index: int) -> Configuration:

@@ -3,15 +3,20 @@
 
 from .axi import AxiStreamPort, AxiTop
 from .cost import Cost, Inventory
-from .elementwise import Elementwise, ElementwiseArray
+from .elementwise import ONE, ZERO, Elementwise, ElementwiseArray, Step, bit_sources
 from .events import Deadlock, Edge, Events, Schedule, chain, pipeline_events
+from .function import FunctionArray, FunctionUnit, cheapest
+from .lookup import Lookup
 from .mac import Mac, MacArray, MacCore, MacCoreArray
 from .memory import Rom, Tables
+from .merge import Merge, MergeArray
 from .names import legal_name
 from .narrow import Narrowing, narrow
 from .parallel import Parallel, ParallelArray
+from .piecewise import Pieces, Quotient
 from .raster import Axis, Raster, RasterWindow, can_unroll
 from .rearrange import Rearrange, RearrangeArray
+from .recurrence import Division, RecurrenceArray, Root
 from .reduce import Reduction, ReductionArray
 from .requantise import Requantisation, Requantiser
 from .scale import Scale, ScaleArray
@@ -23,40 +28,53 @@ from .verilog import verilog
 from .window import Window, WindowAxis, Windowed, WindowedArray
 
 __all__ = [
+    "ONE",
+    "ZERO",
     "AxiStreamPort",
     "AxiTop",
     "Axis",
     "Cost",
     "Deadlock",
+    "Division",
     "Edge",
     "Elementwise",
     "ElementwiseArray",
     "Events",
     "Fifo",
     "Fork",
+    "FunctionArray",
+    "FunctionUnit",
     "Gather",
     "Inventory",
+    "Lookup",
     "Mac",
     "MacArray",
     "MacCore",
     "MacCoreArray",
+    "Merge",
+    "MergeArray",
     "Narrowing",
     "Parallel",
     "ParallelArray",
+    "Pieces",
+    "Quotient",
     "Raster",
     "RasterWindow",
     "Rearrange",
     "RearrangeArray",
+    "RecurrenceArray",
     "Reduction",
     "ReductionArray",
     "Requantisation",
     "Requantiser",
     "Rom",
+    "Root",
     "Scale",
     "ScaleArray",
     "Scatter",
     "Schedule",
     "Series",
+    "Step",
     "Synthesis",
     "Tables",
     "Target",
@@ -64,8 +82,10 @@ __all__ = [
     "WindowAxis",
     "Windowed",
     "WindowedArray",
+    "bit_sources",
     "can_unroll",
     "chain",
+    "cheapest",
     "elastic",
     "joined",
     "legal_name",

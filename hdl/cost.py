@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from .target import DspShape, Target
 
 
@@ -156,6 +158,11 @@ def constant_adder(width: int) -> Inventory:
     return _one("constant_adder", width) if width > 0 else Inventory()
 
 
+def negate(width: int) -> Inventory:
+    """``negative ? -a : a`` with a result of ``width`` bits."""
+    return _one("negate", width) if width > 0 else Inventory()
+
+
 def increment(width: int) -> Inventory:
     """``a`` plus one bit that comes from elsewhere, as rounding does it."""
     return _one("increment", width) if width > 0 else Inventory()
@@ -213,6 +220,11 @@ def saturate(
     excess = (from_width - from_signed) - (to_width - to_signed)
     if overflow == "WRAP" or (excess <= 0 and from_signed <= to_signed):
         return Inventory()
+    symmetric = overflow == "SAT_SYM" and from_signed and to_signed
+    if symmetric and 2 < excess < 8:
+        # To be outside then depends on every bit, so no table finds it again for each bit of the
+        # result, as it does on the slowest path for few bits, but no more for 8.
+        excess = 8
     clipped = _one(
         "saturate",
         "SU"[not from_signed] + "SU"[not to_signed],
@@ -220,7 +232,6 @@ def saturate(
         max(0, excess),
         to_width,
     )
-    symmetric = overflow == "SAT_SYM" and from_signed and to_signed
     return clipped + logic(to_width) if symmetric else clipped
 
 
@@ -273,15 +284,20 @@ def operand_register(bits: int, products: Sequence[Product]) -> Inventory:
 
 
 def product_adder(
-    width: int, terms: Sequence[Product | None], load: bool = False, register: bool = True
+    width: int,
+    terms: Sequence[Product | None],
+    load: bool = False,
+    register: bool = True,
+    skipped: int = 0,
 ) -> Inventory:
     """An adder of one or two terms, its result in a register if ``register``.
 
     A term is the Product whose register is read by this adder alone, or None for anything else.
     One term is no adder, just the next register; with ``load`` it is an accumulator, whose other
-    term is its own register, or 0.
+    term is its own register, or 0. A register without the lowest ``skipped`` bits stays outside of
+    the multiplier.
     """
-    return _one("product_adder", width, tuple(terms), load, register)
+    return _one("product_adder", width, tuple(terms), load, register, skipped)
 
 
 def rom(
@@ -300,6 +316,15 @@ def rom(
         return _one("block_memory", depth, width, False)
     words = tuple(contents) if contents is not None else None
     return register(width) + _one("logic_rom", depth, width, words)
+
+
+def table(depth: int, width: int, contents: Sequence[int]) -> Inventory:
+    """Functions of an address that comes from data, in logic: ``contents`` are the words.
+
+    Synthesis finds more in common between them than is seen here; the price is for the usual
+    amount, measured on tables of smooth functions.
+    """
+    return _one("table", depth, width, tuple(contents)) if width else Inventory()
 
 
 def ram(depth: int, width: int, style: str = "block", read: str = "sync") -> Inventory:
@@ -608,16 +633,23 @@ def _price_operand_register(target: Target, bits: int, products: tuple[Product, 
 
 
 def _price_product_adder(
-    target: Target, width: int, terms: tuple[Product | None, ...], load: bool, register: bool
+    target: Target,
+    width: int,
+    terms: tuple[Product | None, ...],
+    load: bool,
+    register: bool,
+    skipped: int,
 ) -> _Price:
     alone = len(terms) == 1 and not load
     products = [term for term in terms if term is not None]
     zeros = max((term.zeros for term in products), default=0)  # below them there is no adder
-    bits = width if register else 0
+    bits = width - skipped if register else 0
     fitting = [term for term in products if term.zeros == zeros]
     hard = [term for term in fitting if _is_hard(term, target)]
     if target.dsp_registers and hard:
         moved = sum(term.y_width for term in fitting if term not in hard)
+        if skipped:
+            return _Price(ff=bits - moved, ff_in_dsp=moved)
         return _Price(ff=min(bits, zeros) - moved, ff_in_dsp=max(0, bits - zeros) + moved)
     if alone:
         return _Price(ff=bits)
@@ -649,6 +681,48 @@ def _price_logic_rom(
     return _Price(lut=share * width * _measured(target, "rom", depth).lut)
 
 
+def _price_table(target: Target, depth: int, width: int, contents: tuple[int, ...]) -> _Price:
+    largest = _calibration()[target.name]["table"][0][-1]  # beyond, the share stays about the same
+    share = _measured(target, "table", min((depth - 1).bit_length(), largest)).lut
+    return _Price(lut=share * decisions(contents, width, target.lut_size))
+
+
+_OPPOSITE = bytes.maketrans(b"\0\1", b"\1\0")
+
+
+@functools.cache
+def decisions(contents: tuple[int, ...], width: int, size: int) -> int:
+    """Look-up tables and multiplexers of a table that is split by its highest address bit first.
+
+    Functions of ``size`` address bits are look-up tables, those of more are multiplexers of two
+    halves; each is there once, up to inversion; what depends on one bit or none costs nothing.
+    """
+    depth = 1 << max(1, (len(contents) - 1).bit_length())
+    words = np.array(contents, object)
+    words = np.append(words, [words[-1]] * (depth - len(words)))
+    columns = {(words >> bit & 1).astype(np.uint8).tobytes() for bit in range(width)}
+    columns = {column.translate(_OPPOSITE) if column[0] else column for column in columns}
+    count = 0
+    while depth > 1 << size:
+        depth //= 2
+        halves = set()
+        for column in columns:
+            low, high = column[:depth], column[depth:]
+            count += low != high and any(column)
+            halves |= {low, high.translate(_OPPOSITE) if high[0] else high}
+        columns = halves
+    return count + sum(_is_gate(column) for column in columns)
+
+
+def _is_gate(column: bytes) -> bool:
+    """Whether a function depends on more than one bit of its address."""
+    single = (
+        bytes(n >> bit & 1 for n in range(len(column)))
+        for bit in range(len(column).bit_length() - 1)
+    )
+    return any(column) and all(column != bit for bit in single)
+
+
 def _distinct(contents: tuple[int, ...], width: int, size: int) -> float:
     """Share of the look-up tables of ``size`` words that differ, up to inversion, and change."""
     functions: set[tuple[int, ...]] = set()
@@ -668,6 +742,7 @@ _PRICES: dict[str, Callable[..., _Price]] = {
     "adder": _by_width("adder"),
     "subtract": _by_width("subtract"),
     "constant_adder": _by_width("constant_adder"),
+    "negate": _by_width("negate"),
     "increment": _by_width("increment"),
     "accumulate": _by_width("accumulate"),
     "compare": _by_width("compare"),
@@ -684,4 +759,5 @@ _PRICES: dict[str, Callable[..., _Price]] = {
     "block_memory": _price_block_memory,
     "distributed_memory": _price_distributed_memory,
     "logic_rom": _price_logic_rom,
+    "table": _price_table,
 }

@@ -9,8 +9,13 @@ from hdl.emit_wires import Item, ModuleWires, Wire, attributes_text, range_text
 from hdl.names import legal_name
 
 
-def write_design(modules: dict[str, Module], top: str, port_order: list[str]) -> str:
-    """The text of ``top``, named as it is, and of every module below it, named after its path."""
+def write_design(
+    modules: dict[str, Module], top: str, port_order: list[str], comments: dict[str, str]
+) -> str:
+    """The text of ``top``, named as it is, and of every module below it, named after its path.
+
+    ``comments`` holds a line for some of the modules.
+    """
     taken: set[str] = set()
     module_names = {top: legal_name(top, taken)}
     for name in modules:
@@ -29,6 +34,8 @@ def write_design(modules: dict[str, Module], top: str, port_order: list[str]) ->
         name = pending.pop()
         wires = ModuleWires(modules, name, module_names, port_names, name == top)
         text = _ModuleText(wires).text(order if name == top else {})
+        if name in comments:
+            text = f"// {comments[name]}\n{text}"
         if parts:
             # Lint asks for one file per module; we ship one file, and say which it would be. The
             # line numbers stay those of the file as it is.

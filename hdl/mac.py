@@ -57,6 +57,7 @@ class MacCore:
     accumulates : whether any sum takes more than one step
     empties : whether any sum is empty: one step whose products do not count
     bounds : smallest and largest sum of each row, if not every step counts once
+    in_turn : whether the words of the memory are read one after the other, over and over
 
     Members
     -------
@@ -77,8 +78,9 @@ class MacCore:
         accumulates: bool = True,
         empties: bool = False,
         bounds: tuple[Ints, Ints] | None = None,
+        in_turn: bool = False,
     ):
-        self.number, self.style = number, style
+        self.number, self.style, self.in_turn = number, style, in_turn
         self.accumulates, self.empties = accumulates, empties
         groups, self.pe, steps, self.simd = weight.shape
         self.depth = groups * steps
@@ -95,19 +97,21 @@ class MacCore:
         rows: dict[bytes, int] = {}
         self.sources = [rows.setdefault(lane.tobytes(), len(rows)) for lane in lanes]
         self.rows = [lanes[self.sources.index(row)] for row in range(len(rows))]
-        self._kept = [64] * len(rows)
+        self._kept, self._skipped = [64] * len(rows), [0] * len(rows)
         self._tree()
 
-    def reading(self, skipped: Ints, kept: Ints) -> "MacCore":
-        """The same without the upper bits of the sums that nobody reads; the low ones stay.
+    def reading(self, skipped: Ints, kept: Ints, gaps: Ints) -> "MacCore":
+        """The same without the upper bits of the sums that nobody reads.
 
-        ``kept`` bits of the sum of each lane are read.
+        ``kept`` bits of the sum of each lane are read, the ``skipped`` lowest aside; ``gaps`` among
+        them stay.
         """
         part = copy(self)
-        part._kept = [
-            max(int(kept[p]) for p in range(self.pe) if self.sources[p] == row)
-            for row in range(len(self.rows))
-        ]
+        rows = range(len(self.rows))
+        lanes = [[p for p in range(self.pe) if self.sources[p] == row] for row in rows]
+        part._kept = [max(int(kept[p]) for p in row) for row in lanes]
+        if not self.accumulates:  # an accumulator needs what it carries from
+            part._skipped = [min(int(skipped[p]) for p in row) for row in lanes]
         part._tree()
         return part
 
@@ -148,7 +152,7 @@ class MacCore:
                     self.products.append(Product(k, kept, zeros))
                 places.append(known[key])
             rows.append(places)
-        self.tables = Tables(tables, self.style)
+        self.tables = Tables(tables, self.style, self.in_turn)
         self.tree_stages = (max(map(len, rows)) - 1).bit_length() if tables else 0
         level: Sequence[Product | Adder] = self.products
         for _ in range(self.tree_stages):
@@ -212,8 +216,10 @@ class MacCore:
         tables = self.tables
         total += cost.rom(tables.depth, tables.width, self.style, tables.words)
         products = self.priced
-        for product in products:
-            total += cost.multiplier(*product[:5]) + cost.product_register(product)
+        unread = self._unread()
+        for product, low in zip(products, unread[0], strict=True):
+            low = min(low, product.y_width)
+            total += cost.multiplier(*product[:5]) + cost.product_register(product, low)
         readers = self.adders[0] if self.adders else []
         uses = [t for adder in readers for t in adder.terms] if readers else self.totals
 
@@ -223,14 +229,35 @@ class MacCore:
             return products[n]._replace(zeros=below) if uses.count(n) == 1 else None
 
         for level, adders in enumerate(self.adders):
-            for adder in adders:
+            for adder, low in zip(adders, unread[level + 1], strict=True):
                 terms = [None if level else alone(t, adder.zeros) for t in adder.terms]
-                total += cost.product_adder(adder.format.width, terms)
-        for number, source in zip(self.sums, self.totals, strict=True):
+                low = min(low, adder.format.width)
+                total += cost.product_adder(adder.format.width, terms, skipped=low)
+        for number, source, low in zip(self.sums, self.totals, self._skipped, strict=True):
             if source is not None:
                 term = None if self.adders else alone(source, 0)
-                total += cost.product_adder(number.width, [term], load=self.accumulates)
+                total += cost.product_adder(
+                    number.width, [term], load=self.accumulates, skipped=low
+                )
         return total
+
+    def _unread(self) -> list[list[int]]:
+        """Low bits that nobody reads of each product, then of each adder, level by level.
+
+        They pass through adders only where the other operand has zeros.
+        """
+        levels: list[Sequence[Product | Adder]] = [self.products, *self.adders]
+        unread = [[64] * len(level) for level in levels]
+        for source, low in zip(self.totals, self._skipped, strict=True):
+            if source is not None:
+                unread[-1][source] = min(unread[-1][source], low)
+        for depth in range(len(self.adders), 0, -1):
+            for adder, low in zip(self.adders[depth - 1], unread[depth], strict=True):
+                gaps = [levels[depth - 1][t].zeros - adder.zeros for t in adder.terms]
+                for t, gap in zip(adder.terms, gaps, strict=True):
+                    passed = low if len(gaps) == 1 else min(low, max(gaps)) if gap == 0 else 0
+                    unread[depth - 1][t] = min(unread[depth - 1][t], passed)
+        return unread
 
     @property
     def output(self) -> stream.Signature:
@@ -341,7 +368,8 @@ class Mac:
         self.groups, self.steps = outputs // pe, inputs // simd
         self.buffer_style = buffer_style
         folded = weight.reshape(self.groups, pe, self.steps, simd)
-        self.core = MacCore(folded, number, weight_style, accumulates=self.steps > 1)
+        accumulates = self.steps > 1
+        self.core = MacCore(folded, number, weight_style, accumulates, in_turn=True)
 
     def over(self, core: MacCore) -> "Mac":
         """The same in front of another core for the same elements."""
@@ -353,7 +381,7 @@ class Mac:
         """What it is made of."""
         total = self.core.inventory()
         if self.core.addressed:
-            total += cost.counter(self.steps * self.groups)
+            total += cost.counter(self.core.tables.depth)
         if self.steps > 1:
             total += cost.counter(self.steps)
         return total + self._buffer_inventory()
@@ -585,11 +613,12 @@ class MacArray(wiring.Component):
         available, issue = core.step.valid, Signal()
         m.d.comb += issue.eq(available & core.step.ready)
 
-        steps, groups = design.steps, design.groups
+        steps = design.steps
         if design.core.addressed:
-            place = Signal(range(steps * groups))
+            depth = design.core.tables.depth
+            place = Signal(range(depth))
             with m.If(issue):
-                m.d.sync += place.eq(Mux(place == steps * groups - 1, 0, place + 1))
+                m.d.sync += place.eq(Mux(place == depth - 1, 0, place + 1))
             m.d.comb += core.step.payload.address.eq(place)
         step, last = Signal(range(steps)), Const(1, 1)
         if steps > 1:
@@ -599,7 +628,7 @@ class MacArray(wiring.Component):
                 m.d.sync += step.eq(Mux(last, 0, step + 1))
 
         word = pick(self.i.payload.as_value(), design.core.number, design.core.elements)
-        if groups == 1:
+        if design.groups == 1:
             m.d.comb += [available.eq(self.i.valid), self.i.ready.eq(core.step.ready)]
             read = Signal(len(word), reset_less=True)
             with m.If(issue):

@@ -22,6 +22,8 @@ class Tables:
     ----------
     tables : arrays of ints, each of shape (depth,)
     style : "block" or "logic": what the memory becomes
+    in_turn : whether words are read one after the other, over and over, so that of words that
+        repeat one period is enough
 
     Members
     -------
@@ -31,8 +33,8 @@ class Tables:
     words : the stored words
     """
 
-    def __init__(self, tables: Sequence[Ints], style: str):
-        self.depth, self.style = len(tables[0]) if tables else 1, style
+    def __init__(self, tables: Sequence[Ints], style: str, in_turn: bool = False):
+        self.style = style
         self.formats = [Format.containing(int(t.min()), int(t.max()), 0) for t in tables]
         self.constants = [int(t[0]) if (t == t[0]).all() else None for t in tables]
         columns: dict[bytes, int] = {}
@@ -50,8 +52,16 @@ class Tables:
         stored: NDArray[np.uint8] = np.array(
             [np.frombuffer(c, np.uint8) for c in columns], np.uint8
         )
-        bits = stored.reshape(self.width, self.depth).T.tolist()
-        self.words = [int("".join(map(str, word[::-1])) or "0", 2) for word in bits]
+        count = len(tables[0]) if self.width else 1
+        bits = stored.reshape(self.width, count).T.tolist()
+        words = [int("".join(map(str, word[::-1])) or "0", 2) for word in bits]
+        periods = (d for d in range(1 if in_turn else count, count + 1) if count % d == 0)
+        self.depth = next(d for d in periods if words == words[:d] * (count // d))
+        self.words = words[: self.depth]
+
+    def columns(self, n: int, bits: int = 64) -> set[int]:
+        """Stored columns that the low ``bits`` of the n-th table need."""
+        return {place for place in self._places[n][:bits] if place >= 0}
 
     def number(self, n: int, word: Value) -> Value:
         """Number of the n-th table in a stored word, in ``formats[n]``."""

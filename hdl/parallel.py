@@ -51,21 +51,22 @@ class Parallel:
         self.offset = np.array(self.inverted, np.int64) << self.scale
         low, high = (np.array(n, np.int64) for n in zip(*self._graph.output_bounds, strict=True))
         self.low, self.high = ((n >> self.scale) - self.inverted for n in (low, high))
+        self._kept, self._gaps = np.full_like(self.scale, 64), np.zeros_like(self.scale)
         self._skipped = np.zeros_like(self.scale)
-        self._kept = np.full_like(self.scale, 64)
 
     @property
     def read(self) -> int:
         """Low bits of every x that the sums depend on, as far as those are read."""
         return int((self._kept + self._skipped).max())
 
-    def reading(self, skipped: Ints, kept: Ints) -> "Parallel":
+    def reading(self, skipped: Ints, kept: Ints, gaps: Ints) -> "Parallel":
         """The same without what nobody reads of the sums: they begin ``skipped`` bits higher.
 
-        ``kept`` bits of each, the skipped ones included, are read.
+        ``kept`` bits of each, the skipped ones included, are read, but those in the masks ``gaps``.
         """
         part = copy(self)
-        part._skipped, part._kept = skipped, np.maximum(kept - skipped, 0)
+        part._kept = np.maximum(kept - skipped, 0)
+        part._gaps, part._skipped = gaps >> skipped, skipped
         part.scale = self.scale + skipped
         part.low, part.high = self.low >> skipped, self.high >> skipped
         return part
@@ -74,15 +75,16 @@ class Parallel:
     def pipeline(self) -> Pipeline:
         """The graph in stages."""
         skip, kept = tuple(self.scale.tolist()), tuple(self._kept.tolist())
-        return Pipeline(self._graph, self.adders_per_stage, skip, kept)
+        gaps = tuple(self._gaps.tolist())
+        return Pipeline(self._graph, self.adders_per_stage, skip, kept, gaps)
 
     @cached_property
     def _keys(self) -> list:
         """What makes two sums one."""
-        cuts = zip(self._graph.outputs, self.scale.tolist(), self._kept.tolist(), strict=True)
+        cuts = (n.tolist() for n in (self.scale, self._kept, self._gaps))
         return [
-            output and kept and (output.node, output.shift, skip, kept)
-            for output, skip, kept in cuts
+            output and kept and (output.node, output.shift, skip, kept, gaps)
+            for output, skip, kept, gaps in zip(self._graph.outputs, *cuts, strict=True)
         ]
 
     @cached_property

@@ -100,6 +100,18 @@ class Lane:
         ]
         return max(0, min(zeros))
 
+    @property
+    def gaps(self) -> int:
+        """Mask of bits of the sum, below the highest that y depends on, that it does not look at.
+
+        There are none where a constant is added, since that carries through all bits.
+        """
+        if self.bias.any() or self.shift.min() < self.shift.max():
+            return 0
+        read = self.narrowing.needed << self.dropped >> int(self.shift[0])
+        unread = ~read & ((1 << read.bit_length()) - 1)
+        return unread >> self.skipped << self.skipped
+
 
 def _trailing_zeros(n: int) -> int:
     return (n & -n).bit_length() - 1
@@ -116,10 +128,11 @@ def read_bits(
     rounding: Rounding,
     overflow: Overflow,
     cut: int = 0,
-) -> tuple[Ints, Ints]:
-    """Low bits of the sum of each lane that cannot change y, and bits that y depends on.
+) -> tuple[Ints, Ints, Ints]:
+    """Low bits of the sum of each lane that cannot change y; bits that y depends on; gaps in them.
 
-    Both of shape (lanes,), the latter counted from the lowest; parameters of Requantisation.
+    All of shape (lanes,): a count, a count from the lowest bit, a mask. Parameters of
+    Requantisation.
     """
     rows = [n.reshape(-1, lanes).T for n in (low, high, shift, bias)]
     modes = frac, target, rounding, overflow, cut
@@ -130,6 +143,7 @@ def read_bits(
     return (
         np.array([lane.skipped for lane in made], np.int64),
         np.array([lane.kept for lane in made], np.int64),
+        np.array([lane.gaps for lane in made], np.int64),
     )
 
 
@@ -198,14 +212,15 @@ class Requantisation:
         if self.groups == 1:
             return None
         shifts = [lane.shift - lane.shift.min() for lane in self.rows]
-        return Tables([*(lane.bias for lane in self.rows), *shifts], self.style)
+        return Tables([*(lane.bias for lane in self.rows), *shifts], self.style, in_turn=True)
 
     def inventory(self) -> Inventory:
         """What it is made of."""
         total = elastic_stages(STAGES)
-        if self.tables is not None and self.tables.width:
-            total += counter(self.groups) + mux2((self.groups - 1).bit_length())
-            total += rom(self.groups, self.tables.width, self.style, self.tables.words)
+        tables = self.tables
+        if tables is not None and tables.width:
+            total += counter(tables.depth) + mux2((tables.depth - 1).bit_length())
+            total += rom(tables.depth, tables.width, self.style, tables.words)
         for p, lane in enumerate(self.rows):
             if not self.changes(p):
                 continue
@@ -309,10 +324,11 @@ class Requantiser(wiring.Component):
         if design.tables is None:
             return [Const(int(lane.bias[0])) for lane in design.rows]
         m.submodules.constants = rom = Rom(design.tables)
-        group, following = Signal(range(design.groups)), Signal(range(design.groups))
+        groups = design.tables.depth
+        group, following = Signal(range(groups)), Signal(range(groups))
         m.d.comb += [following.eq(group), rom.address.eq(following), rom.enable.eq(1)]
         with m.If(moving):
-            m.d.comb += following.eq(Mux(group == design.groups - 1, 0, group + 1))
+            m.d.comb += following.eq(Mux(group == groups - 1, 0, group + 1))
         m.d.sync += group.eq(following)
         return [design.tables.number(n, rom.data) for n in range(2 * design.lanes)]
 

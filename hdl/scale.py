@@ -41,9 +41,9 @@ class Scale:
     weight : ints, shape (groups, lanes)
     number : Format of x
     style : "block" or "logic", what the memory of the constants becomes
-    skipped, kept : ints, shape (lanes,): of each product, without the powers of two that divide the
-        constants, the low bits that nobody reads and the bits that somebody does, those included;
-        by default all are read
+    skipped, kept, gaps : ints, shape (lanes,): of each product, without the powers of two that
+        divide the constants, the low bits that nobody reads, the bits that somebody does, those
+        included, and the mask of bits among them that nobody reads; by default all are read
 
     Members
     -------
@@ -56,6 +56,7 @@ class Scale:
     style: str = "logic"
     skipped: Ints | None = None
     kept: Ints | None = None
+    gaps: Ints | None = None
 
     @property
     def lanes(self) -> int:
@@ -76,9 +77,9 @@ class Scale:
         """Nothing has to be added."""
         return np.zeros(self.lanes, np.int64)
 
-    def reading(self, skipped: Ints, kept: Ints) -> "Scale":
+    def reading(self, skipped: Ints, kept: Ints, gaps: Ints) -> "Scale":
         """The same without what nobody reads of the sums."""
-        return replace(self, skipped=skipped, kept=kept)
+        return replace(self, skipped=skipped, kept=kept, gaps=gaps)
 
     @cached_property
     def used(self) -> list[int]:
@@ -127,21 +128,24 @@ class Scale:
     def tables(self) -> Tables:
         """The constants of the used lanes."""
         constants = [wrapped(self.weight[:, p] >> self._zeros[p], self._read[p]) for p in self.used]
-        return Tables(constants, self.style)
+        return Tables(constants, self.style, in_turn=True)
 
     def inventory(self) -> Inventory:
         """What it is made of."""
-        groups, tables, x = len(self.weight), self.tables, self.number
+        tables, x = self.tables, self.number
         total = elastic(STAGES)
         if tables.width:
-            total += counter(groups) + rom(groups, tables.width, self.style, tables.words)
+            total += counter(tables.depth) + rom(
+                tables.depth, tables.width, self.style, tables.words
+            )
         for n, p in enumerate(self.used):
             unread, width = int(self._unread[p]), self.sums[p].width
             x_width, w = min(x.width, self._read[p]), tables.formats[n]
             w_width = 0 if tables.constants[n] == 1 else w.width
             product = Product(x_width, x.signed, w_width, w.signed, width + unread)
             total += operand_register(x_width, [product]) + multiplier(*product[:5])
-            total += product_register(product, unread)
+            gaps = 0 if self.gaps is None else int(self.gaps[p]) & ((1 << (width + unread)) - 1)
+            total += product_register(product, unread + gaps.bit_count())
         return total
 
     def events(self, words: int) -> Events:
@@ -173,7 +177,7 @@ class ScaleArray(wiring.Component):
         design, i, o = self.design, self.i, self.o
         enables = joined(m, [i], STAGES, o)
         m.submodules.rom = rom = Rom(design.tables)
-        groups = len(design.weight)
+        groups = design.tables.depth
         group, moving = Signal(range(groups)), Signal()
         m.d.comb += [
             moving.eq(i.valid & enables[0]),

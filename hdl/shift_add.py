@@ -70,12 +70,14 @@ class Pipeline:
     adders_per_stage : int, adders in a row within one clock cycle
     skipped : low bits of each output that nobody reads and y leaves out; none by default
     kept : most bits of each output above those that somebody reads; all by default
+    gaps : masks of bits of each output that nobody reads, which are zeros; none by default
     """
 
     graph: AdderGraph
     adders_per_stage: int = 2
     skipped: tuple[int, ...] = ()
     kept: tuple[int, ...] = ()
+    gaps: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.adders_per_stage < 1:
@@ -128,7 +130,11 @@ class Pipeline:
             bits = (ZERO,) if output is None or not kept else numbers[output.node]
             shift = 0 if output is None else output.shift
             result.append(_extended(bits, shift, skip + shape.width, shape.signed)[skip:])
-        return tuple(result)
+        gaps = self.gaps or (0,) * len(result)
+        return tuple(
+            tuple(ZERO if gap >> place & 1 else bit for place, bit in enumerate(bits))
+            for bits, gap in zip(result, gaps, strict=True)
+        )
 
     @cached_property
     def sums(self) -> tuple[Sum, ...]:

@@ -39,7 +39,8 @@ def verilog(component: wiring.Component, name: str) -> str:
 
     Ports are named after the signature with single underscores (``i_valid``), then ``clk`` and
     ``rst`` if there is anything to clock. Registers start unknown and are set by the reset;
-    only memories that nothing writes have initial contents.
+    only memories that nothing writes have initial contents. Where a component has an attribute
+    ``comment``, one line of plain text, it stands above its module.
 
     Raises
     ------
@@ -64,13 +65,14 @@ def _text(component: wiring.Component, name: str) -> str:
     platform = EmissionPlatform()
     fragment = Fragment.get(component, platform)
     _make_names_legal(fragment)
+    comments = _comments(fragment, name)
     text = rtlil.convert(fragment, name=name, ports=ports, emit_src=False)
     text = "\n".join([text, *platform.rtlil_modules.values()])
     # Yosys folds a constant $shift of a signed value as if it were unsigned; $sshr means the same.
     text = re.sub(r"cell \$shift (\S+\n +parameter \\A_SIGNED 1\n)", r"cell $sshr \1", text)
     modules, top = emit_netlist.read_netlist(_optimised(text, platform.rtlil_modules))
     emit_liveness.simplify(modules, top)
-    return emit.write_design(modules, top, list(ports))
+    return emit.write_design(modules, top, list(ports), comments)
 
 
 def _ports(component: wiring.Component) -> dict[str, tuple[Value, Any]]:
@@ -93,6 +95,20 @@ def _make_names_legal(fragment: Fragment) -> None:
         if name is not None and not re.fullmatch(r"\w+", name, re.ASCII):
             fragment.subfragments[at] = (child, legal_name(name, taken), place)
         _make_names_legal(child)
+
+
+def _comments(fragment: Fragment, path: str) -> dict[str, str]:
+    """What the components of a design say about themselves, by the names of their modules."""
+    found = {}
+    for origin in fragment.origins or ():
+        comment = getattr(origin, "comment", None)
+        if isinstance(comment, str):
+            if not re.fullmatch(r"[ -~]+", comment):
+                raise ValueError(f"Verilog comment must be a line of plain text, not {comment!r}")
+            found[path] = comment
+    for at, (child, name, _) in enumerate(fragment.subfragments):
+        found |= _comments(child, f"{path}.{name or f'U${at}'}")
+    return found
 
 
 def _optimised(text: str, finished: Iterable[str]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fixed-point numbers as plain integers: formats and the arithmetic that changes them."""
 
+from .approximation import Approximation
 from .bounds import (
     accumulator_format,
     attaining_inputs,
@@ -10,12 +11,16 @@ from .bounds import (
     sum_format,
 )
 from .check import check_shape
+from .fitting import approximate, candidates
 from .floats import from_float, to_float
 from .format import Format, Ints
+from .function import FUNCTIONS, Function, Symmetry, celu, elu
 from .kernels import (
     DenseKernel,
+    FunctionKernel,
     Kernel,
     MaximumKernel,
+    MoveKernel,
     PlainKernel,
     ProductKernel,
     SumKernel,
@@ -27,12 +32,17 @@ from .narrow import Overflow, Rounding, narrow
 from .program import Program, ProgramInput, Step
 
 __all__ = [
+    "FUNCTIONS",
+    "Approximation",
     "DenseKernel",
     "Format",
+    "Function",
+    "FunctionKernel",
     "Ints",
     "Kernel",
     "Matmul",
     "MaximumKernel",
+    "MoveKernel",
     "Overflow",
     "PlainKernel",
     "ProductKernel",
@@ -41,12 +51,17 @@ __all__ = [
     "Rounding",
     "Step",
     "SumKernel",
+    "Symmetry",
     "Tile",
     "WindowKernel",
     "accumulator_format",
+    "approximate",
     "attaining_inputs",
+    "candidates",
+    "celu",
     "check_shape",
     "dot_bounds",
+    "elu",
     "from_float",
     "narrow",
     "narrow_bounds",

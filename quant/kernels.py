@@ -442,8 +442,50 @@ class ProductKernel:
         _finish(self.finish, y)
 
 
+class MoveKernel:
+    """``y = x[index]`` on the elements of all tiles, one tile behind the other.
+
+    Parameters
+    ----------
+    index : ints, any shape, raveled; -1 for ``fill``
+    sizes : elements per frame of each tile
+    format : of all numbers
+    fill : int in ``format``
+    """
+
+    def __init__(self, index: Ints, sizes: tuple[int, ...], format: Format, fill: int = 0):
+        self.index, self.sizes, self.size = index.ravel(), sizes, index.size
+        self.filled, self.fill = np.flatnonzero(self.index < 0), fill
+        wide = (dtype for dtype, bits in FLOAT_BITS.items() if format.width <= bits)
+        self.dtype: np.dtype[Any] = next(wide, INT64)
+
+    def __call__(self, out: Tile, *tiles: Tile) -> None:
+        x = tiles[0] if len(tiles) == 1 else np.concatenate([tile[:-1] for tile in tiles])
+        np.take(x, self.index, axis=0, out=out[:-1], mode="wrap")
+        out[self.filled] = self.fill
+
+
+class FunctionKernel:
+    """``y = function(x, ...)``, element by element on integers: for what floats do no quicker.
+
+    Parameters
+    ----------
+    function : ints, shape (elements, frames), one array for each x -> ints of such a shape
+    sizes : elements per frame of each x
+    size : elements per frame of y
+    """
+
+    dtype = INT64
+
+    def __init__(self, function: Callable[..., Ints], sizes: tuple[int, ...], size: int):
+        self.function, self.sizes, self.size = function, sizes, size
+
+    def __call__(self, out: Tile, *tiles: Tile) -> None:
+        out[:-1] = self.function(*(tile[:-1] for tile in tiles))
+
+
 class PlainKernel:
-    """A reference as it is, on int64 tiles: for what gains nothing from floats.
+    """A reference as it is, on int64 tiles, a frame at a time: for what floats do no quicker.
 
     Parameters
     ----------

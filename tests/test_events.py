@@ -1,12 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Timed event graphs against schedules written by hand and a relaxation that knows no order."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from refusal import refused
 
 from hdl import Deadlock, Events, Fifo, Fork, Gather, Scatter, Schedule, chain, pipeline_events
 from hdl.events import MAX_FRAMES, NEVER
+
+ROOT = Path(__file__).parents[1]
 
 
 def relaxed(graph, frames):
@@ -383,6 +389,16 @@ def test_later_evaluations_continue_where_earlier_ended():
     long, short = graph.times(9), graph.times(2)
     for name in ("i", "o"):
         assert long[name][:2].tolist() == short[name].tolist()
+
+
+def test_schedules_are_evaluated_where_compiled_code_cannot_be_kept():
+    script = (
+        "from numba.core.caching import CacheImpl; CacheImpl._locator_classes = [];"
+        "from hdl import Fifo; print(Fifo.events(1, 4).schedule(['i'], ['o']).interval)"
+    )
+    command = [sys.executable, "-c", script]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (told.stdout, told.stderr) == ("8.0\n", "")
 
 
 def test_a_schedule_may_be_made_of_times():

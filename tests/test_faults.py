@@ -9,6 +9,7 @@ import dataclasses
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from typing import Any
 
 import conformance as ask
@@ -21,35 +22,52 @@ import blocks.convolution
 import blocks.network
 import blocks.pooling
 import hdl
+import hdl.lookup
 import hdl.mac
+import hdl.merge
 import hdl.parallel
+import hdl.rearrange
 import hdl.requantise
 import hdl.stream
 from blocks import (
     Add,
     AveragePool,
+    Concat,
     Convolution,
+    Divide,
+    Embedding,
     Folded,
     Identity,
     Lanes,
     Linear,
+    Maximum,
     MaxPool,
+    Minimum,
+    Moves,
+    Mul,
     Network,
     NetworkPlan,
     Neuron,
     Node,
+    Nonlinearity,
     Pooled,
+    Reads,
+    Rearrange,
     ReLU,
     Reshape,
+    SquareRoot,
+    Sub,
+    TableLanes,
     Tensor,
     TransposedConvolution,
     Unrolled,
     Weight,
+    activation,
 )
 from blocks.catalogue import CATALOGUE
 from blocks.configurations import Configuration
 from hdl import Events, Fifo
-from quant import Format, Overflow, Rounding
+from quant import FUNCTIONS, Format, Overflow, Rounding, approximate
 from sim import has_icarus
 
 X = Tensor((4,), Format(6, 3))
@@ -57,7 +75,16 @@ NARROW = Format(3, 1)
 MODES = (Rounding.RND, Overflow.SAT)
 W = np.array([[3, -5, 7, 2], [-6, 1, 4, -7], [5, 5, -3, 1], [-1, 6, 2, -4]])
 BIAS = np.array([9, -14, 3, 21])
+CODES = Tensor((4,), Format(2, 0, False))
+
+
+PIECES: list[activation.Piece] = [
+    (None, True, (0, Fraction(2, 3), Fraction(-1, 8))),
+    (Fraction(1, 2), True, (0, 1, 0)),
+]
 IMAGE = Tensor((3, 4, 2), Format(6, 3))
+ROOTED = Tensor((4,), Format(6, 3, False))
+TANH = approximate(FUNCTIONS["tanh"], X.format, Format(6, 5), degree=1)
 
 
 def _network(y: Format) -> tuple[Network, NetworkPlan]:
@@ -83,7 +110,18 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
         "Identity": (Identity(X, y, *MODES), Lanes(2)),
         "ReLU": (ReLU(X, Format(2, 1, False), *MODES), Lanes(2)),
         "Add": (Add(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
+        "Sub": (Sub(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
+        "Mul": (Mul(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
+        "Minimum": (Minimum(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
+        "Maximum": (Maximum(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
+        "Piecewise": (activation.from_pieces(X, PIECES, y, *MODES), Lanes(2)),
+        "Divide": (Divide(X, Tensor((4,), Format(5, 2)), y, 1, *MODES), Lanes(2)),
+        "SquareRoot": (SquareRoot(ROOTED, y, *MODES), Lanes(2)),
+        "Nonlinearity": (Nonlinearity(X, TANH), TableLanes(2)),
         "Reshape": (Reshape(X, (2, 2)), Lanes(2)),
+        "Rearrange": (Rearrange(X, np.array([2, 3, -1, -1, 0, 1]), 5), Moves(2)),
+        "Concat": (Concat((X, X)), Lanes(2)),
+        "Embedding": (Embedding(CODES, W, Format(4, 2)), Reads(2)),
         "Weight": (Weight(X, W[0], Format(4, 2), y, *MODES), Lanes(2)),
         "Neuron": (Neuron(X, W[0], 9, Format(4, 2), y, *MODES), Folded(1, 2)),
         "Linear folded": (linear, Folded(2, 2)),
@@ -102,8 +140,12 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
 
 BLOCKS = examples(NARROW)
 WIDE = examples(Format(14, 5))  # where saturation would hide what a fault changes
-assert {name.split()[0] for name in BLOCKS} == set(CATALOGUE)
-NARROWING = [name for name in BLOCKS if name not in ("Reshape", "MaxPool")]
+COMPOSED = {name for name, entry in CATALOGUE.items() if not isinstance(entry.kind, type)}
+assert {name.split()[0] for name in BLOCKS} == set(CATALOGUE) - COMPOSED
+MOVING = ["Reshape", "Rearrange", "Concat", "Embedding", "Nonlinearity"]
+NARROWING = [name for name in BLOCKS if name not in (*MOVING, "MaxPool")]
+BINARY = ["Add", "Sub", "Mul", "Minimum", "Maximum", "Divide"]
+PORTS = dict.fromkeys(BINARY, "i_a") | {"Concat": "i_0"}  # of the first input; the others have i
 CONVOLUTIONS = ["Convolution folded", "Convolution unrolled", "TransposedConvolution"]
 BIASED = ["Neuron", "Linear folded", "Linear unrolled", *CONVOLUTIONS, "Network"]
 WEIGHTED = ["Weight", *BIASED]
@@ -198,7 +240,7 @@ def test_wrong_overflow_is_caught_by_the_values(name):
     caught(name, spec=replacing(overflow=Overflow.WRAP))
 
 
-@pytest.mark.parametrize("name", [n for n in NARROWING if n != "ReLU"])
+@pytest.mark.parametrize("name", [n for n in NARROWING if n not in ("ReLU", "SquareRoot")])
 def test_saturation_off_by_one_is_caught_by_the_values(name):
     caught(name, spec=replacing(overflow=Overflow.SAT_SYM))
 
@@ -224,6 +266,39 @@ def test_swapped_rows_are_caught_by_the_values(name):
         return np.array(weight)[::-1].copy()
 
     caught(name, spec=replacing(weight=swap))
+
+
+@pytest.mark.parametrize(
+    "index", [[2, 3, -1, -1, 2, 3], [0, 1, -1, -1, 2, 3], [2, 3, 0, 1, -1, -1]]
+)
+def test_a_wrong_order_is_caught_by_the_values(index):
+    caught("Rearrange", spec=replacing(index=np.array(index)))
+
+
+def test_a_wrong_row_is_caught_by_the_values():
+    caught("Embedding", spec=replacing(table=W[[0, 2, 1, 3]]))
+
+
+def test_a_wrong_constant_is_caught_by_the_values():
+    caught("Rearrange", spec=replacing(fill=4))
+
+
+def test_a_break_in_the_wrong_place_is_caught_by_the_values():
+    caught("Piecewise", WIDE, spec=replacing(breaks=lambda breaks: (breaks[0] + 8,)))
+
+
+@pytest.mark.parametrize("degree", range(3))
+def test_a_flipped_factor_bit_is_caught_by_the_values(degree):
+    def flip(polynomials: Any) -> Any:
+        factors = list(polynomials[0])
+        factors[degree] ^= 16
+        return (tuple(factors), *polynomials[1:])
+
+    caught("Piecewise", WIDE, spec=replacing(polynomials=flip))
+
+
+def test_a_quotient_by_another_number_is_caught_by_the_values():
+    caught("Piecewise", WIDE, spec=replacing(divisor=lambda divisor: divisor + 2))
 
 
 class SwappedLanes(wiring.Component):
@@ -253,10 +328,10 @@ class SwappedLanes(wiring.Component):
 
 @pytest.mark.parametrize("name", BLOCKS)
 def test_swapped_lanes_are_caught_by_the_values(name):
-    caught(name, wrap=lambda circuit: SwappedLanes(circuit, "i_a" if name == "Add" else "i"))
+    caught(name, wrap=lambda circuit: SwappedLanes(circuit, PORTS.get(name, "i")))
 
 
-@pytest.mark.parametrize("name", [n for n in NARROWING if n != "Network"])
+@pytest.mark.parametrize("name", [n for n in NARROWING if n not in ("Network", "SquareRoot")])
 def test_a_wrong_sign_extension_is_caught_by_the_values(name):
     def unsigned(tensor: Tensor) -> Tensor:
         return Tensor(tensor.shape, Format(tensor.format.width, tensor.format.frac, False))
@@ -273,10 +348,18 @@ def broken_elastic(m: Any, valid: Any, stages: int, ready: Any, name: str = "sta
     return enables, valids
 
 
-@pytest.mark.parametrize("name", NARROWING)
+@pytest.mark.parametrize("name", [name for name in BLOCKS if name != "Reshape"])
 def test_a_stall_that_loses_a_word_is_caught_by_the_values(name):
     with pytest.MonkeyPatch.context() as patch:
-        for module in (hdl.stream, hdl.mac, hdl.requantise, hdl.parallel):
+        for module in (
+            hdl.stream,
+            hdl.mac,
+            hdl.requantise,
+            hdl.parallel,
+            hdl.rearrange,
+            hdl.merge,
+            hdl.lookup,
+        ):
             patch.setattr(module, "elastic", broken_elastic)
         caught(name)
 
@@ -328,7 +411,7 @@ def test_a_fifo_one_word_short_is_caught_by_the_times():
 def test_latency_off_by_one_is_caught_by_the_times(name):
     def late(graph: Events) -> Events:
         result = Events(dict(graph.firings), list(graph.edges), dict(graph.ports))
-        start, end = graph.port("i_a" if name == "Add" else "i"), graph.port("o")
+        start, end = graph.port(PORTS.get(name, "i")), graph.port("o")
         if start == end:
             raise ValueError("wires have no latency")
         extra = next(e for e in graph.edges if e.target == end and e.source != end)

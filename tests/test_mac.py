@@ -195,3 +195,36 @@ def test_a_folding_that_does_not_divide_is_refused(pe, simd):
 def test_a_matrix_of_zeros_is_refused():
     with refused(ValueError, "Mac weight must not be all zero"):
         Mac(np.zeros((4, 6), np.int64), NUMBERS["s5"], 2, 2)
+
+
+@pytest.mark.parametrize("kept", range(8))
+@pytest.mark.parametrize("shape", [(4, 6, 2, 3), (3, 4, 1, 4), (2, 4, 2, 1)], ids=str)
+def test_bits_that_are_read_are_those_of_the_sums(shape, kept):
+    """Modulo the bits that are read, nothing changes; none is wider."""
+    outputs, inputs, pe, simd = shape
+    weight, number = matrix(outputs, inputs) << 1, NUMBERS["s5"]
+    weight[0] <<= 2
+    mac = Mac(weight, number, pe, simd)
+    whole = mac.core
+    zeros = np.zeros(pe, np.int64)
+    design = whole.reading(zeros, np.full(pe, kept), zeros)
+    assert [f.width for f in design.sums] == [max(1, min(kept, f.width)) for f in whole.sums]
+    assert all(p.format.width <= max(1, kept) for p in design.products)
+    x = np.random.default_rng(2).integers(number.min, number.max + 1, (3, inputs))
+    y = [[sum(int(a) * int(b) for a, b in zip(w, row, strict=True)) for w in weight] for row in x]
+    wanted = [
+        [t >> int(z) & (1 << kept) - 1 for t, z in zip(r, whole.scale, strict=True)] for r in y
+    ]
+
+    def read(payload):
+        fields = [int(getattr(payload, f"sum_{source}")) for source in design.sources]
+        return [total & (1 << kept) - 1 for total in fields]
+
+    check_circuit(
+        lambda: MacArray(mac.over(design)),
+        {"i": x.reshape(-1, simd).tolist()},
+        {"o": np.reshape(wanted, (-1, pe)).tolist()},
+        mac.over(design).events(),
+        3,
+        read,
+    )

@@ -78,8 +78,7 @@ def read_back(tables, steps):
 @pytest.mark.parametrize("rows", TABLES.values(), ids=TABLES)
 def test_every_number_comes_back_a_cycle_later(rows, style):
     tables = Tables([np.array(row) for row in rows], style)
-    depth = len(rows[0])
-    found = read_back(tables, [(n, 1) for n in range(depth)])
+    found = read_back(tables, [(n % tables.depth, 1) for n in range(len(rows[0]))])
     assert found == np.transpose(rows).tolist()
 
 
@@ -87,7 +86,8 @@ def test_every_number_comes_back_a_cycle_later(rows, style):
 def test_only_columns_that_differ_are_stored(rows):
     tables = Tables([np.array(row) for row in rows], "logic")
     assert tables.width == len(stored_columns(rows))
-    assert tables.depth == len(rows[0]) == len(tables.words)
+    assert tables.depth == len(tables.words)
+    assert len(rows[0]) % tables.depth == 0
     assert all(0 <= word < 1 << tables.width for word in tables.words)
     for row, number in zip(rows, tables.formats, strict=True):
         assert (min(row) < 0) == number.signed
@@ -106,7 +106,25 @@ def test_random_tables_come_back(seed):
         for _ in range(random.integers(1, 6))
     ]
     tables = Tables(rows, "block")
+    assert tables.depth == depth
     assert read_back(tables, [(n, 1) for n in range(depth)]) == np.transpose(rows).tolist()
+
+
+@pytest.mark.parametrize(
+    ("rows", "depth"),
+    [
+        ([[5, 5, 5, 5]], 1),
+        ([[1, 2, 1, 2, 1, 2]], 2),
+        ([[1, 2, 1, 2, 1, 2], [0, 3, 4, 0, 3, 4]], 6),
+        ([[1, 2, 3, 1, 2, 3], [7] * 6], 3),
+        ([[1, 2, 1, 2, 1]], 5),
+    ],
+)
+def test_words_that_repeat_are_stored_once(rows, depth):
+    tables = Tables([np.array(row) for row in rows], "logic", in_turn=True)
+    assert tables.depth == depth
+    found = read_back(tables, [(n % depth, 1) for n in range(len(rows[0]))])
+    assert found == np.transpose(rows).tolist()
 
 
 def test_nothing_moves_without_enable():

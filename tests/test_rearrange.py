@@ -77,6 +77,32 @@ def test_words_and_cycles(index, words):
         assert np.ravel(index).tolist() == list(range(words))
 
 
+@pytest.mark.parametrize("name", [name for name in CASES if "constants" in name])
+def test_constants_wait_for_the_first_word_of_their_frame(name):
+    index, words = CASES[name]
+    array = RearrangeArray(design(index, words))
+    x, y = frames_of(index, words, 1, 2)
+    given = []
+
+    async def bench(ctx):
+        ctx.set(array.o.ready, 1)
+        place = 0
+        for _ in range(8 * len(y)):
+            ctx.set(array.i.valid, place < len(x))
+            ctx.set(array.i.payload, x[min(place, len(x) - 1)])
+            if ctx.get(array.o.valid):
+                assert place, "before the first word"
+                given.append([ctx.get(array.o.payload)[0]])
+            place += place < len(x) and ctx.get(array.i.ready)
+            await ctx.tick()
+
+    simulator = Simulator(array)
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+    assert given == y
+
+
 @every_case
 def test_frames_follow_each_other_as_fast_as_words_come_and_go(index, words):
     made = design(index, words)
@@ -115,7 +141,13 @@ def test_half_of_the_memory_would_be_too_little(index, words):
 def test_permuted_axes_need_no_table(shape):
     for axes in itertools.permutations(range(len(shape))):
         made = design(raster(*shape).transpose(axes), prod(shape))
-        assert all(part.steps.tables is None for part in made.parts)
+        assert not made.tables
+
+
+def test_a_frame_of_reflections_needs_tables_of_a_row_and_a_column():
+    made = design(np.pad(raster(40, 50), 2, "reflect"), 2000)
+    assert [table.depth for table in made.tables] == [54, 44]
+    assert made.depth == 256
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operators that move numbers, or only name them anew."""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitblocks import layers
+from bitblocks.graph import Shape
+from bitblocks.onnx_model import BATCHES
+from bitblocks.operators.operation import Operation
+from bitblocks.operators.registry import operator
+from bitblocks.ordering import Value, channels_last, inverse, moves, raster
+
+OUTPUTS_LIMIT = 1024
+"""Most parts into which a frame is split."""
+
+
+@operator("Flatten", honours=("axis",))
+def flatten(op: Operation) -> Value:
+    axis = op.attributes["axis"]
+    value = op.value(0)
+    rank = value.rank
+    if not -rank <= axis <= rank:
+        op.refuse(f"attribute 'axis' must be in [{-rank}, {rank}], not {axis}")
+    axis += rank * (axis < 0)
+    merged = math.prod(value.shape[: axis - 1]) if axis else op.importer.model.batch
+    if merged != 1:
+        op.refuse(f"attribute 'axis' must leave axis 0 the batch, not be {axis}")
+    return reshaped(op, value, (math.prod(value.shape),))
+
+
+@operator("Reshape", honours=("allowzero",))
+def reshape(op: Operation) -> Value:
+    """A reshape in which the batch stays an axis of its own, whatever its length."""
+    worlds = op.lengths(1, "shape")
+    value = op.value(0, batch=None)
+    for target in worlds:
+        if (
+            target.count(-1) > 1
+            or min(target, default=0) < -1
+            or (op.attributes["allowzero"] and 0 in target)
+        ):
+            op.refuse(f"must have a shape of at most one -1 and no 0, not {target}")
+        if any(length == 0 and axis >= value.rank for axis, length in enumerate(target)):
+            op.refuse(f"must take a 0 in its shape from an axis of the input: {target}")
+    found = [_full(t, full) for t, full in zip(worlds, op.full_shape(0), strict=True)]
+    batch = _batch_axis(value, *found)
+    fixed = op.importer.model.batch  # where the file fixes the batch it may stand in the shape
+    if batch is None and value.batch == 0 and fixed is not None and worlds[0][:1] == [fixed]:
+        frame = _full([1, *worlds[0][1:]], [1, *value.shape])
+        found = [None if frame is None else [length, *frame[1:]] for length in BATCHES]
+        batch = _batch_axis(value, *found)
+    first = found[0]
+    if first is None or batch is None or len(first) < 2:
+        length = "batch" if fixed is None else str(fixed)
+        have = [*map(str, value.shape)]
+        have.insert(value.batch, length)
+        op.refuse(
+            f"must leave axis {value.batch} the batch, "
+            f"not reshape [{', '.join(have)}] to {_written(*worlds)}"
+        )
+    return reshaped(op, value, tuple(n for axis, n in enumerate(first) if axis != batch), batch)
+
+
+def _written(first: list[int], second: list[int]) -> str:
+    """Lengths as messages tell them, with those that depend on the batch as what they are."""
+    texts = []
+    for a, b in zip(first, second, strict=True):
+        times, rest = divmod(a, BATCHES[0])
+        if a == b:
+            texts.append(str(a))
+        elif rest or times * BATCHES[1] != b:
+            texts.append("?")
+        else:
+            texts.append("batch" if times == 1 else f"{times}*batch")
+    return f"[{', '.join(texts)}]"
+
+
+def _full(target: list[int], lengths: list[int]) -> list[int] | None:
+    """Every length of a reshape to ``target``; None where it does not keep the count."""
+    full = [lengths[axis] if n == 0 else n for axis, n in enumerate(target)]
+    size = math.prod(lengths)
+    if -1 in full:
+        known = -math.prod(full)
+        if known < 1 or size % known:
+            return None
+        full[full.index(-1)] = size // known
+    return full if math.prod(full) == size else None
+
+
+def _batch_axis(value: Value, first: list[int] | None, second: list[int] | None) -> int | None:
+    """The axis that is the batch in both worlds, and before which as many numbers lie as did."""
+    if first is None or second is None:
+        return None
+    for axis, pair in enumerate(zip(first, second, strict=True)):
+        if pair == BATCHES and math.prod(first[:axis]) == math.prod(value.shape[: value.batch]):
+            rest = [n for n in range(len(first)) if n != axis]
+            return axis if all(first[n] == second[n] for n in rest) else None
+    return None
+
+
+def reshaped(op: Operation, value: Value, shape: Shape, batch: int = 0) -> Value:
+    """``value`` under another shape; a layer only where its order on the stream is the model's."""
+    name = value.name
+    if (value.order is None or len(shape) == 1) and op.importer.shapes[name] != shape:
+        name = op.add(layers.Reshape, op.label, (name,), shape).name
+    return Value(name, shape, value.order, batch)
+
+
+MOVING = {
+    "DepthToSpace": ("blocksize", "mode"),
+    "Expand": (),
+    "Gather": ("axis",),
+    "Slice": ("axes", "ends", "starts"),
+    "SpaceToDepth": ("blocksize", "mode"),
+    "Split": ("axis", "num_outputs", "split"),
+    "Squeeze": ("axes",),
+    "Tile": (),
+    "Transpose": ("perm",),
+    "Unsqueeze": ("axes",),
+}
+"""Operators that only move numbers, or leave some out, and their attributes."""
+
+
+def move(op: Operation) -> list[Value]:
+    """What an operator of MOVING gives."""
+    return _moved(op, op.node, {})
+
+
+for _name, _attributes in MOVING.items():
+    operator(_name, honours=_attributes, outputs=OUTPUTS_LIMIT)(move)
+
+
+@operator("Pad", honours=("mode", "pads", "value"))
+def pad(op: Operation) -> list[Value]:
+    fill, node = op.attributes["value"] or 0.0, type(op.node)()
+    node.CopyFrom(op.node)
+    if op.importer.model.opset < 11:
+        kept = [attribute for attribute in node.attribute if attribute.name != "value"]
+        del node.attribute[:]
+        node.attribute.extend([*kept, op.importer.model.onnx.helper.make_attribute("value", -1.0)])
+        return _moved(op, node, {}, fill)
+    if op.has(2):
+        values = op.floats(2, "value")
+        if values.size != 1:
+            op.refuse(f"must pad with one value, not {values.size}")
+        fill = values.item()
+    node.input.extend([""] * (3 - len(node.input)))
+    node.input[2] = FILL
+    return _moved(op, node, {FILL: np.array(-1)}, fill)
+
+
+FILL = "what pads"
+"""Name of an input of a node that is evaluated."""
+
+
+def _moved(
+    op: Operation, node: Any, more: dict[str, NDArray[Any]], fill: float = 0.0
+) -> list[Value]:
+    """What a node gives that moves numbers, or leaves some out, or puts -1 for ``fill``.
+
+    ONNX's own evaluator moves the numbers of the elements, of several frames at once, for both
+    lengths of the batch: so it is seen that frames are not mixed, whatever the operator. Where all
+    numbers are kept, once each, the axes are only known by other names; else it is a Rearrange.
+    """
+    value = op.value(0, batch=None)
+    size = math.prod(value.shape)
+    worlds = []
+    for world, batch in enumerate(BATCHES):
+        frames = [raster(value.shape) + size * n for n in range(batch)]
+        known = more | {op.node.input[0]: np.stack(frames, value.batch)}
+        worlds.append(op.evaluated(node, world, known))
+    found = [_frame_index(op, size, *pair) for pair in zip(*worlds, strict=True)]
+    kept = [np.array_equal(np.sort(index, None), np.arange(size)) for index, _ in found]
+    label = "" if all(kept) else op.label
+    places = np.append(moves(value.order, None, size), -1)
+    results = []
+    for number, ((index, batch), free) in enumerate(zip(found, kept, strict=True), 1):
+        if free:
+            results.append(value.moved(index, batch))
+            continue
+        axes = op.importer.axes(value)
+        if axes is None or len(axes) != index.ndim:
+            axes = channels_last(index.ndim) if index.ndim > 2 else tuple(range(index.ndim))
+        name = label if len(found) == 1 else f"{label}_{number}"
+        stream = places[index].transpose(axes)
+        layer = op.add(layers.Rearrange, name, (value.name,), stream, fill)
+        results.append(op.given(layer.name, index.shape, axes, batch))
+    return results
+
+
+def _frame_index(
+    op: Operation, size: int, first: NDArray[Any], second: NDArray[Any]
+) -> tuple[NDArray[np.int64], int]:
+    """Which element of its frame each one is, the same for all frames, and the batch's axis."""
+    if not first.size:
+        op.refuse(f"must leave something of its input, not shape {list(first.shape[1:])}")
+    for axis, pair in enumerate(zip(first.shape, second.shape, strict=False)):
+        if pair != BATCHES:
+            continue
+        index = first.take(0, axis)
+        whole = [
+            np.stack([np.where(index < 0, -1, index + size * n) for n in range(batch)], axis)
+            for batch in BATCHES
+        ]
+        if np.array_equal(whole[0], first) and np.array_equal(whole[1], second) and index.ndim:
+            return index, axis
+    op.refuse("must not mix the frames")
+
+
+@operator("Concat", honours=("axis",))
+def concat(op: Operation) -> Value:
+    values = [op.value(index) for index in range(len(op.node.input))]
+    first = values[0]
+    axis = op.frame_axis(first, op.attributes["axis"])
+    for value in values:
+        others = (value.shape[:axis] + value.shape[axis + 1 :] for value in (first, value))
+        if len({len(value.shape), len(first.shape)}) > 1 or len(set(others)) > 1:
+            op.refuse(f"must join equal shapes, not {list(first.shape)} and {list(value.shape)}")
+    if len(values) == 1:
+        return first
+    along = sum(value.shape[axis] for value in values)
+    shape = (*first.shape[:axis], along, *first.shape[axis + 1 :])
+    if len(shape) == 1:  # whatever order the parts have, what reads them may take it
+        names = tuple(op.viewed(value.name, value.shape) for value in values)
+        starts = np.cumsum([0, *(len(raster(value.shape)) for value in values)])
+        orders = [
+            moves(None, v.order, v.shape[0]) + n for v, n in zip(values, starts, strict=False)
+        ]
+        layer = op.add(layers.Concat, op.label, names, 0)
+        return Value(layer.name, shape).moved(inverse(np.concatenate(orders)))
+    _, axes = op.framed(first)
+    names = tuple(op.arranged(value, axes) for value in values)
+    layer = op.add(layers.Concat, op.label, names, axes.index(axis))
+    return op.given(layer.name, shape, axes)

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Circuits of functions: every code through the Verilog, mutants, cycles, costs, the comment."""
+
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+from amaranth import Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out, connect, flipped
+from circuit_check import check_circuit
+from refusal import refused
+from verilog_bench import lint
+
+from hdl import FunctionArray, FunctionUnit, Tables, Target, cheapest, stream_signature, verilog
+from hdl.synthesis import synthesise_many
+from quant import FUNCTIONS, Approximation, Format, Function, Symmetry, approximate, candidates
+from sim import Design, StreamPort, from_bytes, simulate_bulk, to_bytes
+
+S, U = Format, lambda width, frac: Format(width, frac, False)
+BUMP = Function.of(lambda x: 1 / (1 + x * x), "bump", Symmetry(1))
+# function, input, output, degree: mirrored or not, odd or even, clamped or not, falling, rising
+CASES = {
+    "tanh table": ("tanh", S(8, 5), S(8, 7), 0),
+    "tanh lines": ("tanh", S(12, 8), S(12, 11), 1),
+    "tanh parabolas": ("tanh", S(12, 8), S(12, 11), 2),
+    "sigmoid lines": ("sigmoid", S(10, 6), U(10, 10), 1),
+    "sigmoid parabolas": ("sigmoid", S(12, 8), U(12, 12), 2),
+    "exp lines": ("exp", S(8, 4), U(8, 4), 1),
+    "exp parabolas": ("exp", S(8, 4), U(10, 4), 2),
+    "gelu lines": ("gelu", S(9, 6), S(9, 6), 1),
+    "gelu parabolas": ("gelu", S(9, 6), S(9, 6), 2),
+    "tanhshrink lines": ("tanhshrink", S(8, 4), S(7, 4), 1),
+    "bump parabolas": (BUMP, S(8, 5), U(8, 8), 2),
+    "sqrt lines": ("sqrt", U(8, 4), U(8, 6), 1),
+    "log_sigmoid parabolas": ("log_sigmoid", S(8, 5), S(8, 5), 2),
+}
+LARGE = {
+    "sigmoid 16 lines": ("sigmoid", S(16, 12), U(16, 16), 1),
+    "sigmoid 16 parabolas": ("sigmoid", S(16, 12), U(16, 16), 2),
+    "softsign 16 parabolas": ("softsign", S(16, 11), S(16, 15), 2),
+    "erf 16 table": ("erf", S(16, 13), S(16, 15), 0),
+}
+
+
+@cache
+def form_of(name) -> Approximation:
+    function, number, target, degree = (CASES | LARGE)[name]
+    function = FUNCTIONS[function] if isinstance(function, str) else function
+    return approximate(function, number, target, degree)
+
+
+class Row(wiring.Component):
+    """Several units side by side, each with streams of its own."""
+
+    def __init__(self, designs):
+        self.designs = designs
+        ports = {}
+        for n, design in enumerate(designs):
+            ports[f"i_{n}"] = In(stream_signature(design.form.input_format, design.lanes))
+            ports[f"o_{n}"] = Out(stream_signature(design.form.output_format, design.lanes))
+        super().__init__(ports)
+
+    def elaborate(self, platform):
+        m = Module()
+        for n, design in enumerate(self.designs):
+            unit = FunctionArray(design)
+            m.submodules[f"unit_{n}"] = unit
+            connect(m, flipped(getattr(self, f"i_{n}")), unit.i)
+            connect(m, unit.o, flipped(getattr(self, f"o_{n}")))
+        return m
+
+
+def results_of(designs, stalls=(1.0, 1.0)):
+    """What the Verilog of each design makes of every code, ascending; one compiled program."""
+    ports, inputs, outputs = [], {}, {}
+    for n, design in enumerate(designs):
+        form, lanes = design.form, design.lanes
+        codes = np.arange(form.input_format.min, form.input_format.max + 1)[None]
+        inputs[f"i_{n}"] = to_bytes(codes, form.input_format, lanes)
+        outputs[f"o_{n}"] = len(inputs[f"i_{n}"])
+        ports += [
+            StreamPort.plain(f"i_{n}", "in", form.input_format.width * lanes),
+            StreamPort.plain(f"o_{n}", "out", form.output_format.width * lanes),
+        ]
+    row = Design(verilog(Row(designs), "row"), "row", ports)
+    result = simulate_bulk(row, inputs, outputs, stalls=stalls, seed=5)
+    return [
+        from_bytes(result.words[f"o_{n}"], d.form.output_format, len(d.form.results), d.lanes)[0]
+        for n, d in enumerate(designs)
+    ]
+
+
+def test_the_verilog_equals_the_reference_at_every_code():
+    designs = [
+        FunctionUnit(form_of(name), lanes=1 << n % 3, style=("logic", "block")[n % 2])
+        for n, name in enumerate(CASES)
+    ]
+    for stalls in ((1.0, 1.0), (0.6, 0.5)):
+        for name, design, found in zip(CASES, designs, results_of(designs, stalls), strict=True):
+            np.testing.assert_array_equal(found, design.form.results, name)
+
+
+@pytest.mark.slow
+def test_the_verilog_of_16_bits_equals_the_reference_at_every_code():
+    designs = [FunctionUnit(form_of(name), 1, "block") for name in LARGE]
+    for name, design, found in zip(LARGE, designs, results_of(designs), strict=True):
+        np.testing.assert_array_equal(found, design.form.results, name)
+
+
+def shifted_boundary(form, word):
+    """A unit whose memory takes a word's segment for that of the word before."""
+    design = FunctionUnit(form, 1)
+    at = form.segments[design._first].copy()
+    at[word] = at[word - 1]
+    tables = [*form.coefficients[:, at]]
+    if form.longest > form.shortest:
+        tables.append(form.lengths[form.segments[design._first]] - 1 >> form.shortest)
+    design.__dict__["tables"] = Tables(tables, "logic")
+    return design
+
+
+def test_a_coefficient_or_a_boundary_that_is_wrong_by_one_is_caught():
+    form = form_of("tanh parabolas")
+    designs = []
+    longest = int(form.lengths[:-1].argmax())
+    for row, n in ((0, 0), (0, 4), (1, 0), (1, longest), (2, longest)):
+        coefficients = form.coefficients.copy()
+        coefficients[row, n] += 1 << form.guard if row == 0 else 1
+        designs.append(FunctionUnit(replace(form, coefficients=coefficients), 1))
+    first = FunctionUnit(form, 1)._first
+    boundaries = np.flatnonzero(np.diff(form.segments[first])) + 1
+    designs += [shifted_boundary(form, int(word)) for word in boundaries[:3]]
+    designs += [FunctionUnit(replace(form, cut=form.cut + 1), 1)]
+    for n, found in enumerate(results_of(designs)):
+        assert (found != form.results).any(), n
+
+
+@pytest.mark.parametrize("lanes", [1, 3])
+@pytest.mark.parametrize(
+    ("name", "degree"), [("tanh", 0), ("tanh", 1), ("exp", 1), ("cos", 2), ("sigmoid", 2)]
+)
+def test_results_and_cycles_under_stalls(name, degree, lanes):
+    number = S(6, 3)
+    form = approximate(FUNCTIONS[name], number, S(7, 4), degree)
+    design = FunctionUnit(form, lanes)
+    x = np.random.default_rng(lanes).integers(number.min, number.max + 1, (12, lanes))
+    x[0], x[1] = number.min, number.max
+    y = form.reference(x)
+    check_circuit(
+        lambda: FunctionArray(design),
+        {"i": x.tolist()},
+        {"o": y.tolist()},
+        design.events(4),
+        3,
+        lambda payload: [int(n) for n in payload],
+    )
+
+
+def test_the_module_says_what_was_proven():
+    form = form_of("tanh lines")
+    text = verilog(FunctionArray(FunctionUnit(form, 2)), "tanh")
+    line = (
+        f"// tanh s12.8 -> s12.11, linear, {len(form.starts)} segments: |error| <= "
+        f"{form.max_error:.9f} units over all 4096 codes, never falls\n"
+    )
+    assert text.startswith(line)
+    assert text == verilog(FunctionArray(FunctionUnit(form, 2)), "tanh")
+    inside = verilog(Row([FunctionUnit(form, 1)]), "row")
+    assert (
+        f'`line {inside[: inside.index(line)].count(chr(10)) + 1} "row_unit_0.v" 0\n{line}'
+        in inside
+    )
+
+
+def test_a_comment_of_several_lines_is_refused():
+    unit = FunctionArray(FunctionUnit(form_of("tanh table"), 1))
+    unit.comment = "one\ntwo"
+    with refused(ValueError, "Verilog comment must be a line of plain text, not 'one\\ntwo'"):
+        verilog(unit, "top")
+
+
+def test_the_verilog_is_free_of_lint(tmp_path):
+    for n, name in enumerate(CASES):
+        design = FunctionUnit(form_of(name), 2, ("logic", "block")[n % 2])
+        file = f"unit_{n}.v"
+        (tmp_path / file).write_text(verilog(FunctionArray(design), f"unit_{n}"))
+        assert lint(tmp_path, file) == "", name
+
+
+PRICED = [name for name in CASES if name != "sqrt lines"]
+
+
+@pytest.mark.parametrize("target", ["ecp5", pytest.param("xilinx7", marks=pytest.mark.slow)])
+def test_costs_are_those_of_synthesis(target):
+    """Flip-flops, multipliers and block memories equal; look-up tables near."""
+    target = Target.named(target)
+    designs = [
+        FunctionUnit(form_of(name), 1 + n % 2, ("logic", "block")[n % 3 == 1])
+        for n, name in enumerate(PRICED)
+    ]
+    text = "\n".join(verilog(FunctionArray(d), f"u{n}") for n, d in enumerate(designs))
+    found = synthesise_many(text, [f"u{n}" for n in range(len(designs))], target)
+    errors = []
+    for n, (name, design) in enumerate(zip(PRICED, designs, strict=True)):
+        price, made = design.inventory().cost(target), found[f"u{n}"].cost
+        wanted = (made.register_bits, made.dsp, made.bram)
+        assert (price.register_bits, price.dsp, price.bram) == wanted, name
+        errors.append(abs(price.lut - made.lut) / max(50, made.lut))
+    assert sorted(errors)[len(errors) // 2] < 0.15, errors
+    assert max(errors) < 0.4, errors
+
+
+MANY = [
+    ("tanh", S(8, 5), S(8, 7)),
+    ("sigmoid", S(6, 3), U(6, 6)),
+    ("exp", S(6, 3), U(8, 4)),
+    ("gelu", S(8, 5), S(8, 5)),
+    ("softsign", S(8, 4), S(8, 7)),
+    ("cos", S(7, 4), S(8, 6)),
+    ("exp2", U(8, 8), U(9, 8)),
+    ("elu", S(7, 4), S(7, 4)),
+    ("atan", S(5, 2), S(5, 3)),
+    ("mish", S(3, 1), S(4, 1)),
+    ("softplus", S(7, 3), U(6, 2)),
+]
+
+
+@pytest.mark.full
+def test_costs_of_many_forms_are_those_of_synthesis():
+    target = Target.named("ecp5")
+    designs = [
+        FunctionUnit(form, 1)
+        for name, number, result in MANY
+        for form in candidates(FUNCTIONS[name], number, result)
+        if form.degree == 0 or form.longest > 2
+    ]
+    assert len(designs) > 60
+    text = "\n".join(verilog(FunctionArray(d), f"u{n}") for n, d in enumerate(designs))
+    found = synthesise_many(text, [f"u{n}" for n in range(len(designs))], target)
+    for n, design in enumerate(designs):
+        price, made = design.inventory().cost(target), found[f"u{n}"].cost
+        wanted = (made.ff, made.dsp, made.bram)
+        assert (price.ff, price.dsp, price.bram) == wanted, design.form.statement()
+
+
+def test_the_cheapest_form_depends_on_what_the_target_has():
+    narrow = candidates(FUNCTIONS["tanh"], S(7, 4), S(7, 6))
+    for name in Target.names():
+        form, style = cheapest(narrow, Target.named(name))
+        assert (form.degree, style) == (0, "logic"), name
+    wide = candidates(FUNCTIONS["tanh"], S(12, 8), S(12, 11))
+    for name in Target.names():
+        target = Target.named(name)
+        chosen, style = cheapest(wide, target)
+
+        def weight(form, style, target=target):
+            cost = FunctionUnit(form, 1, style).inventory().cost(target)
+            return cost.lut + 100 * (cost.dsp + cost.bram)
+
+        assert weight(chosen, style) == min(
+            weight(f, s)
+            for f in wide
+            for s in ("logic", "block")
+            if FunctionUnit(f, 1).tables.width
+        )
+    with refused(ValueError, "cheapest forms must be at least one, not none"):
+        cheapest([], Target.named("ecp5"))
