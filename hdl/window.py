@@ -405,7 +405,7 @@ class Window:
             if not isinstance(level.turns, int):
                 total += cost.logic(2 * (level.most - 1).bit_length())
         for number in (self.slack, self.room):
-            total += cost.register(number.width) + cost.adder(number.width)
+            total += cost.register(number.width) + 2 * cost.adder(number.width)
             total += cost.logic(len(self._output_levels) + 1, number.width)
         total += cost.logic(self.room.width)
         return total + self.weight.inventory() if weighted else total
