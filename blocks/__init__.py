@@ -26,6 +26,7 @@ from .movement import (
 )
 from .network import Network, NetworkPlan, Node, Route
 from .nonlinearity import Nonlinearity, TableLanes
+from .normalisation import group_norm, layer_norm, rms_norm
 from .planner import plan, with_smallest_buffers
 from .pooling import AveragePool, MaxPool, Pooled
 from .rescale import Rescale
@@ -78,11 +79,14 @@ __all__ = [
     "depth_to_space",
     "expand",
     "gather",
+    "group_norm",
+    "layer_norm",
     "load",
     "log_softmax",
     "matmul",
     "pad",
     "plan",
+    "rms_norm",
     "save",
     "softmax",
     "softmin",

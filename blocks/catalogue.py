@@ -52,6 +52,14 @@ from .movement import (
 )
 from .network import Network, NetworkPlan, Node
 from .nonlinearity import Nonlinearity, TableLanes, nonlinearity_configuration
+from .normalisation import (
+    group_norm,
+    group_norm_configuration,
+    layer_norm,
+    layer_norm_configuration,
+    rms_norm,
+    rms_norm_configuration,
+)
 from .planner import plan
 from .pooling import (
     AveragePool,
@@ -270,6 +278,9 @@ CATALOGUE: dict[str, Entry] = {
         Entry(softmax, softmax_configuration),
         Entry(softmin, softmin_configuration),
         Entry(log_softmax, log_softmax_configuration),
+        Entry(layer_norm, layer_norm_configuration),
+        Entry(rms_norm, rms_norm_configuration),
+        Entry(group_norm, group_norm_configuration),
         Entry(matmul, matmul_configuration),
         Entry(Network, network_configuration, (NetworkPlan,)),
     )
