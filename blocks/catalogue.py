@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from hdl import Target
-from quant import Format, dot_bounds, product_format, sum_format
+from quant import Approximation, Format, Symmetry, dot_bounds, product_format, sum_format
 
+from .activation import Piecewise, PReLU, piecewise_configuration, prelu_configuration
+from .binary import Add, Maximum, Minimum, Mul, Sub, binary_configurations
 from .block import Lanes, Tensor
 from .configurations import (
     Configuration,
@@ -24,14 +26,13 @@ from .convolution import (
     convolution_configuration,
     transposed_configuration,
 )
-from .elementwise import (
-    Add,
-    Identity,
-    ReLU,
-    add_configuration,
-    identity_configuration,
-    relu_configuration,
+from .division import (
+    Divide,
+    SquareRoot,
+    divide_configuration,
+    square_root_configuration,
 )
+from .elementwise import Identity, ReLU, identity_configuration, relu_configuration
 from .embedding import Embedding, Reads, embedding_configuration
 from .linear import (
     Folded,
@@ -41,6 +42,7 @@ from .linear import (
     linear_configuration,
     neuron_configuration,
 )
+from .matmul import matmul, matmul_configuration
 from .movement import (
     Concat,
     Moves,
@@ -49,6 +51,7 @@ from .movement import (
     rearrange_configuration,
 )
 from .network import Network, NetworkPlan, Node
+from .nonlinearity import Nonlinearity, TableLanes, nonlinearity_configuration
 from .planner import plan
 from .pooling import (
     AveragePool,
@@ -57,7 +60,16 @@ from .pooling import (
     average_pool_configuration,
     max_pool_configuration,
 )
+from .rescale import Rescale, rescale_configuration
 from .reshape import Reshape, reshape_configuration
+from .softmax import (
+    log_softmax,
+    log_softmax_configuration,
+    softmax,
+    softmax_configuration,
+    softmin,
+    softmin_configuration,
+)
 from .weight import Weight, weight_configuration
 
 
@@ -67,25 +79,26 @@ class Entry:
 
     Parameters
     ----------
-    kind : its class
+    kind : its class, or the function that composes it of other blocks
     configurations : random generator, index -> Configuration; the first few are degenerate, and
         sizes grow with the index
     parts : other classes that are saved with it: its plans, and what its fields hold
     """
 
-    kind: type
+    kind: Any
     configurations: Callable[[np.random.Generator, int], Configuration]
-    parts: tuple[type, ...]
+    parts: tuple[type, ...] = ()
 
     def configuration(self, index: int) -> Configuration:
         """The configuration of an index, the same every time.
 
         From the second on every bit of every output is alive: it changes, and not as another does.
+        (What is composed of other blocks is as it comes.)
         """
         random = np.random.default_rng([index, len(self.kind.__name__)])
         for _ in range(100):
             made = self.configurations(random, index)
-            if index == 0 or _alive(made.block):
+            if index == 0 or not isinstance(self.kind, type) or _alive(made.block):
                 break
         return made
 
@@ -233,18 +246,31 @@ CATALOGUE: dict[str, Entry] = {
     for entry in (
         Entry(Identity, identity_configuration, (Lanes,)),
         Entry(ReLU, relu_configuration, (Lanes,)),
-        Entry(Add, add_configuration, (Lanes,)),
+        *(
+            Entry(kind, binary_configurations(kind), (Lanes,))
+            for kind in (Add, Sub, Mul, Minimum, Maximum)
+        ),
+        Entry(Piecewise, piecewise_configuration, (Lanes,)),
+        Entry(Divide, divide_configuration, (Lanes,)),
+        Entry(SquareRoot, square_root_configuration, (Lanes,)),
+        Entry(Nonlinearity, nonlinearity_configuration, (TableLanes, Approximation, Symmetry)),
+        Entry(PReLU, prelu_configuration, (Lanes,)),
         Entry(Reshape, reshape_configuration, (Lanes,)),
         Entry(Rearrange, rearrange_configuration, (Moves,)),
         Entry(Concat, concat_configuration, (Lanes,)),
         Entry(Embedding, embedding_configuration, (Reads,)),
         Entry(Weight, weight_configuration, (Lanes,)),
+        Entry(Rescale, rescale_configuration, (Lanes,)),
         Entry(Neuron, neuron_configuration, (Folded, Unrolled)),
         Entry(Linear, linear_configuration, (Folded, Unrolled)),
         Entry(Convolution, convolution_configuration, (Folded, Unrolled)),
         Entry(TransposedConvolution, transposed_configuration, (Folded, Unrolled)),
         Entry(MaxPool, max_pool_configuration, (Pooled,)),
         Entry(AveragePool, average_pool_configuration, (Pooled,)),
+        Entry(softmax, softmax_configuration),
+        Entry(softmin, softmin_configuration),
+        Entry(log_softmax, log_softmax_configuration),
+        Entry(matmul, matmul_configuration),
         Entry(Network, network_configuration, (NetworkPlan,)),
     )
 }

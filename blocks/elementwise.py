@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Blocks that treat their numbers one by one: Identity, ReLU, Add."""
+"""Blocks that treat their numbers one by one: what they share, Identity, ReLU."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
-from amaranth import Mux, Value
+from amaranth import Module, Mux, Value
 from numpy.typing import ArrayLike
 
 import quant
-from hdl import Cost, Elementwise, ElementwiseArray, Events, Narrowing, Target
-from hdl.cost import adder, logic
+from hdl import Cost, Elementwise, ElementwiseArray, Events, LaneFunction, Narrowing, Step, Target
+from hdl.cost import logic
 from quant import Format, Ints, Kernel, Overflow, Rounding, SumKernel
 
 from .block import (
@@ -51,8 +52,8 @@ class ElementwiseBlock(ABC):
         """The reference on tiles of floats; None for the same numbers."""
 
     @abstractmethod
-    def circuit(self, lanes: int) -> Elementwise:
-        """The circuit of so many lanes."""
+    def circuit(self, lanes: int) -> Any:
+        """The circuit of so many lanes, with ``events(words)`` and ``inventory()``."""
 
     @property
     def _size(self) -> int:
@@ -130,9 +131,8 @@ class Identity(ElementwiseBlock):
         """The circuit of so many lanes."""
         x, modes = self.input.format, (self.output_format, self.rounding, self.overflow)
         narrowing = Narrowing(x, x.min, x.max, *modes)
-        return Elementwise(
-            {"i": x}, lanes, _same, narrowing, exact_stage=False, narrow_stage=x != modes[0]
-        )
+        function = LaneFunction((), narrowing, narrow_stage=x != modes[0])
+        return Elementwise({"i": x}, lanes, (function,))
 
 
 @dataclass(frozen=True)
@@ -189,111 +189,13 @@ class ReLU(ElementwiseBlock):
         positive = self.positive_format
         modes = (self.output_format, self.rounding, self.overflow)
         narrowing = Narrowing(positive, 0, self.input.format.max, *modes)
-        exact = _positive if self.input.format.signed else _same
+        step = Step(_positive, positive, logic(2, positive.width), registered=False)
         x = self.input.format
-        gates = logic(2, positive.width) if x.signed else logic(0)
-        return Elementwise({"i": x}, lanes, exact, narrowing, exact_stage=False, arithmetic=gates)
+        function = LaneFunction((step,) if x.signed else (), narrowing)
+        return Elementwise({"i": x}, lanes, (function,))
 
 
-@dataclass(frozen=True)
-class Add(ElementwiseBlock):
-    """``y = narrow(a + b)``, the join of a residual module; two stages, sum and narrowing.
-
-    Parameters
-    ----------
-    input_a, input_b : Tensors of one shape; their formats may differ
-    output_format : Format of y
-    rounding, overflow : how the exact sum is narrowed
-    """
-
-    input_a: Tensor
-    input_b: Tensor
-    output_format: Format
-    rounding: Rounding = Rounding.RND
-    overflow: Overflow = Overflow.SAT
-
-    def __post_init__(self) -> None:
-        check_tensor(self.input_a, "Add input_a")
-        check_tensor(self.input_b, "Add input_b")
-        check_format(self.output_format, "Add output_format")
-        check_modes(self)
-        if self.input_a.shape != self.input_b.shape:
-            raise ValueError(
-                f"Add input_b must have shape {self.input_a.shape} like input_a, "
-                f"not {self.input_b.shape}"
-            )
-        _ = self.sum_format
-
-    @property
-    def inputs(self) -> dict[str, Tensor]:
-        return {"i_a": self.input_a, "i_b": self.input_b}
-
-    @property
-    def outputs(self) -> dict[str, Tensor]:
-        return {"o": Tensor(self.input_a.shape, self.output_format)}
-
-    @property
-    def sum_format(self) -> Format:
-        """Format of a + b before it is narrowed."""
-        return quant.sum_format(self.input_a.format, self.input_b.format, name="Add")
-
-    @property
-    def _gains(self) -> tuple[int, int]:
-        """Fraction bits that the sum has more than a and than b."""
-        a, b, total = self.input_a.format, self.input_b.format, self.sum_format
-        return total.frac - a.frac, total.frac - b.frac
-
-    def reference(self, a: ArrayLike, b: ArrayLike) -> Ints:
-        """Integers in, integers out, each of shape (..., *shape)."""
-        gain_a, gain_b = self._gains
-        total = (self.input_a.check(a, "Add input_a") << gain_a) + (
-            self.input_b.check(b, "Add input_b") << gain_b
-        )
-        return quant.narrow(
-            total, self.sum_format, self.output_format, self.rounding, self.overflow
-        )
-
-    def kernel(self) -> Kernel:
-        """The reference on tiles of floats."""
-        modes = self.output_format, self.rounding, self.overflow
-        formats = self.input_a.format, self.input_b.format
-        return SumKernel(self.input_a.size, formats, *modes, name="Add")
-
-    def circuit(self, lanes: int) -> Elementwise:
-        """The circuit of so many lanes."""
-        a, b, total = self.input_a.format, self.input_b.format, self.sum_format
-        gain_a, gain_b = self._gains
-        narrowing = Narrowing(
-            total,
-            (a.min << gain_a) + (b.min << gain_b),
-            (a.max << gain_a) + (b.max << gain_b),
-            self.output_format,
-            self.rounding,
-            self.overflow,
-        )
-
-        def exact(x: Value, y: Value) -> Value:
-            return (x << gain_a) + (y << gain_b)
-
-        low_bits = max(gain_a, gain_b)
-        lower = b if gain_a else a
-        gap = (min(lower.width, low_bits), low_bits, lower.signed)
-        return Elementwise(
-            {"i_a": a, "i_b": b},
-            lanes,
-            exact,
-            narrowing,
-            exact_stage=True,
-            arithmetic=adder(total.width - low_bits),
-            copies=gap,
-        )
-
-
-def _same(x: Value) -> Value:
-    return x
-
-
-def _positive(x: Value) -> Value:
+def _positive(m: Module, x: Value) -> Value:
     return Mux(x[-1], 0, x[:-1])
 
 
@@ -308,11 +210,3 @@ def relu_configuration(random: np.random.Generator, index: int) -> Configuration
     tensor = Tensor(draw_shape(random, index), draw_format(random, index))
     block = ReLU(tensor, draw_near(random, tensor.format), *draw_modes(random, index))
     return Configuration(block, draw_lanes(random, tensor.size))
-
-
-def add_configuration(random: np.random.Generator, index: int) -> Configuration:
-    shape = draw_shape(random, index)
-    a = Tensor(shape, draw_format(random, index))
-    b = Tensor(shape, a.format if index == 1 else draw_near(random, a.format))
-    block = Add(a, b, draw_near(random, a.format), *draw_modes(random, index))
-    return Configuration(block, draw_lanes(random, a.size))

@@ -3,7 +3,7 @@
 
 from .axi import AxiStreamPort, AxiTop
 from .cost import Cost, Inventory
-from .elementwise import Elementwise, ElementwiseArray
+from .elementwise import ONE, ZERO, Elementwise, ElementwiseArray, LaneFunction, Step, bit_sources
 from .events import Deadlock, Edge, Events, Schedule, chain, pipeline_events
 from .function import FunctionArray, FunctionUnit, cheapest
 from .lookup import Lookup
@@ -13,10 +13,13 @@ from .merge import Merge, MergeArray
 from .names import legal_name
 from .narrow import Narrowing, narrow
 from .parallel import Parallel, ParallelArray
+from .piecewise import Pieces, Quotient
 from .raster import Axis, Raster, RasterWindow, can_unroll
 from .rearrange import Rearrange, RearrangeArray
+from .recurrence import Division, RecurrenceArray, Root
 from .reduce import Reduction, ReductionArray
 from .requantise import Requantisation, Requantiser
+from .rescale import Scaling, rescaling
 from .scale import Scale, ScaleArray
 from .series import Series
 from .stream import Fifo, Fork, Gather, Scatter, elastic, joined, shape, stream_signature
@@ -26,11 +29,14 @@ from .verilog import verilog
 from .window import Window, WindowAxis, Windowed, WindowedArray
 
 __all__ = [
+    "ONE",
+    "ZERO",
     "AxiStreamPort",
     "AxiTop",
     "Axis",
     "Cost",
     "Deadlock",
+    "Division",
     "Edge",
     "Elementwise",
     "ElementwiseArray",
@@ -41,6 +47,7 @@ __all__ = [
     "FunctionUnit",
     "Gather",
     "Inventory",
+    "LaneFunction",
     "Lookup",
     "Mac",
     "MacArray",
@@ -51,20 +58,26 @@ __all__ = [
     "Narrowing",
     "Parallel",
     "ParallelArray",
+    "Pieces",
+    "Quotient",
     "Raster",
     "RasterWindow",
     "Rearrange",
     "RearrangeArray",
+    "RecurrenceArray",
     "Reduction",
     "ReductionArray",
     "Requantisation",
     "Requantiser",
     "Rom",
+    "Root",
     "Scale",
     "ScaleArray",
+    "Scaling",
     "Scatter",
     "Schedule",
     "Series",
+    "Step",
     "Synthesis",
     "Tables",
     "Target",
@@ -72,6 +85,7 @@ __all__ = [
     "WindowAxis",
     "Windowed",
     "WindowedArray",
+    "bit_sources",
     "can_unroll",
     "chain",
     "cheapest",
@@ -80,6 +94,7 @@ __all__ = [
     "legal_name",
     "narrow",
     "pipeline_events",
+    "rescaling",
     "shape",
     "stream_signature",
     "synthesise",

@@ -1,82 +1,163 @@
 # SPDX-License-Identifier: Apache-2.0
 """Functions of single numbers, applied to one or several streams lane by lane."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
-from amaranth import Module, Signal, Value
+import numpy as np
+from amaranth import Cat, Const, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from quant import Format
+from quant import Format, Ints
 
 from .cost import Inventory, Product, elastic, multiplier, product_register, register
 from .events import Events, pipeline_events
 from .narrow import Narrowing
 from .stream import joined, shape, stream_signature
 
+ZERO, ONE = -1, -2
+"""As the source of a bit: it is constant."""
+
 
 @dataclass(frozen=True, eq=False)
-class Elementwise:
-    """``y = narrow(exact(x, ...))`` on ``lanes`` numbers of each stream at a time.
-
-    One stage narrows; one before it holds the exact result where that takes arithmetic. Without
-    either the streams are wires.
+class Step:
+    """One exact operation of a lane, with a register behind it unless told otherwise.
 
     Parameters
     ----------
-    inputs : port name -> Format
-    exact : values of one number of each input -> their exact result, in ``narrowing.source``
-    narrowing : of the exact result
-    exact_stage, narrow_stage : whether there are registers for each
-    arithmetic : what ``exact`` is made of, a product aside
-    product : whether ``exact`` is the product of two inputs
-    copies : bits from a to b of the exact result lie between numbers that do not overlap; they are
-        copies of bit a - 1, for which synthesis keeps one register, or, if not the third, zeros
+    function : module for signals of its own, values (one of each input, or the result of the step
+        before) -> value
+    number : Format of the result
+    arithmetic : what ``function`` is made of, a product aside
+    registered : whether there is a register
+    sources : for each bit of the result the lowest bit that is always like it, perhaps itself, or
+        ``ZERO`` or ``ONE``; only the former are stored, as synthesis would find; all by default
+    product : whether ``function`` is the product of both inputs
     """
 
-    inputs: dict[str, Format]
-    lanes: int
-    exact: Callable[..., Value]
-    narrowing: Narrowing
-    exact_stage: bool
-    narrow_stage: bool = True
+    function: Callable[..., Value]
+    number: Format
     arithmetic: Inventory = field(default_factory=Inventory)
+    registered: bool = True
+    sources: tuple[int, ...] = ()
     product: bool = False
-    copies: tuple[int, int, bool] = (0, 0, False)
+
+    def stored(self, needed: int) -> list[int]:
+        """Bits of the register, if those in the mask ``needed`` are read."""
+        sources = self.sources or range(self.number.width)
+        return sorted({s for bit, s in enumerate(sources) if s >= 0 and needed >> bit & 1})
+
+    def register(self, m: Module, enable: Value, value: Value, needed: int, name: str) -> Value:
+        """Add the register, loaded where ``enable``; return the number, unread bits being 0."""
+        result = Signal(shape(self.number), name=name, reset_less=True)
+        if not self.sources:
+            with m.If(enable):
+                m.d.sync += result.eq(value)
+            return result
+        stored = self.stored(needed)
+        bits = Signal(len(stored), name=f"{name}_bits", reset_less=True)
+        with m.If(enable):
+            m.d.sync += bits.eq(Cat(value[bit] for bit in stored))
+        sources = self.sources
+        read = [s if needed >> bit & 1 else ZERO for bit, s in enumerate(sources)]
+        parts = [bits[stored.index(s)] if s >= 0 else Const(int(s == ONE), 1) for s in read]
+        m.d.comb += result.eq(Cat(parts))
+        return result
+
+
+def bit_sources(values: Ints, width: int) -> tuple[int, ...]:
+    """``Step.sources`` of numbers of ``width`` bits that take exactly these values."""
+    first: dict[bytes, int] = {}
+    sources = []
+    for bit in range(width):
+        column = (values >> bit & 1).astype(np.uint8)
+        if (column == column[0]).all():
+            sources.append(ONE if column[0] else ZERO)
+        else:
+            sources.append(first.setdefault(np.packbits(column).tobytes(), bit))
+    return tuple(sources)
+
+
+@dataclass(frozen=True, eq=False)
+class LaneFunction:
+    """``y = narrow(steps(x, ...))`` of one lane.
+
+    Each registered step is a stage, and so is the narrowing unless told otherwise.
+
+    Parameters
+    ----------
+    steps : from one number of each input to their exact result, in ``narrowing.source``
+    narrowing : of the exact result
+    narrow_stage : whether it has a register
+    """
+
+    steps: tuple[Step, ...]
+    narrowing: Narrowing
+    narrow_stage: bool = True
 
     @property
     def stages(self) -> int:
         """Registers between input and output."""
-        return self.exact_stage + self.narrow_stage
+        return sum(step.registered for step in self.steps) + self.narrow_stage
+
+    @property
+    def needed(self) -> Iterable[tuple[Step, int]]:
+        """Each step with the mask of the bits of its result that are read."""
+        for step in self.steps:
+            last = step is self.steps[-1]
+            yield step, self.narrowing.needed if last else (1 << step.number.width) - 1
+
+    def inventory(self, inputs: Iterable[Format]) -> Inventory:
+        """What it is made of."""
+        total = Inventory()
+        for step, needed in self.needed:
+            total += step.arithmetic
+            if step.product:
+                a, b = inputs
+                total += _product(a, b, needed)
+            elif step.registered:
+                total += register(len(step.stored(needed)))
+        return total + self.narrowing.inventory() if self.narrow_stage else total
+
+
+def _product(a: Format, b: Format, needed: int) -> Inventory:
+    """A multiplier, as wide as its result is needed, and the register behind it."""
+    width = needed.bit_length()
+    operands = (min(a.width, width), a.signed, min(b.width, width), b.signed)
+    product = Product(*operands, width)
+    return multiplier(*product[:5]) + product_register(product, width - needed.bit_count())
+
+
+@dataclass(frozen=True, eq=False)
+class Elementwise:
+    """Functions of one number of each stream, ``lanes`` at a time; wires if they have no stages.
+
+    Parameters
+    ----------
+    inputs : port name -> Format
+    functions : of equally many stages and one target; the lanes take them round and round
+    """
+
+    inputs: dict[str, Format]
+    lanes: int
+    functions: tuple[LaneFunction, ...]
+
+    @property
+    def stages(self) -> int:
+        """Registers between input and output."""
+        return self.functions[0].stages
+
+    def of_lane(self, p: int) -> LaneFunction:
+        """The function of a lane."""
+        return self.functions[p % len(self.functions)]
 
     def inventory(self) -> Inventory:
         """What it is made of."""
-        lane = self.arithmetic
-        if self.product:
-            lane += self._product_inventory()
-        elif self.exact_stage:
-            lane += register(self._kept_bits)
-        if self.narrow_stage:
-            lane += self.narrowing.inventory()
-        return self.lanes * lane + elastic(self.stages)
-
-    def _product_inventory(self) -> Inventory:
-        """A multiplier, as wide as its result is needed, and the register behind it."""
-        needed = self.narrowing.needed
-        width = needed.bit_length()
-        a, b = self.inputs.values()
-        operands = (min(a.width, width), a.signed, min(b.width, width), b.signed)
-        product = Product(*operands, width)
-        return multiplier(*product[:5]) + product_register(product, width - needed.bit_count())
-
-    @property
-    def _kept_bits(self) -> int:
-        """Bits of the exact result that have a register of their own."""
-        needed, (start, end, repeated) = self.narrowing.needed, self.copies
-        copies = needed & ((1 << end) - (1 << start))
-        original = 1 << start >> 1 if repeated else 0
-        return ((needed & ~copies) | (original if copies else 0)).bit_count()
+        formats = tuple(self.inputs.values())
+        times = self.lanes // len(self.functions)
+        lanes = sum((f.inventory(formats) for f in self.functions), Inventory())
+        return times * lanes + elastic(self.stages)
 
     def events(self, words: int) -> Events:
         """Transfers of the ports, ``words`` a frame."""
@@ -93,30 +174,30 @@ class ElementwiseArray(wiring.Component):
     """
 
     def __init__(self, design: Elementwise):
-        self.design = design
+        self.design, target = design, design.functions[0].narrowing.target
         inputs = {
             port: In(stream_signature(number, design.lanes))
             for port, number in design.inputs.items()
         }
-        super().__init__(
-            {**inputs, "o": Out(stream_signature(design.narrowing.target, design.lanes))}
-        )
+        super().__init__({**inputs, "o": Out(stream_signature(target, design.lanes))})
 
     def elaborate(self, platform):
         m = Module()
         design, o = self.design, self.o
         inputs = [getattr(self, port) for port in design.inputs]
         enables = joined(m, inputs, design.stages, o)
-        number = shape(design.narrowing.source)
         for p in range(design.lanes):
-            value = Signal(number, name=f"exact_{p}", reset_less=True)
-            exact = design.exact(*(i.payload[p] for i in inputs))
-            if design.exact_stage:
-                with m.If(enables[0]):
-                    m.d.sync += value.eq(exact)
-            else:
-                m.d.comb += value.eq(exact)
-            if design.narrow_stage:
-                value = design.narrowing.register(m, enables[-1], value, f"narrowed_{p}")
-            m.d.comb += o.payload[p].eq(value)
+            values, stage, function = [i.payload[p] for i in inputs], 0, design.of_lane(p)
+            for n, (step, needed) in enumerate(function.needed):
+                name = f"exact_{p}" if n == len(function.steps) - 1 else f"step_{n}_{p}"
+                value = Signal(shape(step.number), name=f"{name}_next" if step.registered else name)
+                m.d.comb += value.eq(step.function(m, *values))
+                values = [value]
+                if step.registered:
+                    values = [step.register(m, enables[stage], value, needed, name)]
+                    stage += 1
+            if function.narrow_stage:
+                narrowing = function.narrowing
+                values = [narrowing.register(m, enables[-1], values[0], f"narrowed_{p}")]
+            m.d.comb += o.payload[p].eq(values[0])
         return m

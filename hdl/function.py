@@ -98,13 +98,22 @@ class FunctionUnit:
 
     @cached_property
     def tables(self) -> Tables:
-        """Coefficients, then a mask of the bits above a segment's start, if lengths vary."""
+        """Coefficients, then a mask of the bits above a segment's start, if lengths vary.
+
+        The highest is without the zeros that all segments share.
+        """
         form = self.form
         at = form.segments[self._first]
         words = list(form.coefficients[:, at])
+        words[-1] = words[-1] >> self.zeros
         if form.degree and form.longest > form.shortest:
             words.append(form.lengths[at] - 1 >> form.shortest)
         return Tables(words, self.style)
+
+    @cached_property
+    def zeros(self) -> int:
+        """Zeros below the highest coefficient of every segment; none of a table."""
+        return trailing_zeros(self.form.coefficients[-1]) if self.form.degree else 0
 
     @cached_property
     def values(self) -> dict[str, Ints]:
@@ -177,13 +186,13 @@ class FunctionUnit:
         total = adder(self.sum.width + form.guard) + register(self.sum.width)
         total += logic(2, u - form.shortest) if masked else Inventory()
         if form.degree == 1:
-            product = self._product(tables.formats[1], "product", form.cut)
+            product = self._product(tables.formats[1], "product", form.cut - self.zeros)
             total += register(u) if masked else operand_register(u, [product])
             total += register(len(lowest))
         else:
             slope = registers["slope"]
             width = slope.format.width + slope.zeros
-            bend = self._product(tables.formats[2], "bend", 0)
+            bend = self._product(tables.formats[2], "bend", -self.zeros)
             product = self._product(Format(width, 0, slope.format.signed), "product", form.cut)
             total += multiplier(*bend[:5]) + operand_register(
                 registers["bend"].format.width, [bend]
@@ -306,12 +315,15 @@ class _Lane:
         form = self.form
         lowest, slope = coefficients[0], coefficients[1]
         if form.degree == 2:
-            bend = self.kept("bend", coefficients[2] * above)
+            bend = self.kept("bend", (coefficients[2] * above) << self.design.zeros)
             lowest, slope, above, negative = self.moved(lowest, slope, above, negative)
             whole = (slope << form.lift) + bend
             slope = self.kept("slope", whole)
             lowest, above, negative = self.moved(lowest, above, negative)
-        product = self.kept("product", slope * above, form.cut)
+            whole = slope * above
+        else:
+            whole = (slope * above) << self.design.zeros
+        product = self.kept("product", whole, form.cut)
         lowest, negative = self.moved(lowest, negative)
         y = self.register("sum", ((lowest + product) >> form.guard), shape(self.design.sum))
         (negative,) = self.moved(negative)

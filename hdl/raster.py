@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The unrolled window: a stream of pixels becomes a stream of whole windows, up to one a cycle."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from amaranth import Cat, Const, Module, Mux, Signal
+from amaranth import Cat, Module, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -89,6 +90,13 @@ def _trimmed(axis: Axis) -> tuple[Axis, int]:
     return Axis(axis.size, kernel, axis.stride, axis.dilation, before, after), first
 
 
+class Part(NamedTuple):
+    """Channels that are read at the same taps, and the taps, in the shape of the window."""
+
+    channels: list[int]
+    taps: NDArray[np.bool_]
+
+
 class Raster:
     """Windows of a frame of pixels in raster order; what lies outside the frame is ``fill``.
 
@@ -101,18 +109,20 @@ class Raster:
 
     An unrolled convolution or pooling is this, then ``hdl.Parallel`` or a tree on each window::
 
-        raster = Raster(axes, channels, number, 0, style)   # where can_unroll(axes)
-        product = Parallel(weight.reshape(outputs, -1), number, ...)
+        raster = Raster(axes, channels, number, read=weight.any(axis=0))  # if can_unroll(axes)
+        product = Parallel(weight, number, adders_per_stage)  # of shape (outputs, taps * channels)
         events = chain(raster.events(), product.events().repeated(raster.windows))
 
     Parameters
     ----------
-    axes : of the frame, the slowest first; one to three or more
+    axes : of the frame, the slowest first
     channels : numbers of a pixel, a transfer of ``i``
     number : Format
     fill : value of the numbers outside the frame
     styles : for every axis but the last "block", "distributed" or "registers", what the memory of
         its delay becomes; "block" if left out
+    read : bools, shape (taps * channels,): which numbers of a window anybody reads; the others are
+        ``fill`` and cost nothing; all are read if left out
 
     Members
     -------
@@ -128,12 +138,14 @@ class Raster:
         number: Format,
         fill: int = 0,
         styles: Sequence[str] | None = None,
+        read: NDArray[np.bool_] | None = None,
     ):
         if not can_unroll(axes):
             raise ValueError(f"Raster axes must be such that can_unroll holds, not {list(axes)}")
         self.axes, self.channels, self.number, self.fill = tuple(axes), channels, number, fill
         self.windows = prod(axis.windows for axis in axes)
         self.taps = prod(axis.kernel for axis in axes)
+        self.parts = self._parts(read)
         trimmed = [_trimmed(axis) for axis in axes]
         self.first_taps = [first for _, first in trimmed]
         self._trimmed = [axis for axis, _ in trimmed]
@@ -164,9 +176,31 @@ class Raster:
             total = (total[:, None] + place * pitch).ravel()
         return total
 
+    def _parts(self, read: NDArray[np.bool_] | None) -> list[Part]:
+        kernel = tuple(axis.kernel for axis in self.axes)
+        wanted = np.ones((*kernel, self.channels), bool)
+        if read is not None:
+            wanted &= np.reshape(read, wanted.shape)
+        for n, axis in enumerate(self.axes):
+            never = np.setdiff1d(np.arange(axis.kernel), axis.live)
+            np.moveaxis(wanted, n, 0)[never] = False
+        alike: dict[bytes, list[int]] = {}
+        for channel in range(self.channels):
+            taps = wanted[..., channel]
+            if taps.any():
+                alike.setdefault(taps.tobytes(), []).append(channel)
+        return [Part(channels, wanted[..., channels[0]]) for channels in alike.values()]
+
+    def used(self, n: int) -> list[int]:
+        """Taps of an axis that are ever read inside the frame."""
+        others = tuple(a for a in range(len(self.axes)) if a != n)
+        return np.flatnonzero(
+            np.array([part.taps.any(axis=others) for part in self.parts]).any(axis=0)
+        ).tolist()
+
     def masked(self, n: int) -> bool:
-        """Whether any live tap of an axis lies outside the frame now and then."""
-        return any(not self.axes[n].inside(tap).all() for tap in self.axes[n].live)
+        """Whether any tap of an axis that is read lies outside the frame now and then."""
+        return any(not self.axes[n].inside(tap).all() for tap in self.used(n))
 
     @cached_property
     def counters(self) -> list[tuple[int, int]]:
@@ -189,22 +223,31 @@ class Raster:
                 plain *= self.axes[n].windows
         return found
 
-    def lines(self, n: int) -> int:
-        """Delays in a row along an axis."""
-        return self._trimmed[n].kernel - 1
+    def line(self, n: int, tap: int) -> int:
+        """How many delays along an axis a tap lies behind the newest."""
+        return self.first_taps[n] + self._trimmed[n].kernel - 1 - tap
 
-    def live_lines(self, n: int) -> list[int]:
-        """Delays along an axis at which there are taps, from 0."""
-        return [self.first_taps[n] + self.lines(n) - tap for tap in reversed(self.axes[n].live)]
+    def columns(self, n: int) -> Iterator[tuple[int, tuple[int, ...], list[int]]]:
+        """What is delayed along an axis: part, taps of the axes before it, taps that are read."""
+        kernel = [axis.kernel for axis in self.axes[:n]]
+        for part, (_, every) in enumerate(self.parts):
+            read = np.asarray(every.any(axis=tuple(range(n + 1, len(self.axes)))))
+            for place in np.ndindex(*kernel):
+                if read[place].any():
+                    yield part, place, np.flatnonzero(read[place]).tolist()
+
+    def bits(self, part: int) -> int:
+        """Of a pixel's numbers in a part."""
+        return len(self.parts[part].channels) * self.number.width
 
     def memories(self) -> dict[int, tuple[int, int]]:
         """Axis -> (words, bits) of the memory of its delays."""
-        columns, bits = 1, self.channels * self.number.width
         found = {}
         for n in self.kept[:-1]:
-            if self.lines(n):
-                found[n] = self.delays[n], self.lines(n) * columns * bits
-            columns *= len(self.live_lines(n))
+            columns = self.columns(n)
+            bits = sum(self.bits(part) * self.line(n, taps[0]) for part, _, taps in columns)
+            if bits:
+                found[n] = self.delays[n], bits
         return found
 
     def inventory(self) -> Inventory:
@@ -213,23 +256,22 @@ class Raster:
         total += self.pixel.inventory() + self.window.inventory()
         for n, (depth, bits) in self.memories().items():
             total += cost.counter(depth) + cost.ram(depth, bits, self.styles[n])
-        bits = self.channels * self.number.width
-        chains = prod(len(self.live_lines(n)) for n in self.kept[:-1])
-        at = -1
-        for line in self.live_lines(self.chain_axis):
-            place = line * self.delays[self.chain_axis]
-            total += chains * cost.delay_line(bits, place - at)
-            at = place
+        n = self.chain_axis
+        for part, _, taps in self.columns(n):
+            places = [self.line(n, tap) * self.delays[n] for tap in reversed(taps)]
+            for stages in np.diff(places, prepend=-1).tolist():
+                total += cost.delay_line(self.bits(part), stages)
         for positions, n in self.counters:
             total += cost.counter(positions) + cost.logic(3)
-            for tap in self.axes[n].live if n >= 0 else ():
+            for tap in self.used(n) if n >= 0 else ():
                 inside = self.axes[n].inside(tap)
                 ends = int(not inside[0]) + int(not inside[-1])
                 total += cost.logic((positions - 1).bit_length(), ends)
-        for window in np.ndindex(*(axis.kernel for axis in self.axes)):
-            seen = [axis.inside(tap) for axis, tap in zip(self.axes, window, strict=True)]
-            if all(windows.any() for windows in seen):
-                total += cost.logic(1 + sum(not windows.all() for windows in seen), bits)
+        for part, (_, every) in enumerate(self.parts):
+            for window in np.argwhere(every):
+                seen = [axis.inside(tap) for axis, tap in zip(self.axes, window, strict=True)]
+                masks = sum(not windows.all() for windows in seen)
+                total += cost.logic(1 + masks, self.bits(part))
         return total
 
     def events(self) -> Events:
@@ -297,32 +339,33 @@ class RasterWindow(wiring.Component):
         with m.If(free):
             m.d.sync += full.eq(step & window.hit)
 
-        # Columns of pixels, all at the last tap's place in their row, by their taps.
-        columns: dict[tuple[int, ...], Any] = {(): i.payload.as_value()}
+        # Columns of pixels, all at the last tap's place in their row: by part and taps.
+        columns: dict[tuple[int, tuple[int, ...]], Any] = {
+            (part, ()): Cat(i.payload[channel] for channel in channels)
+            for part, (channels, _) in enumerate(design.parts)
+        }
         for n in range(len(design.axes)):
             if n in design.kept[:-1]:
                 columns = self._delayed(m, n, columns, step)
             elif n == design.chain_axis:
                 columns = self._shifted(m, n, columns, step)
             else:
-                tap = design.axes[n].live[0]
-                columns = {(*place, tap): column for place, column in columns.items()}
+                columns = {
+                    (part, (*place, tap)): columns[part, place]
+                    for part, place, taps in design.columns(n)
+                    for tap in taps
+                }
 
-        inside = self._masks(m)
-        bits, every = design.channels * design.number.width, o.payload.as_value()
-        constant = Const(design.fill, design.number.width)
-        constant = Cat(constant for _ in range(design.channels))
-        for place in np.ndindex(*(axis.kernel for axis in design.axes)):
-            start = int(np.ravel_multi_index(place, [a.kernel for a in design.axes])) * bits
-            pixel_value = columns.get(place, constant)
+        inside, kernel = self._masks(m), [axis.kernel for axis in design.axes]
+        m.d.comb += [number.eq(design.fill) for number in o.payload]
+        for (part, place), pixel_value in columns.items():
             masks = [inside[n, tap] for n, tap in enumerate(place) if (n, tap) in inside]
-            if place in columns and masks:
-                pixel_value = Mux(Cat(masks).all(), pixel_value, constant)
-            m.d.comb += every[start : start + bits].eq(pixel_value)
+            start = int(np.ravel_multi_index(place, kernel)) * design.channels
+            with m.If(Cat(masks).all()) if masks else nullcontext():
+                for k, channel in enumerate(design.parts[part].channels):
+                    number = pixel_value.word_select(k, design.number.width)
+                    m.d.comb += o.payload[start + channel].eq(number)
         return m
-
-    def _tap(self, n: int, line: int) -> int:
-        return self.design.first_taps[n] + self.design.lines(n) - line
 
     def _delayed(self, m: Module, n: int, columns: dict, step) -> dict:
         """Each column, and as it was one delay, two delays, ... before, from a memory.
@@ -330,10 +373,9 @@ class RasterWindow(wiring.Component):
         The memory is a ring of a delay's length; each word moves on from delay to delay. It is read
         a step ahead, at another place than it is written.
         """
-        design, names = self.design, list(columns)
-        lines = design.lines(n)
-        fields: dict[tuple, Any] = {(place, 0): column for place, column in columns.items()}
-        if lines:
+        design = self.design
+        fields: dict[tuple, Any] = {(*key, 0): column for key, column in columns.items()}
+        if n in design.memories():
             depth, width = design.memories()[n]
             memory = Memory(
                 shape=width, depth=depth, init=[], attrs={"ram_style": design.styles[n]}
@@ -350,32 +392,34 @@ class RasterWindow(wiring.Component):
             ]
             with m.If(step):
                 m.d.sync += place.eq(following)
-            bits = width // (lines * len(names))
-            keys = [(name, line) for line in range(1, lines + 1) for name in names]
-            for k, key in enumerate(keys):
-                fields[key] = read.data[k * bits : (k + 1) * bits]
-            m.d.comb += write.data.eq(Cat(fields[name, line - 1] for name, line in keys))
+            words, start = [], 0
+            for part, column, taps in design.columns(n):
+                for line in range(1, design.line(n, taps[0]) + 1):
+                    words.append(fields[part, column, line - 1])
+                    fields[part, column, line] = read.data[start : start + design.bits(part)]
+                    start += design.bits(part)
+            m.d.comb += write.data.eq(Cat(words))
         return {
-            (*name, self._tap(n, line)): fields[name, line]
-            for name in names
-            for line in design.live_lines(n)
+            (part, (*column, tap)): fields[part, column, design.line(n, tap)]
+            for part, column, taps in design.columns(n)
+            for tap in taps
         }
 
     def _shifted(self, m: Module, n: int, columns: dict, step) -> dict:
         """Registers along a row for each column."""
-        design = self.design
-        lines, delay = design.live_lines(n), design.delays[n]
-        taps = {}
-        for name, column in columns.items():
-            for place in range(lines[-1] * delay + 1):
-                label = "_".join(map(str, ("pixel", *name, place)))
-                register = Signal(len(column), name=label, reset_less=True)
+        design, found = self.design, {}
+        for part, column, taps in design.columns(n):
+            value = columns[part, column]
+            places = {design.line(n, tap) * design.delays[n]: tap for tap in taps}
+            for place in range(max(places) + 1):
+                label = "_".join(map(str, ("pixel", part, *column, place)))
+                register = Signal(len(value), name=label, reset_less=True)
                 with m.If(step):
-                    m.d.sync += register.eq(column)
-                column = register
-                if place % delay == 0 and place // delay in lines:
-                    taps[*name, self._tap(n, place // delay)] = column
-        return taps
+                    m.d.sync += register.eq(value)
+                value = register
+                if place in places:
+                    found[part, (*column, places[place])] = value
+        return found
 
     def _masks(self, m: Module) -> dict[tuple[int, int], Any]:
         """(axis, tap) -> whether it lies in the frame, for the window that is offered."""
@@ -387,7 +431,7 @@ class RasterWindow(wiring.Component):
             with m.If(carry):
                 m.d.sync += count.eq(Mux(last, 0, count + 1))
             carry = carry & last
-            for tap in design.axes[n].live if n >= 0 else ():
+            for tap in design.used(n) if n >= 0 else ():
                 inside = design.axes[n].inside(tap)
                 if not inside.all():
                     places = np.flatnonzero(inside)

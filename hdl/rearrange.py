@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Streams whose words come out in another order: dropped, repeated, permuted, with constants."""
 
-from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -129,12 +128,7 @@ class Reorder:
         self.order, self.bits, self.buffer_style = order, bits, buffer_style
         self.words = int(order.max()) + 1
         advance = np.diff(order, append=order[0] + self.words)
-        nest = Steps((advance - advance.min())[:, None])
-        if nest.tables is None:
-            releases = _releases(order, self.words, nest.extents)
-        else:
-            least = np.minimum.accumulate(order[::-1])[::-1]  # that is still needed before a read
-            releases = np.diff(np.append(least, self.words))
+        releases = self._releases(advance - advance.min())
         self.released: NDArray[np.int64] = np.cumsum(releases)
         before = self.released - releases
         depth = max(2, 1 << int((order - before).max()).bit_length())
@@ -145,6 +139,36 @@ class Reorder:
         self.unit_bits = (together & -together).bit_length() - 1
         rows = np.stack([advance % (2 * depth), releases % (2 * depth) >> self.unit_bits], axis=1)
         self.steps = Steps(rows, table_style)
+
+    def _releases(self, advance: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Words released with each read, such that the loops of the addresses remain.
+
+        In loops without tables one number for each number of loops that end with the read, as many
+        as can be, the innermost loops first. Else all that can be, at every read or at the ends of
+        some inner loops. What is left when the frame ends.
+        """
+        reads, words = len(self.order), self.words
+        needed = np.append(np.minimum.accumulate(self.order[::-1])[::-1][1:], words)
+        places = np.arange(1, reads + 1)
+        loops = Steps(advance[:, None])
+        sizes = [*np.cumprod([1, *loops.extents]).tolist(), reads]
+        if loops.tables:
+            for size in sizes:
+                ends = places % size == 0
+                releases = np.zeros(reads, np.int64)
+                releases[ends] = np.diff(needed[ends], prepend=0)
+                rows = np.stack([advance, releases], axis=1)
+                if Steps(rows).table_rows == loops.table_rows:
+                    break
+            return releases
+        releases = np.zeros(reads, np.int64)
+        for inner, outer in pairwise(sizes):
+            at = (places % inner == 0) & (places % outer != 0)
+            if at.any():
+                counts, left = np.cumsum(at), needed - np.cumsum(releases)
+                releases[at] = (left[counts > 0] // counts[counts > 0]).min()
+        releases[-1] = words - releases[:-1].sum()
+        return releases
 
     @cached_property
     def _first_reads(self) -> NDArray[np.int64]:
@@ -207,23 +231,6 @@ class Reorder:
         direct = new & (latest == np.arange(words) - 1)
         graph.after("i", "i", 2, np.where(direct, latest, NEVER))
         return graph
-
-
-def _releases(order: Ints, words: int, extents: Sequence[int]) -> NDArray[np.int64]:
-    """Words released with each read: one number for each number of loops that end with it.
-
-    As many as can be, the innermost loops first; what is left when the frame ends.
-    """
-    reads = len(order)
-    needed = np.append(np.minimum.accumulate(order[::-1])[::-1][1:], words)
-    releases, places = np.zeros(reads, np.int64), np.arange(1, reads + 1)
-    for inner, outer in pairwise([*np.cumprod([1, *extents]).tolist(), reads]):
-        at = (places % inner == 0) & (places % outer != 0)
-        if at.any():
-            counts, left = np.cumsum(at), needed - np.cumsum(releases)
-            releases[at] = (left[counts > 0] // counts[counts > 0]).min()
-    releases[-1] = words - releases[:-1].sum()
-    return releases
 
 
 class SelectStage(wiring.Component):
@@ -378,7 +385,7 @@ class Rearrange:
     def tables(self) -> list[Tables]:
         """Tables of addresses and gaps."""
         steps = (p.steps if isinstance(p, Reorder) else p.countdown.steps for p in self.parts)
-        return [part.tables for part in steps if part.tables is not None]
+        return [table for part in steps for table in part.tables]
 
     @property
     def depth(self) -> int:

@@ -14,69 +14,105 @@ from .cost import Inventory
 from .memory import Rom, Tables
 
 
-class Steps:
-    """Rows of constants, one a step, over and over: nested loops where they are, else a table.
+class Loop:
+    """One of several nested loops: a row of constants for every iteration but the last.
 
-    In a nest of loops the row of a step depends only on how many inner loops end with it, as the
-    increments of an affine address do.
+    Parameters
+    ----------
+    rows : ints, shape (iterations, columns); at the last one the loop around it says the row
+    style : "logic" or "block", what the memory becomes if the rows differ
+
+    Members
+    -------
+    table : Tables of the rows, the last iteration first; None if they are all alike
+    """
+
+    def __init__(self, rows: Ints, style: str):
+        self.extent, self.first = len(rows), rows[0].tolist()
+        differ = (rows[:-1] != rows[0]).any()
+        reverse = np.concatenate([rows[:1], rows[-2::-1]])
+        self.table = Tables(list(reverse.T), style) if differ else None
+
+
+class Steps:
+    """Rows of constants, one a step, over and over, as nested loops.
+
+    The innermost loop says the row of a step, unless it ends; then the loop around it does, and so
+    on. The increments of an affine address are always the same in a loop; what is irregular is a
+    table of one loop, or, at worst, of all steps.
 
     Parameters
     ----------
     rows : ints from 0, shape (steps, columns), of one period
-    style : "logic" or "block", what the memory of a table becomes
+    style : "logic" or "block", what the memories of tables become
 
     Members
     -------
-    extents : of the loops, the innermost first; none if the rows are all alike or a table
-    rows : of a nest of loops, row n where n inner loops end; of a table one a step
-    tables : the table, or None
+    loops : the innermost first; none if the rows are all alike
+    last : the row when all loops end
     widths : bits of each column
     """
 
     def __init__(self, rows: Ints, style: str = "logic"):
         rows = np.asarray(rows, np.int64)
-        rows = rows[: shortest_period(rows)]
+        rows = rows[: _shortest_period(rows)]
         self.widths = [int(n).bit_length() for n in rows.max(axis=0)]
         self.style = style
-        self.first = rows[0].tolist()
-        nest = _nest(rows)
-        self.tables = None
-        self.extents: list[int] = []
-        if nest is None:
-            self.tables = Tables(list(rows.T), style)
-            self.rows = rows
-        else:
-            self.extents, self.rows = nest
+        self.loops: list[Loop] = []
+        while len(rows) > 1:
+            extent = _innermost(rows)
+            self.loops.append(Loop(rows[:extent], style))
+            rows = rows[extent - 1 :: extent]
+        self.last: list[int] = rows[0].tolist()
+
+    @property
+    def extents(self) -> list[int]:
+        """Iterations of the loops, the innermost first."""
+        return [loop.extent for loop in self.loops]
+
+    @property
+    def tables(self) -> list[Tables]:
+        """Those of the loops that have one."""
+        return [loop.table for loop in self.loops if loop.table is not None]
+
+    @property
+    def table_rows(self) -> int:
+        """Rows of all tables."""
+        return sum(table.depth for table in self.tables)
 
     def inventory(self) -> Inventory:
         """What it is made of."""
-        if self.tables is not None:
-            depth, width = self.tables.depth, self.tables.width
-            memory = cost.rom(depth, width, self.style, self.tables.words)
-            return memory + cost.counter(depth) + cost.register(1) + cost.logic(2, width)
-        total = sum((cost.counter(extent) + cost.logic(3) for extent in self.extents), Inventory())
-        return total + cost.logic(len(self.extents) + 1, sum(self.widths) if self.extents else 0)
+        total = cost.logic(len(self.loops) + 1, sum(self.widths) if self.loops else 0)
+        for loop in self.loops:
+            total += cost.counter(loop.extent) + cost.logic(3)
+            if loop.table is not None:
+                depth, width = loop.table.depth, loop.table.width
+                total += cost.rom(depth, width, self.style, loop.table.words)
+                total += cost.register(1) + cost.logic(2, width)
+        return total
 
 
-def shortest_period(rows: NDArray[np.int64]) -> int:
+def _shortest_period(rows: NDArray[np.int64]) -> int:
     """Fewest rows of which all are repetitions."""
     count = len(rows)
-    divide = [n for n in range(1, count + 1) if count % n == 0]
-    return next(n for n in divide if (rows[n:] == rows[: count - n]).all())
+    return next(n for n in _divisors(count) if (rows[n:] == rows[: count - n]).all())
 
 
-def _nest(rows: NDArray[np.int64]) -> tuple[list[int], NDArray[np.int64]] | None:
-    """Extents of loops and a row for each number of loops that end; None if there are none."""
-    extents, levels = [], []
-    while len(rows) > 1:
-        other = (rows != rows[0]).any(axis=1)
-        extent = int(other.argmax()) + 1
-        if len(rows) % extent or other.reshape(-1, extent)[:, :-1].any():
-            return None
-        extents.append(extent)
-        levels.append(rows[0])
-        rows = rows[extent - 1 :: extent]
-    return extents, np.array([*levels, rows[0]])
+def _innermost(rows: NDArray[np.int64]) -> int:
+    """Iterations of the innermost loop: of one with rows all alike, else of the shortest."""
+    other = (rows != rows[0]).any(axis=1)
+    extent = int(other.argmax()) + 1
+    if len(rows) % extent == 0 and not other.reshape(-1, extent)[:, :-1].any():
+        return extent
+    for extent in _divisors(len(rows))[1:]:
+        blocks = rows.reshape(-1, extent, rows.shape[1])
+        if (blocks[:, :-1] == blocks[0, :-1]).all():
+            break
+    return extent
+
+
+def _divisors(count: int) -> list[int]:
+    return [n for n in range(1, count + 1) if count % n == 0]
 
 
 class StepsCounter(wiring.Component):
@@ -99,40 +135,38 @@ class StepsCounter(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        design = self.design
-        if design.tables is not None:
-            m.d.comb += self.row.eq(self._table(m, design.tables))
-            return m
-        levels = [self._packed(row) for row in design.rows.tolist()]
-        carry, value, ends = self.advance, levels[-1], []
-        for n, extent in enumerate(design.extents):
-            count, last = Signal(range(extent), name=f"count_{n}"), Signal(name=f"last_{n}")
-            m.d.comb += last.eq(count == extent - 1)
+        carry, rows = self.advance, []
+        for n, loop in enumerate(self.design.loops):
+            left, last = Signal(range(loop.extent), init=loop.extent - 1), Signal()
+            left.name, last.name = f"left_{n}", f"last_{n}"
+            following = Signal.like(left, name=f"following_{n}")
+            m.d.comb += [last.eq(left == 0), following.eq(Mux(last, loop.extent - 1, left - 1))]
             with m.If(carry):
-                m.d.sync += count.eq(Mux(last, 0, count + 1))
+                m.d.sync += left.eq(following)
+            row = self._packed(loop.first)
+            if loop.table is not None:
+                row = Mux(*self._read(m, n, loop.table, following, carry), row)
+            rows.append((last, row))
             carry = carry & last
-            ends.append(last)
-        for last, level in zip(reversed(ends), reversed(levels[:-1]), strict=True):
-            value = Mux(last, value, level)
+        value = self._packed(self.design.last)
+        for last, row in reversed(rows):
+            value = Mux(last, value, row)
         m.d.comb += self.row.eq(value)
         return m
 
     def _packed(self, row: list[int]):
         return Cat(Const(n, width) for n, width in zip(row, self.design.widths, strict=True))
 
-    def _table(self, m: Module, tables: Tables):
-        """The row of a memory, read with each advance; the row before the first is a constant."""
-        m.submodules.rom = rom = Rom(tables)
-        following, begun = Signal(range(tables.depth), init=1), Signal()
-        m.d.comb += [rom.address.eq(following), rom.enable.eq(self.advance)]
-        with m.If(self.advance):
-            last = following == tables.depth - 1
-            m.d.sync += [following.eq(Mux(last, 0, following + 1)), begun.eq(1)]
-        numbers = [tables.number(n, rom.data) for n in range(len(self.design.widths))]
-        read = Cat(
-            number[:width] for number, width in zip(numbers, self.design.widths, strict=True)
-        )
-        return Mux(begun, read, self._packed(self.design.first))
+    def _read(self, m: Module, n: int, table: Tables, following, carry):
+        """Whether anything has been read from a table yet, and the row that was."""
+        m.submodules[f"table_{n}"] = rom = Rom(table)
+        begun = Signal(name=f"begun_{n}")
+        m.d.comb += [rom.address.eq(following), rom.enable.eq(carry)]
+        with m.If(carry):
+            m.d.sync += begun.eq(1)
+        numbers = (table.number(k, rom.data) for k in range(len(self.design.widths)))
+        padded = (Cat(number, Const(0, 64)) for number in numbers)
+        return begun, Cat(n[:width] for n, width in zip(padded, self.design.widths, strict=True))
 
 
 class Countdown:

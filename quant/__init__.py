@@ -29,7 +29,7 @@ from .kernels import (
 from .matmul import Matmul
 from .narrow import Overflow, Rounding, narrow
 from .program import Program, ProgramInput, Step
-from .softmax import Softmax
+from .rescale import Rule, rescale, rescale_bounds
 
 __all__ = [
     "FUNCTIONS",
@@ -48,7 +48,7 @@ __all__ = [
     "Program",
     "ProgramInput",
     "Rounding",
-    "Softmax",
+    "Rule",
     "Step",
     "SumKernel",
     "Symmetry",
@@ -66,6 +66,8 @@ __all__ = [
     "narrow",
     "narrow_bounds",
     "product_format",
+    "rescale",
+    "rescale_bounds",
     "sum_format",
     "to_float",
 ]

@@ -466,7 +466,7 @@ class MoveKernel:
 
 
 class PlainKernel:
-    """A reference as it is, on int64 tiles: for what gains nothing from floats.
+    """A reference as it is, on int64 tiles, a frame at a time: for what floats do no quicker.
 
     Parameters
     ----------

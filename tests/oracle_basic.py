@@ -3,12 +3,26 @@
 
 from collections.abc import Callable
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
 from oracle_numbers import STATEMENTS, Within, narrowed, number, statement
 
-from blocks import Add, Identity, Linear, Network, Neuron, ReLU, Reshape, Weight
+from blocks import (
+    Add,
+    Identity,
+    Linear,
+    Maximum,
+    Minimum,
+    Mul,
+    Network,
+    Neuron,
+    ReLU,
+    Reshape,
+    Sub,
+    Weight,
+)
 from quant import Ints
 
 
@@ -43,8 +57,8 @@ def _linear(block: Linear, x: Ints) -> Ints:
 
 
 @statement(Weight)
-def _weight(block: Weight, x: Ints, *streamed: Ints) -> Ints:
-    weights = streamed[0] if streamed else np.broadcast_to(np.asarray(block.weight), x.shape)
+def _weight(block: Weight, x: Ints) -> Ints:
+    weights = np.broadcast_to(np.asarray(block.weight), x.shape)
     results = [
         narrowed(number(a, block.input.format) * number(w, block.weight_format), block)
         for a, w in zip(x.ravel().tolist(), weights.ravel().tolist(), strict=True)
@@ -62,9 +76,14 @@ def _relu(block: ReLU, x: Ints) -> Ints:
     return elementwise(lambda v: max(v, Fraction(0)), block, x)
 
 
-@statement(Add)
-def _add(block: Add, a: Ints, b: Ints) -> Ints:
-    return elementwise(lambda v, w: v + w, block, a, b)
+for kind, function in (
+    (Add, lambda v, w: v + w),
+    (Sub, lambda v, w: v - w),
+    (Mul, lambda v, w: v * w),
+    (Minimum, min),
+    (Maximum, max),
+):
+    statement(kind)(partial(elementwise, function))
 
 
 @statement(Reshape)

@@ -12,9 +12,13 @@ from blocks import (
     Identity,
     Lanes,
     Linear,
+    Maximum,
+    Minimum,
+    Mul,
     Neuron,
     ReLU,
     Reshape,
+    Sub,
     Tensor,
     Unrolled,
     Weight,
@@ -66,11 +70,15 @@ BLOCKS = {
     "relu unsigned": ReLU(Tensor((5,), U4), S8),
     "add": Add(X, Tensor((2, 3), U4), S8, Rounding.RND_CONV),
     "add narrow": Add(X, X, Format(3, 4), Rounding.RND, Overflow.SAT_SYM),
+    "sub": Sub(X, Tensor((2, 3), U4), S8, Rounding.RND_CONV),
+    "sub far": Sub(Tensor((2, 3), Format(4, -6)), X, Format(9, 1)),
+    "mul": Mul(X, Tensor((2, 3), S4), S8, Rounding.TRN_ZERO),
+    "minimum": Minimum(X, Tensor((2, 3), U4), Format(6, 2), Rounding.RND_INF),
+    "maximum": Maximum(Tensor((2, 3), U4), X, Format(6, 2), Rounding.TRN, Overflow.WRAP),
     "reshape": Reshape(X, (3, 2)),
     "reshape flat": Reshape(X, (6,)),
     "weight scalar": Weight(X, np.array(-3), S4, S8),
     "weight channels": Weight(X, np.array([7, -8, 0]), S4, S8, Rounding.RND_ZERO),
-    "weight streamed": Weight(X, Tensor((2, 3), S4), S4, S8, Rounding.TRN_ZERO),
     "linear": linear(),
     "linear shifted": linear(shift=np.array([0, 4, 1, 2])),
     "linear wrapped": linear(output_format=S4, overflow=Overflow.WRAP),
@@ -141,20 +149,18 @@ def test_a_neuron_is_a_linear_with_one_output(modes):
     assert [c.plan for c in block.plans(TARGET)] == [c.plan for c in same.plans(TARGET)]
 
 
-def test_the_three_forms_of_a_weight_are_one_function():
+def test_the_two_forms_of_a_weight_and_a_product_are_one_function():
     """A constant for all, one for each channel and a stream of the same numbers agree."""
     x = integers(X, (20,))
     scalar = Weight(X, np.array(-5), S4, S8)
     channels = Weight(X, np.full(3, -5), S4, S8)
-    streamed = Weight(X, Tensor((2, 3), S4), S4, S8)
+    product = Mul(X, Tensor((2, 3), S4), S8)
     y = scalar.reference(x)
     np.testing.assert_array_equal(channels.reference(x), y)
-    np.testing.assert_array_equal(streamed.reference(x, np.full(x.shape, -5)), y)
+    np.testing.assert_array_equal(product.reference(x, np.full(x.shape, -5)), y)
     assert scalar.inputs == channels.inputs == {"i": X}
-    assert streamed.inputs == {"i_a": X, "i_b": Tensor((2, 3), S4)}
     assert [c.plan.lanes for c in scalar.plans(TARGET)] == [1, 2, 3, 6]
     assert [c.plan.lanes for c in channels.plans(TARGET)] == [1, 3]
-    assert [c.plan.lanes for c in streamed.plans(TARGET)] == [1, 2, 3, 6]
 
 
 def test_weights_are_copies_that_cannot_be_written():
@@ -244,23 +250,6 @@ REFUSALS = {
         ValueError,
         "Tensor shape must have axes of at least 1, not (3, 0)",
     ),
-    "add kind a": (lambda: Add(None, X, S8), TypeError, "Add input_a must be a Tensor, not None"),
-    "add kind b": (lambda: Add(X, None, S8), TypeError, "Add input_b must be a Tensor, not None"),
-    "add format": (
-        lambda: Add(X, X, "s8"),
-        TypeError,
-        "Add output_format must be a Format, not 's8'",
-    ),
-    "add shape": (
-        lambda: Add(X, Tensor((3, 2), S8), S8),
-        ValueError,
-        "Add input_b must have shape (2, 3) like input_a, not (3, 2)",
-    ),
-    "add mode": (
-        lambda: Add(X, X, S8, "UP"),
-        ValueError,
-        f"Add rounding must be one of {ROUNDINGS}, not 'UP'",
-    ),
     "reshape kind": (lambda: Reshape(3, (3,)), TypeError, "Reshape input must be a Tensor, not 3"),
     "reshape size": (
         lambda: Reshape(X, (5,)),
@@ -281,11 +270,6 @@ REFUSALS = {
         lambda: Weight(X, np.ones(2, int), S4, S8),
         ValueError,
         "Weight weight must have shape (3,), not (2,)",
-    ),
-    "weight streamed": (
-        lambda: Weight(X, Tensor((3, 2), S4), S4, S8),
-        ValueError,
-        f"Weight weight must be {Tensor((2, 3), S4)}, not {Tensor((3, 2), S4)}",
     ),
     "weight range": (
         lambda: Weight(X, np.array(8), S4, S8),
@@ -387,21 +371,6 @@ REFUSALS = {
         ValueError,
         "Neuron input must have shape (..., 2, 3), not (2,)",
     ),
-    "weight streams missing": (
-        lambda: BLOCKS["weight streamed"].reference(np.zeros((2, 3), int)),
-        TypeError,
-        "Weight inputs must be 2 arrays, not 1",
-    ),
-    "weight streams too many": (
-        lambda: BLOCKS["weight scalar"].reference(*[np.zeros((2, 3), int)] * 2),
-        TypeError,
-        "Weight inputs must be 1 array, not 2",
-    ),
-    "add input": (
-        lambda: Add(X, X, S8).reference(np.full((2, 3), 128), np.zeros((2, 3), int)),
-        ValueError,
-        "Add input_a must be in [-128, 127] for format s8.4, not span [128, 128]",
-    ),
 }
 
 
@@ -411,7 +380,32 @@ def test_what_is_wrong_is_refused(make, error, message):
         make()
 
 
-@pytest.mark.parametrize("name", ["identity", "relu", "add", "reshape", "weight scalar"])
+@pytest.mark.parametrize("kind", [Add, Sub, Mul, Minimum, Maximum])
+def test_what_is_wrong_with_two_streams_is_refused(kind):
+    name = kind.__name__
+    with refused(TypeError, f"{name} input_a must be a Tensor, not None"):
+        kind(None, X, S8)
+    with refused(TypeError, f"{name} input_b must be a Tensor, not None"):
+        kind(X, None, S8)
+    with refused(TypeError, f"{name} output_format must be a Format, not 's8'"):
+        kind(X, X, "s8")
+    message = f"{name} input_b must have shape (2, 3) like input_a, not (3, 2)"
+    with refused(ValueError, message):
+        kind(X, Tensor((3, 2), S8), S8)
+    with refused(ValueError, f"{name} rounding must be one of {ROUNDINGS}, not 'UP'"):
+        kind(X, X, S8, "UP")
+    zeros = np.zeros((2, 3), int)
+    range_ = "must be in [-128, 127] for format s8.4, not span [128, 128]"
+    with refused(ValueError, f"{name} input_a {range_}"):
+        kind(X, X, S8).reference(zeros + 128, zeros)
+    with refused(ValueError, f"{name} input_b {range_}"):
+        kind(X, X, S8).reference(zeros, zeros + 128)
+
+
+PLANNED = ["identity", "relu", "add", "sub", "mul", "minimum", "maximum", "reshape"]
+
+
+@pytest.mark.parametrize("name", [*PLANNED, "weight scalar"])
 def test_plans_of_another_kind_or_size_are_refused(name):
     block = BLOCKS[name]
     kind = type(block).__name__
@@ -435,3 +429,9 @@ def test_sums_beyond_63_bits_are_refused():
         Weight(wide, np.array(1), wide.format, S8)
     with refused(ValueError, "Add accumulator must fit 63 bits, not 69"):
         Add(Tensor((4,), Format(8, 0)), Tensor((4,), Format(8, 60)), S8)
+    with refused(ValueError, "Mul accumulator must fit 63 bits, not 80"):
+        Mul(wide, wide, S8)
+    with refused(ValueError, "Sub accumulator must fit 63 bits, not 69"):
+        Sub(Tensor((4,), Format(8, 0)), Tensor((4,), Format(8, 60)), S8)
+    with refused(ValueError, "Minimum accumulator must fit 63 bits, not 68"):
+        Minimum(Tensor((4,), Format(8, 0)), Tensor((4,), Format(8, 60)), S8)

@@ -94,6 +94,32 @@ def test_a_frame_takes_a_cycle_a_pixel_and_a_few_for_the_lower_padding(axes, cha
     assert design.events().schedule(["i"], ["o"]).interval == design.steps
 
 
+def reads(axes, channels, share):
+    """Which numbers of a window are read, at random."""
+    taps = np.prod([axis.kernel for axis in axes])
+    return np.random.default_rng(taps).random(taps * channels) < share
+
+
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.6])
+@pytest.mark.parametrize("name", ["same size", "row", "volume, padded", "dilation", "pooling"])
+def test_numbers_that_nobody_reads_are_left_out(name, share):
+    axes, channels, fill = CASES[name]
+    read = reads(axes, channels, share)
+    design = Raster(axes, channels, NUMBER, fill, read=read)
+    x, y = frames_of(axes, channels, fill, 3)
+    y = np.where(read, y, fill).tolist()
+    check_circuit(lambda: RasterWindow(design), {"i": x}, {"o": y}, design.events(), 3)
+
+
+def test_what_is_not_read_is_not_kept():
+    axes = [Axis(9, 3), Axis(20, 3)]
+    corner = np.zeros((3, 3, 2), bool)
+    corner[2, 2, 1] = True
+    assert Raster(axes, 2, NUMBER, read=corner.ravel()).memories() == {}
+    corner[1, 0, 0] = True
+    assert Raster(axes, 2, NUMBER, read=corner.ravel()).memories() == {0: (20, 6)}
+
+
 def test_windows_without_lower_padding_leave_at_the_rate_of_pixels():
     assert Raster([Axis(28, 3), Axis(28, 3)], 1, NUMBER).steps == 28 * 28
     assert Raster([Axis(28, 2, 2), Axis(28, 2, 2)], 1, NUMBER).steps == 28 * 28
@@ -156,7 +182,11 @@ def test_inventory_equals_synthesis(target):
     made = {}
     for n, name in enumerate(names):
         axes, channels, fill = CASES[name]
-        made[f"case_{n}"] = Raster(axes, channels, NUMBER, fill, [next(styles) for _ in axes[1:]])
+        chosen = [next(styles) for _ in axes[1:]]
+        made[f"case_{n}"] = Raster(axes, channels, NUMBER, fill, chosen)
+        if n % 3 == 0:
+            read = reads(axes, channels, 0.5)
+            made[f"part_{n}"] = Raster(axes, channels, NUMBER, fill, ["block"] * 2, read)
     text = "".join(verilog(RasterWindow(d), name) for name, d in made.items())
     counted = synthesise_many(text, made, target)
     for name, design in made.items():

@@ -8,7 +8,23 @@ import numpy as np
 import pytest
 
 import bitblocks.commands
-from blocks import Add, Folded, Identity, Lanes, Linear, Neuron, ReLU, Reshape, Tensor, Unrolled
+from blocks import (
+    Add,
+    Concat,
+    Embedding,
+    Folded,
+    Identity,
+    Lanes,
+    Linear,
+    Moves,
+    Neuron,
+    Reads,
+    ReLU,
+    Reshape,
+    Tensor,
+    Unrolled,
+    transpose,
+)
 from blocks import Weight as WeightBlock
 from hdl import Target
 from quant import Format
@@ -47,6 +63,7 @@ def test_the_costs_shown_are_those_of_the_blocks():
     x, y = Tensor((64,), Format(8, 4)), Format(8, 4, False)
     weight, bias = random.integers(-128, 128, (8, 64)), random.integers(-1000, 1000, 8)
     linear = Linear(x, weight, bias, Format(8, 7), y)
+    codes = Tensor((16,), Format(4, 0, False))
     mapped = [
         (Identity(x, Format(6, 2)), Lanes(8)),
         (ReLU(x, y), Lanes(8)),
@@ -56,6 +73,9 @@ def test_the_costs_shown_are_those_of_the_blocks():
         (linear, Folded(4, 4)),
         (linear, Unrolled()),
         (Reshape(x, (8, 8)), Lanes(8)),
+        (transpose(Tensor((8, 8), x.format), (1, 0)), Moves(1, "distributed")),
+        (Concat((Tensor((32,), x.format), Tensor((32,), x.format))), Lanes(8)),
+        (Embedding(codes, weight[:, :8].reshape(16, 4), x.format), Reads(4)),
     ]
     rows = re.findall(r"^\| `(\w+)` (.*) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert len(rows) == len(mapped) + 1

@@ -141,7 +141,13 @@ def test_half_of_the_memory_would_be_too_little(index, words):
 def test_permuted_axes_need_no_table(shape):
     for axes in itertools.permutations(range(len(shape))):
         made = design(raster(*shape).transpose(axes), prod(shape))
-        assert all(part.steps.tables is None for part in made.parts)
+        assert not made.tables
+
+
+def test_a_frame_of_reflections_needs_tables_of_a_row_and_a_column():
+    made = design(np.pad(raster(40, 50), 2, "reflect"), 2000)
+    assert [table.depth for table in made.tables] == [54, 44]
+    assert made.depth == 256
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,8 @@ SEQUENCES = {
     "affine": affine((2, 3, 4), (1, 2, 6)),
     "irregular": np.array([[3], [1], [4], [1], [5]]),
     "irregular with a constant": np.array([[3, 2, 0], [1, 2, 0], [4, 2, 1]]),
+    "irregular in loops": np.array([[5], [5], [1], [5], [5], [2], [5], [5], [1], [5], [5], [3]]),
+    "two tables": np.array([[1], [2], [7], [1], [2], [8], [1], [2], [7], [1], [2], [7]]),
     "runs of other lengths": np.array([[0], [0], [1], [0], [1], [1]]),
 }
 
@@ -75,8 +77,8 @@ def test_addresses_of_nested_loops_are_found_in_any_order(extents):
     sizes = np.cumprod([1, *extents[:0:-1]])[::-1]
     for order in itertools.permutations(range(len(extents))):
         steps = Steps(affine([extents[n] for n in order], [int(sizes[n]) for n in order]))
-        assert steps.tables is None
-        assert len(steps.rows) == len(steps.extents) + 1 <= len(extents) + 1
+        assert not steps.tables
+        assert len(steps.loops) <= len(extents)
 
 
 def test_loops_that_continue_each_other_are_one():
@@ -85,10 +87,19 @@ def test_loops_that_continue_each_other_are_one():
     assert Steps(np.full((12, 1), 1)).extents == []
 
 
+def test_an_irregular_loop_among_regular_ones_is_a_table_of_its_own():
+    column = np.pad(np.arange(6), 2, "reflect")
+    rows = 6 * np.pad(np.arange(5), 1, "reflect")[:, None] + column
+    words = (rows[..., None] * 4 + np.arange(4)).ravel()
+    steps = Steps((np.diff(words, append=words[0]) + 200)[:, None])
+    assert steps.extents == [4, 10, 7]
+    assert [table.depth for table in steps.tables] == [10, 7]
+
+
 def test_what_is_no_nest_is_a_table_of_one_period():
     steps = Steps(np.array([[3], [1], [4], [1], [5]] * 3))
-    assert steps.extents == []
-    assert steps.tables.depth == 5
+    assert steps.extents == [5]
+    assert [table.depth for table in steps.tables] == [5]
 
 
 @pytest.mark.parametrize("period", [1, 5, 12])

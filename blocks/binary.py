@@ -1,0 +1,311 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Blocks of two streams, number by number: Add, Sub, Mul, Minimum, Maximum."""
+
+import operator
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from amaranth import Module, Mux, Value
+from numpy.typing import ArrayLike
+
+import quant
+from hdl import ZERO, Elementwise, Inventory, LaneFunction, Narrowing, Step
+from hdl.cost import adder, compare, mux2, subtract
+from quant import Format, Ints, Kernel, Overflow, PlainKernel, ProductKernel, Rounding, SumKernel
+
+from .block import Tensor, check_format, check_modes, check_tensor
+from .configurations import (
+    Configuration,
+    draw_fitting,
+    draw_format,
+    draw_lanes,
+    draw_modes,
+    draw_near,
+    draw_shape,
+)
+from .elementwise import ElementwiseBlock
+
+
+@dataclass(frozen=True)
+class Binary(ElementwiseBlock):
+    """``y = narrow(operation(a, b))``; two stages, the exact result and the narrowing.
+
+    Parameters
+    ----------
+    input_a, input_b : Tensors of one shape; their formats may differ
+    output_format : Format of y
+    rounding, overflow : how the exact result is narrowed
+    """
+
+    input_a: Tensor
+    input_b: Tensor
+    output_format: Format
+    rounding: Rounding = Rounding.RND
+    overflow: Overflow = Overflow.SAT
+
+    @property
+    @abstractmethod
+    def operation(self) -> Callable[[Any, Any], Any]:
+        """Of arrays and of Python's integers; its extremes lie at ends of both formats."""
+
+    @property
+    def _on_values(self) -> Callable[[Value, Value], Value]:
+        """The operation of a circuit."""
+        return self.operation
+
+    @abstractmethod
+    def _arithmetic(self, gain_a: int, gain_b: int) -> Inventory:
+        """What the operation of one lane is made of."""
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        check_tensor(self.input_a, f"{name} input_a")
+        check_tensor(self.input_b, f"{name} input_b")
+        check_format(self.output_format, f"{name} output_format")
+        check_modes(self)
+        if self.input_a.shape != self.input_b.shape:
+            raise ValueError(
+                f"{name} input_b must have shape {self.input_a.shape} like input_a, "
+                f"not {self.input_b.shape}"
+            )
+        _ = self.exact_format
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        return {"i_a": self.input_a, "i_b": self.input_b}
+
+    @property
+    def outputs(self) -> dict[str, Tensor]:
+        return {"o": Tensor(self.input_a.shape, self.output_format)}
+
+    @property
+    def _frac(self) -> int:
+        """Fraction bits of the exact result."""
+        return max(self.input_a.format.frac, self.input_b.format.frac)
+
+    @property
+    def _gains(self) -> tuple[int, int]:
+        """Fraction bits that a and b gain before they meet."""
+        return self._frac - self.input_a.format.frac, self._frac - self.input_b.format.frac
+
+    @property
+    def _bounds(self) -> tuple[int, int]:
+        """Smallest and largest exact result."""
+        (a, b), (gain_a, gain_b) = (self.input_a.format, self.input_b.format), self._gains
+        ends_a = np.array([a.min << gain_a, a.max << gain_a], object)
+        ends_b = np.array([b.min << gain_b, b.max << gain_b], object)
+        corners = self.operation(ends_a[:, None], ends_b).ravel()
+        return int(min(corners)), int(max(corners))
+
+    @property
+    def exact_format(self) -> Format:
+        """Format of the exact result before it is narrowed."""
+        return quant.accumulator_format(*self._bounds, self._frac, type(self).__name__)
+
+    def reference(self, a: ArrayLike, b: ArrayLike) -> Ints:
+        """Integers in, integers out, each of shape (..., *shape)."""
+        name = type(self).__name__
+        x = self.input_a.check(a, f"{name} input_a")
+        y = self.input_b.check(b, f"{name} input_b")
+        gain_a, gain_b = self._gains
+        exact = self.operation(x << gain_a, y << gain_b)
+        modes = self.output_format, self.rounding, self.overflow
+        return quant.narrow(exact, self.exact_format, *modes)
+
+    def kernel(self) -> Kernel:
+        """The reference on tiles."""
+        shape = self.input_a.shape
+        return PlainKernel(self.reference, (shape, shape), self.input_a.size)
+
+    def circuit(self, lanes: int) -> Elementwise:
+        """The circuit of so many lanes."""
+        a, b, number = self.input_a.format, self.input_b.format, self.exact_format
+        gain_a, gain_b = self._gains
+        modes = self.output_format, self.rounding, self.overflow
+        on_values = self._on_values
+
+        def exact(m: Module, x: Value, y: Value) -> Value:
+            return on_values(x << gain_a, y << gain_b)
+
+        gates, product = self._arithmetic(gain_a, gain_b), isinstance(self, Mul)
+        step = Step(exact, number, gates, sources=self._sources, product=product)
+        low, high = self._bounds
+        narrowing = Narrowing(number, low, high, *modes)
+        return Elementwise({"i_a": a, "i_b": b}, lanes, (LaneFunction((step,), narrowing),))
+
+    @property
+    def _sources(self) -> tuple[int, ...]:
+        """``Step.sources``: between numbers that do not overlap lie copies of the lower sign."""
+        gain_a, gain_b = self._gains
+        lower = self.input_b.format if gain_a else self.input_a.format
+        sign = lower.width - 1 if lower.signed else ZERO
+        gap = range(lower.width, max(gain_a, gain_b))
+        return tuple(sign if bit in gap else bit for bit in range(self.exact_format.width))
+
+
+@dataclass(frozen=True)
+class Add(Binary):
+    """``y = narrow(a + b)``, the join of a residual module; two stages, sum and narrowing.
+
+    Parameters
+    ----------
+    input_a, input_b : Tensors of one shape; their formats may differ
+    output_format : Format of y
+    rounding, overflow : how the exact sum is narrowed
+    """
+
+    @property
+    def operation(self) -> Callable[[Any, Any], Any]:
+        return operator.add
+
+    def _arithmetic(self, gain_a: int, gain_b: int) -> Inventory:
+        return adder(self.exact_format.width - max(gain_a, gain_b))
+
+    def kernel(self) -> Kernel:
+        """The reference on tiles of floats."""
+        modes = self.output_format, self.rounding, self.overflow
+        formats = self.input_a.format, self.input_b.format
+        return SumKernel(self.input_a.size, formats, *modes, name="Add")
+
+
+@dataclass(frozen=True)
+class Sub(Binary):
+    """``y = narrow(a - b)``; two stages, difference and narrowing.
+
+    Parameters
+    ----------
+    input_a, input_b : Tensors of one shape; their formats may differ
+    output_format : Format of y
+    rounding, overflow : how the exact difference is narrowed
+    """
+
+    @property
+    def operation(self) -> Callable[[Any, Any], Any]:
+        return operator.sub
+
+    def _arithmetic(self, gain_a: int, gain_b: int) -> Inventory:
+        return subtract(self.exact_format.width - gain_b)
+
+    @property
+    def _sources(self) -> tuple[int, ...]:
+        gain_a, _ = self._gains
+        if not gain_a:
+            return super()._sources
+        sign = self.input_b.format.width  # -b needs one bit more than b
+        gap = range(sign, gain_a)
+        return tuple(sign if bit in gap else bit for bit in range(self.exact_format.width))
+
+    def kernel(self) -> Kernel:
+        """The reference on tiles of floats."""
+        modes = self.output_format, self.rounding, self.overflow
+        formats = self.input_a.format, self.input_b.format
+        return SumKernel(self.input_a.size, formats, *modes, weights=(1, -1), name="Sub")
+
+
+@dataclass(frozen=True)
+class Mul(Binary):
+    """``y = narrow(a * b)``, a multiplier a lane; two stages, product and narrowing.
+
+    Parameters
+    ----------
+    input_a, input_b : Tensors of one shape; their formats may differ
+    output_format : Format of y
+    rounding, overflow : how the exact product is narrowed
+    """
+
+    @property
+    def operation(self) -> Callable[[Any, Any], Any]:
+        return operator.mul
+
+    @property
+    def _frac(self) -> int:
+        return self.input_a.format.frac + self.input_b.format.frac
+
+    @property
+    def _gains(self) -> tuple[int, int]:
+        return 0, 0
+
+    @property
+    def _sources(self) -> tuple[int, ...]:
+        return ()
+
+    def _arithmetic(self, gain_a: int, gain_b: int) -> Inventory:
+        return Inventory()  # the step knows that it is a product
+
+    def kernel(self) -> Kernel:
+        """The reference on tiles of floats."""
+        size, a, b = self.input_a.size, self.input_a.format, self.input_b.format
+        modes = self.output_format, self.rounding, self.overflow
+        return ProductKernel(size, size, a, b, *modes, name="Mul")
+
+
+@dataclass(frozen=True)
+class Minimum(Binary):
+    """``y = narrow(min(a, b))``; two stages, choice and narrowing.
+
+    Parameters
+    ----------
+    input_a, input_b : Tensors of one shape; their formats may differ
+    output_format : Format of y
+    rounding, overflow : how the smaller number is narrowed
+    """
+
+    @property
+    def operation(self) -> Callable[[Any, Any], Any]:
+        return np.minimum
+
+    @property
+    def _on_values(self) -> Callable[[Value, Value], Value]:
+        return lambda a, b: Mux(a < b, a, b)
+
+    def _arithmetic(self, gain_a: int, gain_b: int) -> Inventory:
+        return _choice(self)
+
+
+@dataclass(frozen=True)
+class Maximum(Binary):
+    """``y = narrow(max(a, b))``; two stages, choice and narrowing.
+
+    Parameters
+    ----------
+    input_a, input_b : Tensors of one shape; their formats may differ
+    output_format : Format of y
+    rounding, overflow : how the larger number is narrowed
+    """
+
+    @property
+    def operation(self) -> Callable[[Any, Any], Any]:
+        return np.maximum
+
+    @property
+    def _on_values(self) -> Callable[[Value, Value], Value]:
+        return lambda a, b: Mux(a < b, b, a)
+
+    def _arithmetic(self, gain_a: int, gain_b: int) -> Inventory:
+        return _choice(self)
+
+
+def _choice(block: Binary) -> Inventory:
+    (a, b), gains = (block.input_a.format, block.input_b.format), block._gains
+    width = max(number.width + gain for number, gain in zip((a, b), gains, strict=True))
+    return compare(width) + mux2(block.exact_format.width)
+
+
+def binary_configurations(
+    kind: type[Binary],
+) -> Callable[[np.random.Generator, int], Configuration]:
+    """The generator of a kind of block."""
+
+    def configuration(random: np.random.Generator, index: int) -> Configuration:
+        shape = draw_shape(random, index)
+        a = Tensor(shape, draw_format(random, index))
+        b = Tensor(shape, a.format if index == 1 else draw_near(random, a.format))
+        exact = kind(a, b, a.format)
+        target = draw_fitting(random, *exact._bounds, exact._frac)
+        block = kind(a, b, target, *draw_modes(random, index))
+        return Configuration(block, draw_lanes(random, a.size))
+
+    return configuration
