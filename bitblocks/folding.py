@@ -82,16 +82,13 @@ def _fold_behind(graph: Graph) -> Graph:
 def _fed_scaled(
     graph: Graph, nodes: dict[str, Layer], readers: dict[str, list[str]], scale: Scale
 ) -> dict[str, Layer] | None:
-    """All that reads ``scale``, each with it inside; None where one does not take it.
-
-    What reads several tensors does not.
-    """
+    """All that reads ``scale``, each with it inside; None where one does not take it."""
     folded: dict[str, Layer] = {}
     pending = [(reader, scale.weight, scale.bias) for reader in readers[scale.name]]
     while pending:
         reader, weight, bias = pending.pop()
         node = nodes.get(reader)
-        if node is None or len(node.sources) != 1:
+        if node is None:
             return None
         if node.reorders(graph.shapes[node.sources[0]]):
             weight, bias = (node.evaluate(part[np.newaxis])[0] for part in (weight, bias))

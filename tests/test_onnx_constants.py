@@ -101,6 +101,13 @@ MIXED = {  # what would mix frames, or is nothing at all
             "not reshape [batch, 2, 3, 4] to [2*batch, 12]"
         ),
     ),
+    "the batch behind another axis": (
+        [node("Reshape", ["x", "turned"], ["y"])],
+        (
+            "Reshape node that gives 'y' must leave axis 0 the batch, "
+            "not reshape [batch, 2, 3, 4] to [2, -1, 12]"
+        ),
+    ),
     "weights as long as the batch": (
         [
             node("Shape", ["x"], ["n"], end=1),
@@ -168,6 +175,7 @@ MIXED = {  # what would mix frames, or is nothing at all
 def test_constants_without_sense_are_refused(tmp_path, nodes, message):
     constants = {
         "two": ints(2),
+        "turned": ints(2, -1, 12),
         "twelve": ints(12),
         "huge": ints(2**40),
         "halves": np.full(3, 0.5, np.float32),
@@ -197,7 +205,8 @@ def test_weights_made_of_pieces_equal_onnx(tmp_path):
         node("Mul", ["w5", "s1"], ["w6"]),
         node("Expand", ["half", "shape"], ["half2"]),
         node("Where", ["mask", "w6", "half2"], ["w7"]),
-        node("MatMul", ["x", "w7"], ["y"]),
+        node("Sum", ["w7", "half", "half"], ["w8"]),
+        node("MatMul", ["x", "w8"], ["y"]),
     ]
     constants = {
         "w": seeded(5, 4),

@@ -17,7 +17,7 @@ FOLDED = frozenset(
     Equal Expand Flatten Floor Gather GatherElements GatherND Greater GreaterOrEqual Identity
     Less LessOrEqual Max Min Mod Mul Neg Not Or Pad Range Reciprocal ReduceMax ReduceMin Relu
     Reshape Round ScatterElements ScatterND Shape Sign Size Slice SpaceToDepth Split Sqrt
-    Squeeze Sub Tile Transpose Trilu Unsqueeze Where Xor""".split()
+    Squeeze Sub Sum Tile Transpose Trilu Unsqueeze Where Xor""".split()
 )
 """Operators that are evaluated where all their inputs are constant: each moves numbers, or
 computes them one by one as IEEE 754 says, so that every machine finds the same."""

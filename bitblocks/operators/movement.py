@@ -234,12 +234,11 @@ def concat(op: Operation) -> Value:
     shape = (*first.shape[:axis], along, *first.shape[axis + 1 :])
     if len(shape) == 1:  # whatever order the parts have, what reads them may take it
         names = tuple(op.viewed(value.name, value.shape) for value in values)
-        starts = np.cumsum([0, *(len(raster(value.shape)) for value in values)])
-        orders = [
-            moves(None, v.order, v.shape[0]) + n for v, n in zip(values, starts, strict=False)
-        ]
         layer = op.add(layers.Concat, op.label, names, 0)
-        return Value(layer.name, shape).moved(inverse(np.concatenate(orders)))
+        orders = [moves(None, value.order, value.shape[0]) for value in values]
+        starts = np.cumsum([0, *map(len, orders)])
+        order = np.concatenate([n + start for n, start in zip(orders, starts, strict=False)])
+        return Value(layer.name, shape).moved(inverse(order))
     _, axes = op.framed(first)
     names = tuple(op.arranged(value, axes) for value in values)
     layer = op.add(layers.Concat, op.label, names, axes.index(axis))
