@@ -268,6 +268,15 @@ def test_circuit_without_bits_that_nobody_reads_shows_the_others(kind):
         driven(cut(pipeline(kind, seed), seed), seed, 20)
 
 
+def test_a_carry_ends_above_two_zeros_and_begins_again():
+    """Bits 0 to 3 and 8 to 11 are sums, 4 and 12 take their carries, 5 to 7 are zeros."""
+    joins = Adder(0, 1, 0, 8, False), Adder(2, 3, 0, 8, False), Adder(4, 5, 0, 0, False)
+    graph = AdderGraph(((0, 15),) * 3 + ((0, 63),), joins, (Output(6, 0, False),))
+    made = Pipeline(graph, 1)
+    assert (made.stages, made.operators, made.flip_flops) == (1, (("add", 15),), 12)
+    driven(made, 1, 200)
+
+
 def test_bits_are_cut_only_above_those_that_are_kept():
     for seed in range(20):
         made = cut(pipeline("dense", seed), seed)
