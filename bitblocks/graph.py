@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 Shape = tuple[int, ...]
+
+NUMBERS_LIMIT = 2**24
+"""Most numbers of one tensor in a frame."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,14 @@ class Layer:
         raise NotImplementedError
 
 
+def check_size(name: str, shape: Shape) -> None:
+    """Raise InputError where layer ``name`` gives more numbers than a frame may have."""
+    if math.prod(shape) > NUMBERS_LIMIT:
+        raise InputError(
+            f"layer {name} must give at most {NUMBERS_LIMIT} numbers, not {math.prod(shape)}"
+        )
+
+
 def several(layer: Layer, result: Any) -> tuple[Any, ...]:
     """What a layer's methods give, as a tuple with one part for each of its tensors."""
     return result if len(layer.tensors) > 1 else (result,)
@@ -148,6 +160,7 @@ class Graph:
                     )
             given = several(node, node.shape(*(shapes[source] for source in node.sources)))
             for name, shape in zip(node.tensors, given, strict=True):
+                check_size(name, shape)
                 if name in shapes:
                     raise InputError(f"Graph names must be unique, not {name!r} twice")
                 shapes[name] = shape

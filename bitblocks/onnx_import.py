@@ -12,7 +12,15 @@ from typing import Any, NoReturn
 from bitblocks import layers
 from bitblocks.errors import InputError
 from bitblocks.folding import fold_scales
-from bitblocks.graph import Graph, Layer, Port, Shape, several, without_unread
+from bitblocks.graph import (
+    Graph,
+    Layer,
+    Port,
+    Shape,
+    check_size,
+    several,
+    without_unread,
+)
 from bitblocks.onnx_model import ONNX_DOMAINS, Model, shown, titled
 from bitblocks.operators import OPERATORS, Operation, Operator
 from bitblocks.operators.evaluation import fold, foldable
@@ -152,7 +160,9 @@ class Importer:
         layer: Layer = kind(_unique(label, self.taken), sources, *arguments)
         self.nodes.append(layer)
         given = layer.shape(*(self.shapes[source] for source in sources))
-        self.shapes |= zip(layer.tensors, several(layer, given), strict=True)
+        for tensor, shape in zip(layer.tensors, several(layer, given), strict=True):
+            check_size(tensor, shape)
+            self.shapes[tensor] = shape
         return layer
 
     def viewed(self, name: str, shape: Shape) -> str:

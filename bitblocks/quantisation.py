@@ -180,8 +180,8 @@ def _input_formats(
     return formats
 
 
-def _lowered(graph: Graph) -> Graph:
-    """``graph`` with every layer as those that are quantised in its place."""
+def _free_names(graph: Graph) -> Callable[[str], str]:
+    """A function that makes a name one that nothing of ``graph`` has, and no other call gives."""
     taken = set(graph.shapes)
 
     def free(name: str) -> str:
@@ -190,6 +190,12 @@ def _lowered(graph: Graph) -> Graph:
         taken.add(name)
         return name
 
+    return free
+
+
+def _lowered(graph: Graph) -> Graph:
+    """``graph`` with every layer as those that are quantised in its place."""
+    free = _free_names(graph)
     nodes: list[Layer] = []
     for node in graph.nodes:
         nodes += node.lowered(graph.shapes[node.sources[0]], free)
@@ -242,10 +248,12 @@ class Decision:
     ----------
     block : the block
     bounds : lowest and highest integers of a frame of each of its outputs
+    conversions : a block for each source to pass before, None for those that need none
     """
 
     block: Any
     bounds: tuple[tuple[Ints, Ints], ...]
+    conversions: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -453,7 +461,7 @@ class _Quantiser:
     ):
         self.graph, self.activation_bits = graph, activation_bits
         self.defaults, self.overrides = defaults, overrides
-        self.steps = self._plan()
+        self.steps, self.free = self._plan(), _free_names(graph)
         allowed: dict[str, tuple[str, ...]] = {
             port.name: ("output_format",) for port in graph.inputs
         }
@@ -531,16 +539,14 @@ class _Quantiser:
         self.precision: Precision = {}
         for port in graph.inputs:
             self._input(port.name, formats[port.name], port.stream_shape)
-        nodes = []
+        nodes: list[blocks.Node] = []
         for step in self.steps:
             try:
-                block = self._block(step)
+                nodes += self._nodes(step)
             except InputError:
                 raise
             except ValueError as error:  # such as a sum beyond 63 bits
                 raise InputError(f"layer {step.node.name} cannot be built: {error}") from error
-            sources = tuple(self.tensors[source].source for source in step.node.sources)
-            nodes.append(blocks.Node(step.node.name, block, sources))
         network = blocks.Network(
             {
                 port.name: blocks.Tensor(port.stream_shape, formats[port.name])
@@ -614,8 +620,8 @@ class _Quantiser:
             )
         )
 
-    def _block(self, step: _Step) -> Any:
-        """The block of ``step``; its tensors, decisions and report are noted."""
+    def _nodes(self, step: _Step) -> list[blocks.Node]:
+        """The block of ``step``, behind conversions; its tensors and decisions are noted."""
         node = step.node
         settings = self._settings(node.name)
         sources = tuple(self.tensors[name] for name in node.sources)
@@ -635,16 +641,28 @@ class _Quantiser:
         )
         decision = node.quantise(stage)
         block = decision.block
+        names, arrays = [x.source for x in sources], [x.frames for x in sources]
+        nodes = []
+        for number, conversion in enumerate(decision.conversions):
+            if conversion is not None:
+                nodes.append(
+                    blocks.Node(
+                        self.free(f"{node.name}_input_{number}"), conversion, (names[number],)
+                    )
+                )
+                names[number] = nodes[-1].name
+                arrays[number] = conversion.reference(arrays[number])
+        nodes.append(blocks.Node(node.name, block, tuple(names)))
         weight_format = getattr(block, "weight_format", None)
         if node.decides:
             self.precision[node.name] = LayerPrecision(
-                output_format=block.output_format,
+                output_format=next(iter(block.outputs.values())).format,
                 weight_format=weight_format,
                 rounding=settings.rounding,
                 overflow=settings.overflow,
             )
-        results = several(node, block.reference(*(tensor.frames for tensor in sources)))
-        places = blocks.Node(node.name, block, node.sources).tensors.items()
+        results = several(node, block.reference(*arrays))
+        places = nodes[-1].tensors.items()
         for target, (place, port), frames, (low, high) in zip(
             step.targets, places, results, decision.bounds, strict=True
         ):
@@ -657,7 +675,7 @@ class _Quantiser:
                 weight_format,
                 settings if node.decides else None,
             )
-        return block
+        return nodes
 
 
 def _best(formats: list[Format], error: Callable[[Format], float]) -> Format:

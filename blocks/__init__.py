@@ -2,7 +2,7 @@
 """The building blocks of neural networks, each with reference, rtl, timing and cost."""
 
 from . import activation
-from .activation import Piecewise
+from .activation import Piecewise, PReLU
 from .binary import Add, Maximum, Minimum, Mul, Sub
 from .block import Block, Candidate, Lanes, Tensor
 from .convolution import Convolution, TransposedConvolution
@@ -26,8 +26,10 @@ from .movement import (
 )
 from .network import Network, NetworkPlan, Node, Route
 from .nonlinearity import Nonlinearity, TableLanes
+from .normalisation import group_norm, layer_norm, rms_norm
 from .planner import plan, with_smallest_buffers
 from .pooling import AveragePool, MaxPool, Pooled
+from .rescale import Rescale
 from .reshape import Reshape
 from .saving import load, save
 from .softmax import log_softmax, softmax, softmin
@@ -56,11 +58,13 @@ __all__ = [
     "Neuron",
     "Node",
     "Nonlinearity",
+    "PReLU",
     "Piecewise",
     "Pooled",
     "ReLU",
     "Reads",
     "Rearrange",
+    "Rescale",
     "Reshape",
     "Route",
     "SquareRoot",
@@ -75,11 +79,14 @@ __all__ = [
     "depth_to_space",
     "expand",
     "gather",
+    "group_norm",
+    "layer_norm",
     "load",
     "log_softmax",
     "matmul",
     "pad",
     "plan",
+    "rms_norm",
     "save",
     "softmax",
     "softmin",

@@ -5,7 +5,8 @@ Each function of this file makes a :class:`Piecewise`. Their constants are real 
 exactly: ints or Fractions, never floats.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from math import ceil, floor, lcm
@@ -15,15 +16,24 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 import quant
-from hdl import Elementwise, Narrowing, Pieces, Quotient
-from quant import Format, FunctionKernel, Ints, Kernel, Overflow, Rounding
+from hdl import Elementwise, LaneFunction, Narrowing, Pieces, Quotient, Target
+from quant import Format, Ints, Kernel, Overflow, PlainKernel, Rounding
 from quant.piecewise import Polynomial, piecewise, piecewise_bounds, quotient
 
-from .block import Tensor, check_format, check_modes, check_tensor
+from .block import (
+    Candidate,
+    Lanes,
+    Tensor,
+    check_format,
+    check_modes,
+    check_tensor,
+    divisors,
+)
 from .configurations import (
     Configuration,
     draw_fitting,
     draw_format,
+    draw_integers,
     draw_lanes,
     draw_modes,
     draw_shape,
@@ -122,10 +132,8 @@ class Piecewise(ElementwiseBlock):
 
     def reference(self, x: ArrayLike) -> Ints:
         """Integers in, integers out, shape (..., *shape)."""
-        return self._function(self.input.check(x, "Piecewise input"))
-
-    def _function(self, x: Ints) -> Ints:
-        value, frac = piecewise(x, self.breaks, self._raised), self.frac + self._gain
+        codes = self.input.check(x, "Piecewise input")
+        value, frac = piecewise(codes, self.breaks, self._raised), self.frac + self._gain
         low, high = piecewise_bounds(self.input.format, self.breaks, self._raised)
         if self.divisor > 1:
             value, frac = quotient(value, self.divisor), frac + 1
@@ -135,16 +143,15 @@ class Piecewise(ElementwiseBlock):
 
     def kernel(self) -> Kernel:
         """The reference on tiles."""
-        return FunctionKernel(self._function, (self.input.size,), self.input.size)
+        return PlainKernel(self.reference, (self.input.shape,), self.input.size)
 
     def circuit(self, lanes: int) -> Elementwise:
         """The circuit of so many lanes."""
-        number = self.input.format
-        steps, narrowing = self._parts
-        return Elementwise({"i": number}, lanes, steps, narrowing)
+        return Elementwise({"i": self.input.format}, lanes, (self.function,))
 
     @cached_property
-    def _parts(self) -> tuple[tuple[Any, ...], Narrowing]:
+    def function(self) -> LaneFunction:
+        """The circuit of one lane."""
         pieces, frac = Pieces(self.input.format, self.breaks, self._raised), self.frac + self._gain
         steps, (low, high) = [pieces.step], pieces.bounds
         if self.divisor > 1:
@@ -157,7 +164,7 @@ class Piecewise(ElementwiseBlock):
             fixed += 1
         number = Format(last.number.width, frac, last.number.signed)
         modes = self.output_format, self.rounding, self.overflow
-        return tuple(steps), Narrowing(number, low, high, *modes, fixed=fixed)
+        return LaneFunction(tuple(steps), Narrowing(number, low, high, *modes, fixed=fixed))
 
 
 def _is_polynomial(value: object) -> bool:
@@ -348,6 +355,91 @@ def negate(input: Tensor, output_format: Format, *modes: Any) -> Piecewise:
     return from_pieces(input, [(None, True, (0, -1, 0))], output_format, *modes)
 
 
+@dataclass(frozen=True, eq=False)
+class PReLU(ElementwiseBlock):
+    """``y = narrow(x)`` from 0 on, ``narrow(slope * x)`` below, a slope for each channel.
+
+    Each lane belongs to a channel and has its own shift-add graph, so the lanes are a multiple of
+    the channels. With one slope for all it is :func:`leaky_relu`.
+
+    Parameters
+    ----------
+    input : Tensor of x, shape (..., channels)
+    slope : ints in slope_format, shape (channels,)
+    slope_format, output_format : Format of the slopes and of y
+    rounding, overflow : how the exact value is narrowed
+    """
+
+    input: Tensor
+    slope: Ints
+    slope_format: Format
+    output_format: Format
+    rounding: Rounding = Rounding.RND
+    overflow: Overflow = Overflow.SAT
+
+    def __post_init__(self) -> None:
+        check_tensor(self.input, "PReLU input")
+        check_format(self.slope_format, "PReLU slope_format")
+        check_format(self.output_format, "PReLU output_format")
+        check_modes(self)
+        quant.check_shape(self.slope, self.input.shape[-1:], "PReLU slope")
+        slope = self.slope_format.check(self.slope, "PReLU slope")
+        slope.setflags(write=False)
+        object.__setattr__(self, "slope", slope)
+        _ = self._channels
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        return {"i": self.input}
+
+    @property
+    def outputs(self) -> dict[str, Tensor]:
+        return {"o": Tensor(self.input.shape, self.output_format)}
+
+    @cached_property
+    def _channels(self) -> list[Piecewise]:
+        """The function of each channel."""
+        unit, one = Fraction(1, 2) ** self.slope_format.frac, Tensor((1,), self.input.format)
+        modes = self.output_format, self.rounding, self.overflow
+        return [leaky_relu(one, n * unit, *modes) for n in self.slope.tolist()]
+
+    def reference(self, x: ArrayLike) -> Ints:
+        """Integers in, integers out, shape (..., *shape)."""
+        codes = self.input.check(x, "PReLU input")
+        results = [
+            channel.reference(codes[..., n, None]) for n, channel in enumerate(self._channels)
+        ]
+        return np.concatenate(results, axis=-1)
+
+    def kernel(self) -> Kernel:
+        """The reference on tiles."""
+        return PlainKernel(self.reference, (self.input.shape,), self.input.size)
+
+    def plans(self, target: Target) -> Iterator[Candidate]:
+        """A lane for each channel, ..., all numbers of a frame at once."""
+        channels = len(self.slope)
+        return (c for c in super().plans(target) if c.plan.lanes % channels == 0)
+
+    def lanes(self, plan: Lanes) -> dict[str, int]:
+        """Port name -> numbers in a transfer."""
+        lanes = super().lanes(plan)
+        if plan.lanes % len(self.slope):
+            raise ValueError(
+                f"PReLU lanes must be a multiple of {len(self.slope)}, not {plan.lanes}"
+            )
+        return lanes
+
+    def circuit(self, lanes: int) -> Elementwise:
+        """The circuit of so many lanes."""
+        functions = [channel.function for channel in self._channels]
+        if len({function.stages for function in functions}) > 1:  # the quick wait for the others
+            functions = [
+                replace(f, steps=tuple(replace(s, registered=True) for s in f.steps))
+                for f in functions
+            ]
+        return Elementwise({"i": self.input.format}, lanes, tuple(functions))
+
+
 def piecewise_configuration(random: np.random.Generator, index: int) -> Configuration:
     tensor = Tensor(draw_shape(random, index), draw_format(random, index))
     unit = Fraction(1, 2) ** tensor.format.frac
@@ -390,3 +482,19 @@ def piecewise_configuration(random: np.random.Generator, index: int) -> Configur
     ends = low // exact.divisor, -(-high // exact.divisor)
     block = maker(draw_fitting(random, *ends, exact.frac), *draw_modes(random, index))
     return Configuration(block, draw_lanes(random, tensor.size))
+
+
+def prelu_configuration(random: np.random.Generator, index: int) -> Configuration:
+    signed = replace(draw_format(random, index), signed=True)
+    tensor = Tensor(draw_shape(random, index), signed)
+    number = draw_format(random, index)
+    slope = draw_integers(random, number, tensor.shape[-1:])
+    frac, x = max(number.frac, 0), tensor.format
+    one = 1 << frac
+    factors = [one, *(int(n) << frac - number.frac for n in slope)]
+    ends = [n * factor for n in (x.min, x.max) for factor in factors]
+    target = draw_fitting(random, min(ends), max(ends), x.frac + frac)
+    block = PReLU(tensor, slope, number, target, *draw_modes(random, index))
+    channels = len(slope)
+    frames = [d for d in divisors(tensor.size // channels) if d * channels <= 16]
+    return Configuration(block, Lanes(channels * int(random.choice(frames or [1]))))

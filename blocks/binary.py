@@ -12,9 +12,9 @@ from amaranth import Module, Mux, Value
 from numpy.typing import ArrayLike
 
 import quant
-from hdl import ZERO, Elementwise, Inventory, Narrowing, Step
+from hdl import ZERO, Elementwise, Inventory, LaneFunction, Narrowing, Step
 from hdl.cost import adder, compare, mux2, subtract
-from quant import Format, FunctionKernel, Ints, Kernel, Overflow, ProductKernel, Rounding, SumKernel
+from quant import Format, Ints, Kernel, Overflow, PlainKernel, ProductKernel, Rounding, SumKernel
 
 from .block import Tensor, check_format, check_modes, check_tensor
 from .configurations import (
@@ -55,11 +55,6 @@ class Binary(ElementwiseBlock):
     def _on_values(self) -> Callable[[Value, Value], Value]:
         """The operation of a circuit."""
         return self.operation
-
-    @property
-    def _product(self) -> tuple[Format, Format] | None:
-        """``Step.product``."""
-        return None
 
     @abstractmethod
     def _arithmetic(self, gain_a: int, gain_b: int) -> Inventory:
@@ -115,18 +110,15 @@ class Binary(ElementwiseBlock):
         name = type(self).__name__
         x = self.input_a.check(a, f"{name} input_a")
         y = self.input_b.check(b, f"{name} input_b")
-        return self._narrowed(x, y)
-
-    def _narrowed(self, a: Ints, b: Ints) -> Ints:
         gain_a, gain_b = self._gains
-        exact = self.operation(a << gain_a, b << gain_b)
+        exact = self.operation(x << gain_a, y << gain_b)
         modes = self.output_format, self.rounding, self.overflow
         return quant.narrow(exact, self.exact_format, *modes)
 
     def kernel(self) -> Kernel:
         """The reference on tiles."""
-        size = self.input_a.size
-        return FunctionKernel(self._narrowed, (size, size), size)
+        shape = self.input_a.shape
+        return PlainKernel(self.reference, (shape, shape), self.input_a.size)
 
     def circuit(self, lanes: int) -> Elementwise:
         """The circuit of so many lanes."""
@@ -138,11 +130,11 @@ class Binary(ElementwiseBlock):
         def exact(m: Module, x: Value, y: Value) -> Value:
             return on_values(x << gain_a, y << gain_b)
 
-        arithmetic = self._arithmetic(gain_a, gain_b)
-        step = Step(exact, number, arithmetic, sources=self._sources, product=self._product)
+        gates, product = self._arithmetic(gain_a, gain_b), isinstance(self, Mul)
+        step = Step(exact, number, gates, sources=self._sources, product=product)
         low, high = self._bounds
         narrowing = Narrowing(number, low, high, *modes)
-        return Elementwise({"i_a": a, "i_b": b}, lanes, (step,), narrowing)
+        return Elementwise({"i_a": a, "i_b": b}, lanes, (LaneFunction((step,), narrowing),))
 
     @property
     def _sources(self) -> tuple[int, ...]:
@@ -240,12 +232,8 @@ class Mul(Binary):
     def _sources(self) -> tuple[int, ...]:
         return ()
 
-    @property
-    def _product(self) -> tuple[Format, Format]:
-        return self.input_a.format, self.input_b.format
-
     def _arithmetic(self, gain_a: int, gain_b: int) -> Inventory:
-        return Inventory()
+        return Inventory()  # the step knows that it is a product
 
     def kernel(self) -> Kernel:
         """The reference on tiles of floats."""

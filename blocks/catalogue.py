@@ -10,7 +10,7 @@ import numpy as np
 from hdl import Target
 from quant import Approximation, Format, Symmetry, dot_bounds, product_format, sum_format
 
-from .activation import Piecewise, piecewise_configuration
+from .activation import Piecewise, PReLU, piecewise_configuration, prelu_configuration
 from .binary import Add, Maximum, Minimum, Mul, Sub, binary_configurations
 from .block import Lanes, Tensor
 from .configurations import (
@@ -52,6 +52,14 @@ from .movement import (
 )
 from .network import Network, NetworkPlan, Node
 from .nonlinearity import Nonlinearity, TableLanes, nonlinearity_configuration
+from .normalisation import (
+    group_norm,
+    group_norm_configuration,
+    layer_norm,
+    layer_norm_configuration,
+    rms_norm,
+    rms_norm_configuration,
+)
 from .planner import plan
 from .pooling import (
     AveragePool,
@@ -60,6 +68,7 @@ from .pooling import (
     average_pool_configuration,
     max_pool_configuration,
 )
+from .rescale import Rescale, rescale_configuration
 from .reshape import Reshape, reshape_configuration
 from .softmax import (
     log_softmax,
@@ -253,11 +262,13 @@ CATALOGUE: dict[str, Entry] = {
         Entry(Divide, divide_configuration, (Lanes,)),
         Entry(SquareRoot, square_root_configuration, (Lanes,)),
         Entry(Nonlinearity, nonlinearity_configuration, (TableLanes, Approximation, Symmetry)),
+        Entry(PReLU, prelu_configuration, (Lanes,)),
         Entry(Reshape, reshape_configuration, (Lanes,)),
         Entry(Rearrange, rearrange_configuration, (Moves,)),
         Entry(Concat, concat_configuration, (Lanes,)),
         Entry(Embedding, embedding_configuration, (Reads,)),
         Entry(Weight, weight_configuration, (Lanes,)),
+        Entry(Rescale, rescale_configuration, (Lanes,)),
         Entry(Neuron, neuron_configuration, (Folded, Unrolled)),
         Entry(Linear, linear_configuration, (Folded, Unrolled)),
         Entry(Convolution, convolution_configuration, (Folded, Unrolled)),
@@ -267,6 +278,9 @@ CATALOGUE: dict[str, Entry] = {
         Entry(softmax, softmax_configuration),
         Entry(softmin, softmin_configuration),
         Entry(log_softmax, log_softmax_configuration),
+        Entry(layer_norm, layer_norm_configuration),
+        Entry(rms_norm, rms_norm_configuration),
+        Entry(group_norm, group_norm_configuration),
         Entry(matmul, matmul_configuration),
         Entry(Network, network_configuration, (NetworkPlan,)),
     )

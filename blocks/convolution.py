@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
+from itertools import product
 from math import prod
 from typing import Any
 
@@ -290,8 +291,19 @@ class ConvolutionBlock(ABC):
             for row in range(plan.pe):
                 lane = row // rows * channels
                 folded[:, row, :, lane : lane + channels] = flat[:, row]
-        style = plan.weight_style
-        return MacCore(folded, self.input.format, style, window.accumulates, window.empties)
+        style, number = plan.weight_style, self.input.format
+        return MacCore(folded, number, style, window.accumulates, window.empties, self._bounds())
+
+    def _bounds(self) -> tuple[Ints, Ints]:
+        """Smallest and largest sum of every output, whatever taps a window meets."""
+        axes, kernels = self._cropped
+        lows = highs = [np.zeros(len(kernels), np.int64)]
+        for taps in product(*(_met_taps(axis) for axis in axes)):
+            place: tuple[Any, ...] = (slice(None), *np.ix_(*taps))
+            met = kernels[place].reshape(len(kernels), -1)
+            low, high = quant.dot_bounds(met, self.input.format, type(self).__name__)
+            lows, highs = [*lows, low], [*highs, high]
+        return np.min(lows, axis=0), np.max(highs, axis=0)
 
     def _matrix(self) -> Ints:
         """The weights of a whole window, shape (outputs, taps * channels)."""
@@ -354,8 +366,8 @@ def _design(block: ConvolutionBlock, plan: Folded | Unrolled) -> Design:
         number, raster = block.input.format, None
         if not block.pointwise:
             raster = Raster(block.raster_axes, block.input.shape[-1], number)
-        product = Parallel(block._matrix(), number, plan.adders_per_stage)
-        return raster, *requantised(product, *rest)
+        sums = Parallel(block._matrix(), number, plan.adders_per_stage)
+        return raster, *requantised(sums, *rest)
     axes, _ = block._cropped
     groups, folds, words = block._words(plan.pe, plan.simd)
     window = Window(axes, groups * words, groups, folds, plan.buffer_style)
@@ -393,6 +405,13 @@ def places_of(axes: Sequence[WindowAxis]) -> Ints:
         inside = (result[:, None, :, None] >= 0) & inside[None, :, None, :]
         result = np.where(inside, joined, -1).reshape(len(result) * axis.outputs, -1)
     return result
+
+
+def _met_taps(axis: WindowAxis) -> list[Ints]:
+    """The taps that any output meets together."""
+    first, _, count = axis.met
+    kinds = dict.fromkeys(zip(first.tolist(), count.tolist(), strict=True))
+    return [start + np.arange(number) * axis.steps[0] for start, number in kinds if number]
 
 
 def check_axes(block: Any, fields: Sequence[str]) -> None:

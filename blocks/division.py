@@ -121,9 +121,9 @@ class SquareRoot(ElementwiseBlock):
         check_modes(self)
         if self.input.format.signed:
             raise ValueError(f"SquareRoot input must be unsigned, not {self.input.format}")
-        bits = self.circuit(1).radicand.bit_length()
-        if bits > 62:
-            raise ValueError(f"SquareRoot radicand must fit 62 bits, not {bits}")
+        bits = self.circuit(1).digits + 2
+        if bits > 63:
+            raise ValueError(f"SquareRoot root must fit 63 bits, not {bits}")
 
     @property
     def inputs(self) -> dict[str, Tensor]:

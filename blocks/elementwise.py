@@ -12,7 +12,7 @@ from amaranth import Module, Mux, Value
 from numpy.typing import ArrayLike
 
 import quant
-from hdl import Cost, Elementwise, ElementwiseArray, Events, Narrowing, Step, Target
+from hdl import Cost, Elementwise, ElementwiseArray, Events, LaneFunction, Narrowing, Step, Target
 from hdl.cost import logic
 from quant import Format, Ints, Kernel, Overflow, Rounding, SumKernel
 
@@ -131,7 +131,8 @@ class Identity(ElementwiseBlock):
         """The circuit of so many lanes."""
         x, modes = self.input.format, (self.output_format, self.rounding, self.overflow)
         narrowing = Narrowing(x, x.min, x.max, *modes)
-        return Elementwise({"i": x}, lanes, (), narrowing, narrow_stage=x != modes[0])
+        function = LaneFunction((), narrowing, narrow_stage=x != modes[0])
+        return Elementwise({"i": x}, lanes, (function,))
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,8 @@ class ReLU(ElementwiseBlock):
         narrowing = Narrowing(positive, 0, self.input.format.max, *modes)
         step = Step(_positive, positive, logic(2, positive.width), registered=False)
         x = self.input.format
-        return Elementwise({"i": x}, lanes, (step,) if x.signed else (), narrowing)
+        function = LaneFunction((step,) if x.signed else (), narrowing)
+        return Elementwise({"i": x}, lanes, (function,))
 
 
 def _positive(m: Module, x: Value) -> Value:

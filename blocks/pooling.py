@@ -3,7 +3,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from math import prod
 from typing import Any
@@ -380,13 +380,15 @@ def _mean(block: AveragePool, plan: Pooled) -> tuple[Any, ...]:
         block.output_format,
         block.rounding,
         block.overflow,
-        reciprocals.cut,
     )
     if not several:
         window = block._window(plan)
         total = Reduction("sum", x, lanes, int(window.lengths.max()))
         matrix = np.eye(lanes, dtype=np.int64) * reciprocals.factors[0]
-        factor, requantisation = requantised(Parallel(matrix, total.result, 1), *rest)
+        factor, requantisation = requantised(
+            Parallel(matrix, total.result, 1), *rest, cut=reciprocals.cut
+        )
+        total = replace(total, kept=factor.read)
         return Windowed(window, total), factor, requantisation
     strides = [prod(map(len, kinds[a + 1 :])) for a in range(len(kinds))]
     classes = [
@@ -398,7 +400,7 @@ def _mean(block: AveragePool, plan: Pooled) -> tuple[Any, ...]:
     weight = np.eye(lanes, dtype=np.int64)[None, :, None] * factors[:, None]
     low, high = (np.full(lanes, end * int(factors.max())) for end in low_high)
     core = MacCore(weight, x, "logic", window.accumulates, False, (low, high))
-    core, requantisation = requantised(core, *rest)
+    core, requantisation = requantised(core, *rest, cut=reciprocals.cut)
     return Windowed(window, core), requantisation
 
 

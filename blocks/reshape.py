@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 from numpy.typing import ArrayLike
 
-from hdl import Elementwise, Narrowing
+from hdl import Elementwise, LaneFunction, Narrowing
 from quant import Ints
 
 from .block import Tensor, check_tensor, divisors
@@ -54,7 +54,8 @@ class Reshape(ElementwiseBlock):
         """The circuit of so many lanes."""
         number = self.input.format
         narrowing = Narrowing(number, number.min, number.max, number)
-        return Elementwise({"i": number}, lanes, (), narrowing, narrow_stage=False)
+        function = LaneFunction((), narrowing, narrow_stage=False)
+        return Elementwise({"i": number}, lanes, (function,))
 
 
 def reshape_configuration(random: np.random.Generator, index: int) -> Configuration:

@@ -10,20 +10,7 @@ from amaranth.lib import wiring
 from numpy.typing import ArrayLike
 
 import quant
-from hdl import (
-    Cost,
-    Events,
-    Parallel,
-    ParallelArray,
-    Requantisation,
-    Requantiser,
-    Scale,
-    ScaleArray,
-    Series,
-    Target,
-    chain,
-)
-from hdl.requantise import requantised
+from hdl import Cost, Events, Scaling, Target
 from quant import Format, Ints, Kernel, Overflow, Rounding, SumKernel
 
 from .block import (
@@ -124,35 +111,24 @@ class Weight:
         lanes = check_lanes(plan, self._period, "Weight")
         return dict.fromkeys((*self.inputs, *self.outputs), lanes)
 
-    def design(self, plan: Lanes) -> tuple[Parallel | Scale, Requantisation]:
-        """Exact products, and what narrows them."""
+    def design(self, plan: Lanes) -> Scaling:
+        """The circuit."""
         lanes = self.lanes(plan)["o"]
-        modes = self.output_format, self.rounding, self.overflow
-        product = self.product_format
-        constants = np.broadcast_to(self.weight, (max(lanes, self.weight.size),)).reshape(-1, lanes)
-        part: Parallel | Scale
-        if len(constants) == 1 or not constants.any():
-            part = Parallel(np.diag(constants[0]), self.input.format, 1)
-        else:
-            part = Scale(constants, self.input.format)
-        zeros = np.zeros(lanes, np.int64)
-        return requantised(part, zeros, zeros, product.frac, *modes)
+        weight = np.broadcast_to(self.weight, (max(lanes, self.weight.size),)).reshape(-1, lanes)
+        zeros, modes = np.zeros_like(weight), (self.output_format, self.rounding, self.overflow)
+        return Scaling(self.input.format, weight, zeros, zeros, self.product_format.frac, *modes)
 
     def rtl(self, plan: Lanes) -> wiring.Component:
         """A new circuit."""
-        part, requantisation = self.design(plan)
-        products = ScaleArray(part) if isinstance(part, Scale) else ParallelArray(part)
-        return Series(products=products, narrow=Requantiser(requantisation))
+        return self.design(plan).circuit()
 
     def timing(self, plan: Lanes) -> Events:
         """When every transfer of a frame happens."""
-        (part, requantisation), words = self.design(plan), self.input.size // self.lanes(plan)["o"]
-        products = part.events(words) if isinstance(part, Scale) else part.events().repeated(words)
-        return chain(products, requantisation.events().repeated(words))
+        return self.design(plan).events(self.input.size // self.lanes(plan)["o"])
 
     def cost(self, plan: Lanes, target: Target) -> Cost:
         """What it takes on a target."""
-        return sum((part.inventory().cost(target) for part in self.design(plan)), Cost())
+        return self.design(plan).inventory().cost(target)
 
 
 def weight_configuration(random: np.random.Generator, index: int) -> Configuration:

@@ -3,7 +3,7 @@
 
 from .axi import AxiStreamPort, AxiTop
 from .cost import Cost, Inventory
-from .elementwise import ONE, ZERO, Elementwise, ElementwiseArray, Step, bit_sources
+from .elementwise import ONE, ZERO, Elementwise, ElementwiseArray, LaneFunction, Step, bit_sources
 from .events import Deadlock, Edge, Events, Schedule, chain, pipeline_events
 from .function import FunctionArray, FunctionUnit, cheapest
 from .lookup import Lookup
@@ -19,6 +19,7 @@ from .rearrange import Rearrange, RearrangeArray
 from .recurrence import Division, RecurrenceArray, Root
 from .reduce import Reduction, ReductionArray
 from .requantise import Requantisation, Requantiser
+from .rescale import Scaling, rescaling
 from .scale import Scale, ScaleArray
 from .series import Series
 from .stream import Fifo, Fork, Gather, Scatter, elastic, joined, shape, stream_signature
@@ -46,6 +47,7 @@ __all__ = [
     "FunctionUnit",
     "Gather",
     "Inventory",
+    "LaneFunction",
     "Lookup",
     "Mac",
     "MacArray",
@@ -71,6 +73,7 @@ __all__ = [
     "Root",
     "Scale",
     "ScaleArray",
+    "Scaling",
     "Scatter",
     "Schedule",
     "Series",
@@ -91,6 +94,7 @@ __all__ = [
     "legal_name",
     "narrow",
     "pipeline_events",
+    "rescaling",
     "shape",
     "stream_signature",
     "synthesise",

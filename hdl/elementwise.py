@@ -33,7 +33,7 @@ class Step:
     registered : whether there is a register
     sources : for each bit of the result the lowest bit that is always like it, perhaps itself, or
         ``ZERO`` or ``ONE``; only the former are stored, as synthesis would find; all by default
-    product : Formats of the two numbers that ``function`` multiplies, if that is what it does
+    product : whether ``function`` is the product of both inputs
     """
 
     function: Callable[..., Value]
@@ -41,18 +41,7 @@ class Step:
     arithmetic: Inventory = field(default_factory=Inventory)
     registered: bool = True
     sources: tuple[int, ...] = ()
-    product: tuple[Format, Format] | None = None
-
-    def inventory(self, needed: int) -> Inventory:
-        """What it is made of, if those bits of its result in the mask ``needed`` are read."""
-        if self.product is not None:  # no wider than what is read of it
-            width = needed.bit_length()
-            a, b = self.product
-            operands = min(a.width, width), a.signed, min(b.width, width), b.signed
-            product = Product(*operands, width)
-            return multiplier(*product[:5]) + product_register(product, width - needed.bit_count())
-        stored = len(self.stored(needed)) if self.registered else 0
-        return self.arithmetic + register(stored)
+    product: bool = False
 
     def stored(self, needed: int) -> list[int]:
         """Bits of the register, if those in the mask ``needed`` are read."""
@@ -62,15 +51,15 @@ class Step:
     def register(self, m: Module, enable: Value, value: Value, needed: int, name: str) -> Value:
         """Add the register, loaded where ``enable``; return the number, unread bits being 0."""
         result = Signal(shape(self.number), name=name, reset_less=True)
-        stored = self.stored(needed)
-        if len(stored) == self.number.width:
+        if not self.sources:
             with m.If(enable):
                 m.d.sync += result.eq(value)
             return result
+        stored = self.stored(needed)
         bits = Signal(len(stored), name=f"{name}_bits", reset_less=True)
         with m.If(enable):
             m.d.sync += bits.eq(Cat(value[bit] for bit in stored))
-        sources = self.sources or range(self.number.width)
+        sources = self.sources
         read = [s if needed >> bit & 1 else ZERO for bit, s in enumerate(sources)]
         parts = [bits[stored.index(s)] if s >= 0 else Const(int(s == ONE), 1) for s in read]
         m.d.comb += result.eq(Cat(parts))
@@ -91,22 +80,18 @@ def bit_sources(values: Ints, width: int) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, eq=False)
-class Elementwise:
-    """``y = narrow(steps(x, ...))`` on ``lanes`` numbers of each stream at a time.
+class LaneFunction:
+    """``y = narrow(steps(x, ...))`` of one lane.
 
-    Each registered step is a stage, and so is the narrowing unless told otherwise. Without any
-    the streams are wires.
+    Each registered step is a stage, and so is the narrowing unless told otherwise.
 
     Parameters
     ----------
-    inputs : port name -> Format
     steps : from one number of each input to their exact result, in ``narrowing.source``
     narrowing : of the exact result
     narrow_stage : whether it has a register
     """
 
-    inputs: dict[str, Format]
-    lanes: int
     steps: tuple[Step, ...]
     narrowing: Narrowing
     narrow_stage: bool = True
@@ -123,14 +108,56 @@ class Elementwise:
             last = step is self.steps[-1]
             yield step, self.narrowing.needed if last else (1 << step.number.width) - 1
 
+    def inventory(self, inputs: Iterable[Format]) -> Inventory:
+        """What it is made of."""
+        total = Inventory()
+        for step, needed in self.needed:
+            total += step.arithmetic
+            if step.product:
+                a, b = inputs
+                total += _product(a, b, needed)
+            elif step.registered:
+                total += register(len(step.stored(needed)))
+        return total + self.narrowing.inventory() if self.narrow_stage else total
+
+
+def _product(a: Format, b: Format, needed: int) -> Inventory:
+    """A multiplier, as wide as its result is needed, and the register behind it."""
+    width = needed.bit_length()
+    operands = (min(a.width, width), a.signed, min(b.width, width), b.signed)
+    product = Product(*operands, width)
+    return multiplier(*product[:5]) + product_register(product, width - needed.bit_count())
+
+
+@dataclass(frozen=True, eq=False)
+class Elementwise:
+    """Functions of one number of each stream, ``lanes`` at a time; wires if they have no stages.
+
+    Parameters
+    ----------
+    inputs : port name -> Format
+    functions : of equally many stages and one target; the lanes take them round and round
+    """
+
+    inputs: dict[str, Format]
+    lanes: int
+    functions: tuple[LaneFunction, ...]
+
+    @property
+    def stages(self) -> int:
+        """Registers between input and output."""
+        return self.functions[0].stages
+
+    def of_lane(self, p: int) -> LaneFunction:
+        """The function of a lane."""
+        return self.functions[p % len(self.functions)]
+
     def inventory(self) -> Inventory:
         """What it is made of."""
-        lane = Inventory()
-        for step, needed in self.needed:
-            lane += step.inventory(needed)
-        if self.narrow_stage:
-            lane += self.narrowing.inventory()
-        return self.lanes * lane + elastic(self.stages)
+        formats = tuple(self.inputs.values())
+        times = self.lanes // len(self.functions)
+        lanes = sum((f.inventory(formats) for f in self.functions), Inventory())
+        return times * lanes + elastic(self.stages)
 
     def events(self, words: int) -> Events:
         """Transfers of the ports, ``words`` a frame."""
@@ -147,14 +174,12 @@ class ElementwiseArray(wiring.Component):
     """
 
     def __init__(self, design: Elementwise):
-        self.design = design
+        self.design, target = design, design.functions[0].narrowing.target
         inputs = {
             port: In(stream_signature(number, design.lanes))
             for port, number in design.inputs.items()
         }
-        super().__init__(
-            {**inputs, "o": Out(stream_signature(design.narrowing.target, design.lanes))}
-        )
+        super().__init__({**inputs, "o": Out(stream_signature(target, design.lanes))})
 
     def elaborate(self, platform):
         m = Module()
@@ -162,16 +187,17 @@ class ElementwiseArray(wiring.Component):
         inputs = [getattr(self, port) for port in design.inputs]
         enables = joined(m, inputs, design.stages, o)
         for p in range(design.lanes):
-            values, stage = [i.payload[p] for i in inputs], 0
-            for n, (step, needed) in enumerate(design.needed):
-                name = f"exact_{p}" if n == len(design.steps) - 1 else f"step_{n}_{p}"
+            values, stage, function = [i.payload[p] for i in inputs], 0, design.of_lane(p)
+            for n, (step, needed) in enumerate(function.needed):
+                name = f"exact_{p}" if n == len(function.steps) - 1 else f"step_{n}_{p}"
                 value = Signal(shape(step.number), name=f"{name}_next" if step.registered else name)
                 m.d.comb += value.eq(step.function(m, *values))
                 values = [value]
                 if step.registered:
                     values = [step.register(m, enables[stage], value, needed, name)]
                     stage += 1
-            if design.narrow_stage:
-                values = [design.narrowing.register(m, enables[-1], values[0], f"narrowed_{p}")]
+            if function.narrow_stage:
+                narrowing = function.narrowing
+                values = [narrowing.register(m, enables[-1], values[0], f"narrowed_{p}")]
             m.d.comb += o.payload[p].eq(values[0])
         return m

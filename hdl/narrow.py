@@ -10,7 +10,7 @@ import quant
 from quant import Format, Overflow, Rounding
 from quant.narrow import round_shift, saturation_range
 
-from .cost import Inventory, register, rounding, saturate
+from .cost import Inventory, constant_adder, register, rounding, saturate
 from .stream import shape
 
 
@@ -21,6 +21,7 @@ def narrow(
     rounding: Rounding = Rounding.RND,
     overflow: Overflow = Overflow.SAT,
     bounds: tuple[int, int] | None = None,
+    offset: int = 0,
 ) -> Value:
     """Round, then fit ``target``: combinational, in the shape of ``target``.
 
@@ -29,12 +30,15 @@ def narrow(
     value : in the shape of ``source``; used more than once, so it should be a Signal
     bounds : smallest and largest integer that ``value`` takes, if that is known better than from
         ``source``: logic for what cannot happen is left out
+    offset : int that is added to the rounded number; only where no fraction bits are gained
     """
     low, high = bounds or (source.min, source.max)
     drop = source.frac - target.frac
-    low, high = (round_shift(n, drop, rounding) for n in (low, high))
+    low, high = (round_shift(n, drop, rounding) + offset for n in (low, high))
     bits = max((~n if n < 0 else n).bit_length() for n in (low, high))
-    rounded = _resize(divide(value, drop, rounding), Shape(max(1, bits + (low < 0)), low < 0))
+    rounded = divide(value, drop, rounding)
+    rounded = rounded + offset if offset else rounded
+    rounded = _resize(rounded, Shape(max(1, bits + (low < 0)), low < 0))
     return _fit(rounded, low, high, target, overflow)
 
 
@@ -46,7 +50,7 @@ def simplest_rounding(
     overflow: Overflow,
     ties: bool = True,
 ) -> Rounding:
-    """The cheapest rounding mode with the same results.
+    """The cheapest rounding mode with the same results, for ``drop`` bits that may be other than 0.
 
     Where nothing is negative, or what is negative becomes 0, modes that differ below zero only are
     one; half a unit is the only tie of a single dropped bit; and without ``ties``, where what is
@@ -76,6 +80,7 @@ class Narrowing:
     source : Format of the value; low, high : smallest and largest integer it takes
     target, rounding, overflow : what it is narrowed to
     fixed : low bits of the value that never change
+    offset : int that is added to the rounded number; only where no fraction bits are gained
     """
 
     source: Format
@@ -85,10 +90,12 @@ class Narrowing:
     rounding: Rounding = Rounding.RND
     overflow: Overflow = Overflow.SAT
     fixed: int = 0
+    offset: int = 0
 
     def __post_init__(self) -> None:
         drop = self.source.frac - self.target.frac
-        modes = self.target, self.overflow, self._ties
+        drop -= trailing_zeros(self.low | 1 << self.fixed)
+        modes = self.target, below_zero(self.overflow, self.offset), self._ties
         mode = simplest_rounding(self.rounding, drop, self.low, *modes)
         object.__setattr__(self, "rounding", mode)
 
@@ -105,7 +112,12 @@ class Narrowing:
     @property
     def bounds(self) -> tuple[int, int]:
         """Smallest and largest narrowed integer."""
-        low, high = quant.narrow_bounds(self.low, self.high, *self._modes)
+        least, most, source = self.low, self.high, self.source
+        if self.offset:
+            least, most = self._rounded
+            source = Format.containing(least, most, self.target.frac)
+        modes = self.target, self.rounding, self.overflow
+        low, high = quant.narrow_bounds(least, most, source, *modes)
         return int(low), int(high)
 
     @property
@@ -120,9 +132,7 @@ class Narrowing:
             if self.overflow is not Overflow.WRAP:
                 fitted = self._fitted(n)
                 differing = (fitted ^ usual) & ((1 << count) - 1)
-                count = (
-                    min(count, (differing & -differing).bit_length() - 1) if differing else count
-                )
+                count = min(count, trailing_zeros(differing)) if differing else count
         return count
 
     def _fitted(self, n: int) -> int:
@@ -157,9 +167,11 @@ class Narrowing:
         sign = 1 << (width - 1) if self.source.signed else 0
         exact = drop <= 0 or self.rounding is Rounding.TRN
         low, high = self._rounded
-        if exact and not self.target.signed and low < 0 and high <= self.target.max:
+        signs = low < 0 and not self.offset
+        if exact and not self.target.signed and signs and high <= self.target.max:
             if not self._wraps:  # below zero the sign says all
                 return sign | everything & _shifted((1 << high.bit_length()) - 1, drop)
+        low, high = low - self.offset, high - self.offset
         bits = self.target.width if self._wraps else Format.containing(low, high, 0).width
         mask = _shifted((1 << bits) - 1, drop)
         if drop > 0 and self.rounding is not Rounding.TRN:
@@ -177,10 +189,10 @@ class Narrowing:
 
     @property
     def _rounded(self) -> tuple[int, int]:
-        """Smallest and largest rounded value, before it is fitted."""
+        """Smallest and largest rounded value with the offset, before it is fitted."""
         drop = self.source.frac - self.target.frac
         low, high = (round_shift(n, drop, self.rounding) for n in (self.low, self.high))
-        return low, high
+        return low + self.offset, high + self.offset
 
     @property
     def _wraps(self) -> bool:
@@ -200,6 +212,8 @@ class Narrowing:
         logic = rounding(
             min(width, target.width) + drop if self._wraps else width + drop, drop, self.rounding
         )
+        if self.offset:
+            logic += constant_adder(width)
         if low < target.min or high > target.max:
             logic += saturate(width, low < 0, target.width, target.signed, self.overflow)
         return logic + register(self.stored.width)
@@ -209,7 +223,7 @@ class Narrowing:
         low, _ = self.bounds
         if self.stored is None:
             return Const(low, shape(self.target))
-        y = narrow(value, *self._modes, (self.low, self.high))
+        y = narrow(value, *self._modes, (self.low, self.high), self.offset)
         register = Signal(shape(self.stored), name=name, reset_less=True)
         with m.If(enable):
             m.d.sync += register.eq(y[self.unchanging :])
@@ -217,6 +231,16 @@ class Narrowing:
         constant = (self.low << gained) % (1 << self.unchanging)
         bits = Cat(Const(constant, self.unchanging), register)
         return _resize(bits.as_signed() if self.stored.signed else bits, shape(self.target))
+
+
+def below_zero(overflow: Overflow, offset: int) -> Overflow:
+    """The overflow as it matters to numbers below zero: what is added may take them above it."""
+    return Overflow.WRAP if offset else overflow
+
+
+def trailing_zeros(n: int) -> int:
+    """Power of two that divides ``n``, which is not 0."""
+    return (n & -n).bit_length() - 1
 
 
 def _shifted(mask: int, drop: int) -> int:

@@ -4,6 +4,7 @@
 from dataclasses import dataclass
 
 from amaranth import Module, Mux, Signal
+from amaranth.hdl import Shape
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,7 +13,7 @@ from quant import Format
 from . import cost
 from .cost import Inventory
 from .mac import accumulation, step_signature
-from .stream import shape, stream_signature
+from .stream import stream_signature
 
 
 @dataclass(frozen=True)
@@ -27,12 +28,14 @@ class Reduction:
     number : Format of the numbers
     lanes : int
     terms : most numbers that a result takes
+    kept : low bits of a sum that anyone reads, the others are 0
     """
 
     kind: str
     number: Format
     lanes: int
     terms: int
+    kept: int = 64
 
     stages = 1
     addressed = False
@@ -48,12 +51,13 @@ class Reduction:
 
     @property
     def elements(self) -> dict[int, int]:
-        """Every lane and its bits."""
-        return dict.fromkeys(range(self.lanes), self.number.width)
+        """Every lane and its bits in use."""
+        width = min(self.number.width, self.kept)
+        return dict.fromkeys(range(self.lanes), width) if width else {}
 
     @property
     def word_bits(self) -> int:
-        return self.lanes * self.number.width
+        return sum(self.elements.values())
 
     @property
     def result(self) -> Format:
@@ -62,6 +66,11 @@ class Reduction:
         if self.kind == "maximum":
             return x
         return Format.containing(self.terms * x.min, self.terms * x.max, x.frac)
+
+    @property
+    def width(self) -> int:
+        """Bits of a result that are computed; those above are 0."""
+        return min(self.result.width, self.kept)
 
     @property
     def output(self) -> stream.Signature:
@@ -73,10 +82,12 @@ class Reduction:
         total = cost.elastic(1) + cost.register(1) + cost.logic(3, 2)
         if self.accumulates:
             total += cost.register(2) + cost.logic(3)
-        width = self.result.width
+        width = self.width
         if self.kind == "maximum":
             compare = cost.compare(width) if self.accumulates else Inventory()
             return total + self.lanes * (cost.register(width) + compare)
+        if not width:
+            return total
         return total + self.lanes * cost.product_adder(width, [None], load=self.accumulates)
 
     def component(self) -> "ReductionArray":
@@ -108,10 +119,12 @@ class ReductionArray(wiring.Component):
         m = Module()
         design = self.design
         _, take, begin = accumulation(m, self.step, design.stages, self.o, design.accumulates)
-        width, number = design.number.width, shape(design.number)
-        for p in range(design.lanes):
-            x = Signal(number, name=f"element_{p}")
-            result = Signal(shape(design.result), name=f"result_{p}", reset_less=True)
+        for p, width in design.elements.items():
+            x = Signal(Shape(width, design.number.signed), name=f"element_{p}")
+            number = Shape(
+                design.width, design.result.signed and design.width == design.result.width
+            )
+            result = Signal(number, name=f"result_{p}", reset_less=True)
             m.d.comb += [
                 x.eq(self.word[p * width : (p + 1) * width]),
                 self.o.payload[p].eq(result),

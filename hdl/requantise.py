@@ -17,16 +17,20 @@ from .cost import Inventory, adder, constant_adder, counter, mux, mux2, register
 from .cost import elastic as elastic_stages
 from .events import Events, pipeline_events
 from .memory import Rom, Tables
-from .narrow import Narrowing, divide, simplest_rounding
+from .narrow import Narrowing, below_zero, divide, simplest_rounding, trailing_zeros
 from .stream import elastic, shape, stream_signature
 
 STAGES = 2
+
+FIRST_DROP = 31
+"""Bits that sums which are rounded twice lose first, as in gemmlowp's fixed-point products."""
 
 
 @dataclass(frozen=True, eq=False)
 class Lane:
     """``y = narrow((sum << shift) + bias)`` for the rows of one lane, one after another.
 
+    With ``left``, 31 bits of that are first rounded off, ties up, and the rest is shifted by it.
     To round half up is to add half a unit, which joins the constant; bits that rounding only cuts
     off are not kept, and constants have none where no sum has any.
 
@@ -35,12 +39,14 @@ class Lane:
     shift, bias : ints, shape (groups,)
     dropped : low bits of the result that are cut off
     narrowing : of the rest
+    left : ints, shape (groups,), or None
     """
 
     shift: Ints
     bias: Ints
     dropped: int
     narrowing: Narrowing
+    left: Ints | None = None
 
     @classmethod
     def of(
@@ -53,17 +59,27 @@ class Lane:
         target: Format,
         rounding: Rounding,
         overflow: Overflow,
+        offset: int = 0,
+        left: Ints | None = None,
         cut: int = 0,
     ) -> "Lane":
         """The lane of rows with sums from ``low`` to ``high``; all of shape (groups,).
 
         ``cut`` low bits of the sum with its constant are cut off before anything is rounded.
         """
+        modes = target, rounding, overflow
+        if left is not None:
+            return cls._twice(low, high, shift, bias, left, frac, modes, offset)
         drop, dropped = frac - target.frac, cut
         least = int(((low << shift) + bias).min())
         below = np.clip(np.minimum(shift, drop - 1), 0, 62)  # constant bits below half a unit
         ties = cut > 0 or bool((bias & ((1 << below) - 1) == 0).any())
-        rounding = simplest_rounding(rounding, drop, least, target, overflow, ties)
+        zeros = trailing_zeros(int(np.bitwise_or.reduce(bias)) | 1 << int(shift.min()))
+        exact = drop - (0 if cut else zeros)
+        matters = below_zero(overflow, offset)
+        rounding = simplest_rounding(rounding, exact, least, target, matters, ties)
+        if offset and _commutes(rounding, drop, offset):
+            bias, offset = bias + (offset << drop), 0
         if rounding is Rounding.RND and 0 < drop < 62:
             bias, rounding = bias + (1 << (drop - 1)), Rounding.TRN
         if rounding is Rounding.TRN and drop > 0:
@@ -74,17 +90,53 @@ class Lane:
         most = int(((high << shift) + bias).max()) >> dropped
         fixed = max(0, int(shift[0]) - dropped) if len(shift) == 1 else 0
         source = Format.containing(least, most, frac - common - dropped)
-        narrowing = Narrowing(source, least, most, target, rounding, overflow, fixed)
+        modes = target, rounding, overflow
+        narrowing = Narrowing(source, least, most, *modes, fixed, offset)
         width = dropped + narrowing.needed.bit_length()
         if len(shift) > 1:  # upper bits that nobody needs have no place in a memory
             bias = (bias + (1 << width >> 1)) % (1 << width) - (1 << width >> 1)
             shift = shift if width else np.zeros_like(shift)
         return cls(shift, bias, dropped, narrowing)
 
+    @classmethod
+    def _twice(
+        cls,
+        low: Ints,
+        high: Ints,
+        shift: Ints,
+        bias: Ints,
+        left: Ints,
+        frac: int,
+        modes: tuple[Format, Rounding, Overflow],
+        offset: int,
+    ) -> "Lane":
+        """The lane of rows that are rounded twice."""
+        bias = bias + (1 << (FIRST_DROP - 1))
+        common = min(int(shift.min()), FIRST_DROP)
+        shift, bias, dropped = shift - common, bias >> common, FIRST_DROP - common
+        least, most = (((n << shift) + bias) >> dropped << left for n in (low, high))
+        lowest, highest = int(least.min()), int(most.max())
+        source, fixed = Format.containing(lowest, highest, frac), 0
+        if len(left) == 1:
+            fixed = int(left[0])
+        narrowing = Narrowing(source, lowest, highest, *modes, fixed, offset)
+        return cls(shift, bias, dropped, narrowing, left)
+
     @property
     def width(self) -> int:
         """Bits of ``(sum << shift) + bias`` that y depends on, from the lowest."""
-        return self.dropped + self.narrowing.needed.bit_length()
+        needed = self.narrowing.needed.bit_length()
+        return self.dropped + max(0, needed - int(self.left_shift.min()))
+
+    @property
+    def left_shift(self) -> Ints:
+        """``left``, or zeros."""
+        return np.zeros_like(self.shift) if self.left is None else self.left
+
+    @property
+    def cut(self) -> int:
+        """Low bits of ``(sum << shift) + bias`` that have no register."""
+        return self.dropped + (self.narrowing.fixed if self.left is None else 0)
 
     @property
     def kept(self) -> int:
@@ -95,7 +147,7 @@ class Lane:
     def skipped(self) -> int:
         """Low bits of the sum that cannot change y: cut off, and no constant carries from them."""
         zeros = [
-            min(self.dropped - s, _trailing_zeros(b >> s)) if b >> s else self.dropped - s
+            min(self.dropped - s, trailing_zeros(b >> s)) if b >> s else self.dropped - s
             for s, b in zip(self.shift.tolist(), self.bias.tolist(), strict=True)
         ]
         return max(0, min(zeros))
@@ -113,8 +165,11 @@ class Lane:
         return unread >> self.skipped << self.skipped
 
 
-def _trailing_zeros(n: int) -> int:
-    return (n & -n).bit_length() - 1
+def _commutes(rounding: Rounding, drop: int, offset: int) -> bool:
+    """Whether an offset may as well be added before the rounding, and has place there."""
+    even = rounding is Rounding.RND_CONV and offset % 2 == 0
+    shifted = even or rounding in (Rounding.RND, Rounding.RND_MIN_INF, Rounding.TRN)
+    return shifted and 0 <= drop and offset.bit_length() + drop < 60
 
 
 def read_bits(
@@ -127,6 +182,8 @@ def read_bits(
     target: Format,
     rounding: Rounding,
     overflow: Overflow,
+    offset: int = 0,
+    left: Ints | None = None,
     cut: int = 0,
 ) -> tuple[Ints, Ints, Ints]:
     """Low bits of the sum of each lane that cannot change y; bits that y depends on; gaps in them.
@@ -134,17 +191,32 @@ def read_bits(
     All of shape (lanes,): a count, a count from the lowest bit, a mask. Parameters of
     Requantisation.
     """
-    rows = [n.reshape(-1, lanes).T for n in (low, high, shift, bias)]
-    modes = frac, target, rounding, overflow, cut
-    made = [
-        Lane.of(lane_low, lane_high, lane_shift, lane_bias, *modes)
-        for lane_low, lane_high, lane_shift, lane_bias in zip(*rows, strict=True)
-    ]
+    modes = frac, target, rounding, overflow, offset
+    made = _lanes(low, high, shift, bias, left, lanes, modes, cut)
     return (
         np.array([lane.skipped for lane in made], np.int64),
         np.array([lane.kept for lane in made], np.int64),
         np.array([lane.gaps for lane in made], np.int64),
     )
+
+
+def _lanes(
+    low: Ints,
+    high: Ints,
+    shift: Ints,
+    bias: Ints,
+    left: Ints | None,
+    lanes: int,
+    modes: tuple[int, Format, Rounding, Overflow, int],
+    cut: int,
+) -> list[Lane]:
+    """Each lane of rows of shape (groups * lanes,)."""
+    rows = zip(*(n.reshape(-1, lanes).T for n in (low, high, shift, bias)), strict=True)
+    lefts = [None] * lanes if left is None else left.reshape(-1, lanes).T
+    return [
+        Lane.of(lane_low, lane_high, lane_shift, lane_bias, *modes, lane_left, cut)
+        for (lane_low, lane_high, lane_shift, lane_bias), lane_left in zip(rows, lefts, strict=True)
+    ]
 
 
 class Requantisation:
@@ -162,6 +234,9 @@ class Requantisation:
     target, rounding, overflow : what y is narrowed to
     inverted : for each lane, whether its sum comes with every bit inverted, as ``-sum - 1``
     style : "block" or "logic": what the memory of the constants becomes
+    offset : int that is added to each rounded number; only where no fraction bits are gained
+    left : None, or ints, shape (groups * lanes,): 31 bits of each sum with its bias are rounded off
+        first, ties up, and the rest is shifted by these; ``frac`` counts the fraction bits of that
     cut : low bits of the sum with its constant that are cut off before anything is rounded
 
     Members
@@ -184,20 +259,17 @@ class Requantisation:
         overflow: Overflow,
         inverted: list[bool] | None = None,
         style: str = "logic",
+        offset: int = 0,
+        left: Ints | None = None,
         cut: int = 0,
     ):
         self.inverted = inverted or [False] * len(sources)
         self.sums, self.sources, self.lanes = sums, sources, len(sources)
         self.groups, self.target, self.style = len(bias) // self.lanes, target, style
-        rows = (n.reshape(-1, self.lanes).T for n in (low, high, shift, bias))
-        self.rows = [
-            Lane.of(
-                lane_low, lane_high, lane_shift, lane_bias, frac, target, rounding, overflow, cut
-            )
-            for lane_low, lane_high, lane_shift, lane_bias in zip(*rows, strict=True)
-        ]
+        modes = frac, target, rounding, overflow, offset
+        self.rows = _lanes(low, high, shift, bias, left, self.lanes, modes, cut)
         keys = [
-            (source, inverted, lane.bias.tobytes(), lane.shift.tobytes())
+            (source, inverted, *(n.tobytes() for n in (lane.bias, lane.shift, lane.left_shift)))
             for source, inverted, lane in zip(sources, self.inverted, self.rows, strict=True)
         ]
         self.twins = [keys.index(key) for key in keys]
@@ -208,10 +280,14 @@ class Requantisation:
 
     @cached_property
     def tables(self) -> Tables | None:
-        """The constants of the lanes, then what their shifts have above the least of the lane."""
+        """The constants of the lanes, then what their shifts have above the least of the lane.
+
+        The shifts behind the first rounding come last.
+        """
         if self.groups == 1:
             return None
         shifts = [lane.shift - lane.shift.min() for lane in self.rows]
+        shifts += [lane.left_shift - lane.left_shift.min() for lane in self.rows]
         return Tables([*(lane.bias for lane in self.rows), *shifts], self.style, in_turn=True)
 
     def inventory(self) -> Inventory:
@@ -227,6 +303,7 @@ class Requantisation:
             shifts = len(set(lane.shift.tolist()))
             if shifts > 1:
                 total += mux(shifts, self.sums[self.sources[p]].width + shifts - 1)
+            total += mux(len(set(lane.left_shift.tolist())), lane.narrowing.source.width)
             narrowing = lane.narrowing
             changing = narrowing.needed >> narrowing.fixed
             sums = adder if self.tables is not None else constant_adder
@@ -247,6 +324,8 @@ def requantised(
     target: Format,
     rounding: Rounding,
     overflow: Overflow,
+    offset: int = 0,
+    left: Ints | None = None,
     cut: int = 0,
 ) -> tuple[Any, Requantisation]:
     """Exact sums without what nobody reads of them, and what narrows them.
@@ -254,16 +333,20 @@ def requantised(
     Parameters
     ----------
     part : MacCore, Parallel or Scale
-    shift, bias : ints: row j stands for ``(row << shift[j]) + bias[j]``
-    frac, target, rounding, overflow, cut : of :class:`Requantisation`
+    shift, bias : ints: row j stands for ``(row << shift[j]) + bias[j]``; where they are more than
+        the rows of the part, these come again and again
+    frac, target, rounding, overflow, offset, left, cut : of :class:`Requantisation`
     """
     modes = frac, target, rounding, overflow
-    bias, lanes = bias + (part.offset << shift), len(part.sources)
-    part = part.reading(
-        *read_bits(part.low, part.high, part.scale + shift, bias, lanes, *modes, cut)
-    )
-    rows = part.low, part.high, part.scale + shift, bias
-    return part, Requantisation(part.sums, part.sources, *rows, *modes, part.inverted, cut=cut)
+
+    def rows(part: Any) -> tuple[Ints, Ints, Ints, Ints]:
+        low, high, scale = (np.resize(n, bias.shape) for n in (part.low, part.high, part.scale))
+        return low, high, scale + shift, bias
+
+    bias, lanes = bias + (np.resize(part.offset, bias.shape) << shift), len(part.sources)
+    part = part.reading(*read_bits(*rows(part), lanes, *modes, offset, left, cut))
+    more: Any = (part.inverted, "logic", offset, left, cut)
+    return part, Requantisation(part.sums, part.sources, *rows(part), *modes, *more)
 
 
 class Requantiser(wiring.Component):
@@ -309,11 +392,16 @@ class Requantiser(wiring.Component):
         if not self.design.changes(p):
             return Const(narrowing.low, number)
         total = constants[p] + self._aligned(m, p, constants)
+        rest = divide(total, lane.cut, Rounding.TRN)
+        left = lane.left_shift
+        if left.min() < left.max():
+            more = constants[2 * self.design.lanes + p]
+            rest = self._shifted(m, rest, left, more, f"left_{p}")
         changing = Signal(
             Shape(number.width - fixed, number.signed), name=f"biased_{p}", reset_less=True
         )
         with m.If(enable):
-            m.d.sync += changing.eq(divide(total, lane.dropped + fixed, Rounding.TRN))
+            m.d.sync += changing.eq(rest)
         biased = Signal(number, name=f"sum_{p}")
         m.d.comb += biased.eq(Cat(Const(narrowing.low % (1 << fixed), fixed), changing))
         return biased
@@ -330,7 +418,7 @@ class Requantiser(wiring.Component):
         with m.If(moving):
             m.d.comb += following.eq(Mux(group == groups - 1, 0, group + 1))
         m.d.sync += group.eq(following)
-        return [design.tables.number(n, rom.data) for n in range(2 * design.lanes)]
+        return [design.tables.number(n, rom.data) for n in range(len(design.tables.formats))]
 
     def _aligned(self, m: Module, p: int, constants):
         """The sum of lane p shifted by its fraction bits."""
@@ -338,15 +426,19 @@ class Requantiser(wiring.Component):
         total = getattr(self.i.payload, f"sum_{self.design.sources[p]}")
         if self.design.inverted[p]:
             total = _inverted(total)
+        if shift.min() == shift.max():
+            return total << int(shift[0])
+        return self._shifted(m, total, shift, constants[self.design.lanes + p], f"aligned_{p}")
+
+    def _shifted(self, m: Module, value: Value, shift: Ints, number: Value, name: str) -> Value:
+        """The value shifted by ``number`` more than the least shift."""
         least, most = int(shift.min()), int(shift.max())
-        if least == most:
-            return total << least
-        aligned = Signal(Shape(len(total) + most, total.shape().signed), name=f"aligned_{p}")
-        with m.Switch(constants[self.design.lanes + p]):
+        shifted = Signal(Shape(len(value) + most, value.shape().signed), name=name)
+        with m.Switch(number):
             for more in range(most - least + 1):
                 with m.Case(more) if more < most - least else m.Default():
-                    m.d.comb += aligned.eq(total << (least + more))
-        return aligned
+                    m.d.comb += shifted.eq(value << (least + more))
+        return shifted
 
 
 def _inverted(value: Value) -> Value:

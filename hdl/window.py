@@ -365,14 +365,12 @@ class Window:
             and bool(np.all(outer.need == frame.need) and np.all(outer.release == frame.release))
         )
 
-    def columns(self, weighted: bool) -> dict[int, dict[str, Ints]]:
+    def columns(self, stored: bool, weighted: bool) -> dict[int, dict[str, Ints]]:
         """For each axis the tables that its outputs index, by what they say.
 
-        ``weighted``: whether there is a memory of weights to address.
+        ``stored``, ``weighted``: whether there are memories of elements and of weights to address.
         """
-        moved = (
-            ("element", "weight", "need", "release") if weighted else ("element", "need", "release")
-        )
+        moved = ["need", "release", *["element"] * stored, *["weight"] * weighted]
         outputs = [level for level in self.levels if level.kind == "output"]
         result: dict[int, dict[str, Ints]] = {}
         for a, axis in enumerate(self.axes):
@@ -398,16 +396,18 @@ class Window:
 
     def inventory(self, bits: int, weighted: bool) -> Inventory:
         """What it is made of but for the tables, for words of so many bits."""
-        total = cost.counter(self.depth) + cost.ram(self.kept, bits, self.style)
+        total = Inventory()
+        if bits:
+            total += cost.counter(self.depth) + cost.ram(self.kept, bits, self.style)
+            total += self.element.inventory()
         for level in self.levels[1:]:
             total += cost.counter(level.most) + cost.logic(3)
             if not isinstance(level.turns, int):
                 total += cost.logic(2 * (level.most - 1).bit_length())
         for number in (self.slack, self.room):
-            total += cost.register(number.width) + cost.adder(number.width)
+            total += cost.register(number.width) + 2 * cost.adder(number.width)
             total += cost.logic(len(self._output_levels) + 1, number.width)
         total += cost.logic(self.room.width)
-        total += self.element.inventory()
         return total + self.weight.inventory() if weighted else total
 
     @property
@@ -506,7 +506,9 @@ class Windowed:
         """For each axis what its tables say, and the tables."""
         return {
             a: (list(named), Tables(list(named.values()), self.window.table_style))
-            for a, named in self.window.columns(self.core.addressed).items()
+            for a, named in self.window.columns(
+                self.core.word_bits > 0, self.core.addressed
+            ).items()
         }
 
     @property
@@ -571,7 +573,6 @@ class WindowedArray(wiring.Component):
         if window.empties:
             m.d.comb += empty.eq(Cat(n["empty"] for n in numbers if "empty" in n).any())
 
-        element = self._address(m, "element", lasts, moves, numbers)
         if design.addressed:
             weight = self._address(m, "weight", lasts, moves, numbers)
             m.d.comb += step.payload.address.eq(weight)
@@ -581,33 +582,43 @@ class WindowedArray(wiring.Component):
         if design.empties:
             m.d.comb += step.payload.empty.eq(empty)
 
-        word = pick(self.i.payload.as_value(), design.number, design.elements)
-        m.submodules.ring = ring = Memory(
-            shape=len(word), depth=window.kept, init=[], attrs={"ram_style": window.style}
-        )
-        write, read = ring.write_port(), ring.read_port(domain="sync")
-        passed = window.element.zeros
         slack = Signal(shape(window.slack), init=-int(window.need[0]))
         room = Signal(shape(window.room), init=int(window.release[0]) + window.depth)
-        put, place = Signal(), Signal(range(window.depth))
+        put = Signal()
         need, release = self._freed(m, lasts, moves, numbers)
         m.d.comb += [
             step.valid.eq(~slack[-1]),
             self.i.ready.eq(room != 0),
             put.eq(self.i.valid & self.i.ready),
+        ]
+        m.d.sync += [
+            slack.eq(slack + put - need),
+            room.eq(room - put + release),
+        ]
+        if design.word_bits:
+            element = self._address(m, "element", lasts, moves, numbers)
+            word = pick(self.i.payload.as_value(), design.number, design.elements)
+            reading = issue & ~empty if window.empties else issue
+            m.d.comb += core.word.eq(self._ring(m, put, reading, element, word))
+        return m
+
+    def _ring(self, m: Module, put, issue, element, word) -> Value:
+        """The memory of the frame: takes a word of ``i`` where ``put``; what ``issue`` reads."""
+        window = self.design.window
+        m.submodules.ring = ring = Memory(
+            shape=len(word), depth=window.kept, init=[], attrs={"ram_style": window.style}
+        )
+        write, read = ring.write_port(), ring.read_port(domain="sync")
+        place, passed = Signal(range(window.depth)), window.element.zeros
+        m.d.sync += place.eq(place + put)
+        m.d.comb += [
             write.addr.eq(place >> passed),
             write.data.eq(word),
             write.en.eq(put & (place[:passed] == window.element.init % (1 << passed))),
             read.addr.eq(element >> passed),
-            read.en.eq(issue & ~empty if window.empties else issue),
-            core.word.eq(read.data),
+            read.en.eq(issue),
         ]
-        m.d.sync += [
-            place.eq(place + put),
-            slack.eq(slack + put - need),
-            room.eq(room - put + release),
-        ]
-        return m
+        return read.data
 
     def _numbers(self, m: Module, following) -> list[dict[str, Value]]:
         """For each axis what its tables say of the present output."""

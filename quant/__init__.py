@@ -17,7 +17,6 @@ from .format import Format, Ints
 from .function import FUNCTIONS, Function, Symmetry, celu, elu
 from .kernels import (
     DenseKernel,
-    FunctionKernel,
     Kernel,
     MaximumKernel,
     MoveKernel,
@@ -30,6 +29,7 @@ from .kernels import (
 from .matmul import Matmul
 from .narrow import Overflow, Rounding, narrow
 from .program import Program, ProgramInput, Step
+from .rescale import Rule, rescale, rescale_bounds
 
 __all__ = [
     "FUNCTIONS",
@@ -37,7 +37,6 @@ __all__ = [
     "DenseKernel",
     "Format",
     "Function",
-    "FunctionKernel",
     "Ints",
     "Kernel",
     "Matmul",
@@ -49,6 +48,7 @@ __all__ = [
     "Program",
     "ProgramInput",
     "Rounding",
+    "Rule",
     "Step",
     "SumKernel",
     "Symmetry",
@@ -66,6 +66,8 @@ __all__ = [
     "narrow",
     "narrow_bounds",
     "product_format",
+    "rescale",
+    "rescale_bounds",
     "sum_format",
     "to_float",
 ]

@@ -465,25 +465,6 @@ class MoveKernel:
         out[self.filled] = self.fill
 
 
-class FunctionKernel:
-    """``y = function(x, ...)``, element by element on integers: for what floats do no quicker.
-
-    Parameters
-    ----------
-    function : ints, shape (elements, frames), one array for each x -> ints of such a shape
-    sizes : elements per frame of each x
-    size : elements per frame of y
-    """
-
-    dtype = INT64
-
-    def __init__(self, function: Callable[..., Ints], sizes: tuple[int, ...], size: int):
-        self.function, self.sizes, self.size = function, sizes, size
-
-    def __call__(self, out: Tile, *tiles: Tile) -> None:
-        out[:-1] = self.function(*(tile[:-1] for tile in tiles))
-
-
 class PlainKernel:
     """A reference as it is, on int64 tiles, a frame at a time: for what floats do no quicker.
 

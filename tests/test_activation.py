@@ -10,7 +10,7 @@ from narrow_oracle import ROUNDINGS, exact_fit, exact_round
 from oracles import exact
 from refusal import refused
 
-from blocks import Lanes, Piecewise, Tensor
+from blocks import Lanes, Piecewise, PReLU, Tensor
 from blocks import activation as make
 from hdl import ONE, ZERO, Quotient, Step, Target, bit_sources
 from quant import Format, Program, ProgramInput
@@ -145,6 +145,19 @@ def test_the_kernel_equals_the_reference(name):
     x = np.random.default_rng(1).integers(-32, 32, (50, 4))
     program = Program((ProgramInput("x", 4, number),), (KernelStep(block.kernel(), (0,)),), (1,))
     np.testing.assert_array_equal(program(x)[0], block.reference(x))
+
+
+def test_one_slope_for_all_channels_is_a_leaky_relu():
+    x = np.random.default_rng(1).integers(-32, 32, (50, 2, 3))
+    tensor, slopes = Tensor((2, 3), Format(6, 3)), Format(5, 3)
+    one = make.leaky_relu(tensor, Fraction(-3, 8), Format(7, 4))
+    many = PReLU(tensor, np.full(3, -3), slopes, Format(7, 4))
+    np.testing.assert_array_equal(one.reference(x), many.reference(x))
+    assert [c.plan.lanes for c in many.plans(Target.named("ecp5"))] == [3, 6]
+    program = Program(
+        (ProgramInput("x", 6, tensor.format),), (KernelStep(many.kernel(), (0,)),), (1,)
+    )
+    np.testing.assert_array_equal(program(x.reshape(50, 6))[0], many.reference(x).reshape(50, 6))
 
 
 def test_wide_inputs_are_exact():
@@ -352,6 +365,41 @@ REFUSALS = {
         lambda: make.step(X, S8, at_zero=0.5),
         TypeError,
         "step at_zero must be an int or a Fraction, not 0.5",
+    ),
+    "prelu slope": (
+        lambda: PReLU(X, np.ones(3, int), S8, S8),
+        ValueError,
+        "PReLU slope must have shape (2,), not (3,)",
+    ),
+    "prelu range": (
+        lambda: PReLU(X, np.array([1, 8]), X.format, S8),
+        ValueError,
+        "PReLU slope must be in [-8, 7] for format s4.0, not span [1, 8]",
+    ),
+    "prelu format": (
+        lambda: PReLU(X, np.ones(2, int), None, S8),
+        TypeError,
+        "PReLU slope_format must be a Format, not None",
+    ),
+    "prelu input": (
+        lambda: PReLU(None, np.ones(2, int), S8, S8),
+        TypeError,
+        "PReLU input must be a Tensor, not None",
+    ),
+    "prelu mode": (
+        lambda: PReLU(X, np.ones(2, int), S8, S8, "RND", "CUT"),
+        ValueError,
+        "PReLU overflow must be one of SAT, SAT_ZERO, SAT_SYM, WRAP, not 'CUT'",
+    ),
+    "prelu lanes": (
+        lambda: PReLU(X, np.ones(2, int), S8, S8).rtl(Lanes(1)),
+        ValueError,
+        "PReLU lanes must be a multiple of 2, not 1",
+    ),
+    "prelu values": (
+        lambda: PReLU(X, np.ones(2, int), S8, S8).reference([8, 0]),
+        ValueError,
+        "PReLU input must be in [-8, 7] for format s4.0, not span [0, 8]",
     ),
     "tensor": (
         lambda: make.sign(8, S8),

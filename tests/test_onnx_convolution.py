@@ -372,6 +372,10 @@ REFUSED = {
         (node("Conv", ["x", "w"], ["y"], pads=[0, 0, -1, 0]), (2, 5, 5)),
         "attribute 'pads' must be 4 numbers of at least 0, not [0, 0, -1, 0]",
     ),
+    "endless strides": (
+        (node("Conv", ["x", "w"], ["y"], strides=[1, 2**40]), (2, 5, 5)),
+        "attribute 'strides' must be numbers of at most 65536, not 1099511627776",
+    ),
     "pads given twice": (
         (node("Conv", ["x", "w"], ["y"], pads=[0, 0, 1, 0], auto_pad="VALID"), (2, 5, 5)),
         "attribute 'pads' must not be given beside an auto_pad of VALID",
@@ -410,7 +414,7 @@ REFUSED = {
     ),
     "pooling of a vector": (
         (node("GlobalAveragePool", ["x"], ["y"]), (5,)),
-        "must have frames of channels and spatial axes, not [5]",
+        "must have frames of channels and 1 to 3 spatial axes, not [5]",
     ),
 }
 
@@ -423,6 +427,16 @@ def test_wrong_windows_are_refused(tmp_path, case, message):
 
 
 LAYERS = {
+    "endless result": (
+        node("Conv", ["x", "w"], ["y"], pads=[60000] * 4),
+        (2, 2, 5),
+        "layer conv1 must give at most 16777216 numbers, not 43201080000",
+    ),
+    "endless pooling": (
+        node("MaxPool", ["x"], ["y"], kernel_shape=[1, 1], pads=[60000] * 4),
+        (2, 2, 5),
+        "layer maxpool1 must give at most 16777216 numbers, not 28801680020",
+    ),
     "window beyond the frame": (
         node("Conv", ["x", "w"], ["y"]),
         (2, 2, 5),

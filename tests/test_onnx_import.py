@@ -82,6 +82,48 @@ def test_added_constant_equals_onnx(tmp_path, shape, swap):
     assert [type(node) for node in graph.nodes] == [Scale]
 
 
+@pytest.mark.parametrize("shape", [(), (4,), (3, 1), (1, 3, 4)], ids=str)
+@pytest.mark.parametrize("swap", [False, True])
+@pytest.mark.parametrize("kind", ["Sub", "Mul", "Div"])
+def test_arithmetic_with_a_constant_equals_onnx(tmp_path, kind, swap, shape):
+    constants = {"c": np.asarray(seeded(*shape, seed=8)) + np.float32(3)}
+    node = helper.make_node(kind, ["c", "x"] if swap else ["x", "c"], ["y"])
+    model = model_of([node], {"x": (3, 4)}, ["y"], constants)
+    if kind == "Div" and swap:
+        assert refusal(model, tmp_path) == "Div node that gives 'y' must divide by a constant"
+        return
+    graph = assert_equals_onnx(model, tmp_path, {"x": (3, 4)})
+    assert [type(node) for node in graph.nodes] == [Scale]
+
+
+def test_division_by_zero_is_refused(tmp_path):
+    node = helper.make_node("Div", ["x", "c"], ["y"])
+    model = model_of([node], {"x": (3,)}, ["y"], {"c": np.array([1, 0, 1], np.float32)})
+    expected = "Div node that gives 'y' must divide by numbers other than 0"
+    assert refusal(model, tmp_path) == expected
+
+
+def test_norm_written_out_goes_into_the_linear_before_it(tmp_path):
+    """As Brevitas exports it: (z - mean) / (variance + epsilon) ** 0.5 * scale + offset."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["z"], name="fc"),
+        helper.make_node("Sub", ["z", "mean"], ["a"]),
+        helper.make_node("Add", ["variance", "epsilon"], ["v"]),
+        helper.make_node("Pow", ["v", "half"], ["deviation"]),
+        helper.make_node("Div", ["a", "deviation"], ["b"]),
+        helper.make_node("Mul", ["b", "scale"], ["c"]),
+        helper.make_node("Neg", ["c"], ["d"]),
+        helper.make_node("Sum", ["offset", "d"], ["y"]),
+    ]
+    names = ("mean", "variance", "scale", "offset")
+    constants = {name: seeded(5, seed=seed) for seed, name in enumerate(names)}
+    constants["variance"] = constants["variance"] ** 2
+    constants |= {"w": seeded(4, 5), "epsilon": np.float32(1e-3), "half": np.float32(0.5)}
+    model = model_of(nodes, {"x": (4,)}, ["y"], constants)
+    graph = assert_equals_onnx(model, tmp_path, {"x": (4,)})
+    assert [layer.name for layer in graph.nodes] == ["fc"]
+
+
 def test_added_constant_goes_into_the_linear_before_it(tmp_path):
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["z"], name="fc"),

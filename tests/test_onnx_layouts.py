@@ -4,10 +4,10 @@
 import numpy as np
 import pytest
 from onnx import helper
-from onnx_models import assert_equals_onnx, model_of, refusal, saved, seeded
+from onnx_models import assert_equals_onnx, model_of, outputs_of, refusal, saved, seeded
 
-from bitblocks import InputError, import_onnx, quantise
-from bitblocks.layers import Linear, Rearrange
+from bitblocks import import_onnx, quantise
+from bitblocks.layers import Linear
 
 node = helper.make_node
 
@@ -244,6 +244,65 @@ def test_moves_equal_onnx(tmp_path, operator, attributes, frame, constants, opse
     assert graph.inputs[0].axes == (1, 2, 0) if len(frame) == 3 and not free else True
 
 
+SCALES = np.array([1, 1, 2, 1.5], np.float32)
+RESIZED = {
+    mode: {"coordinate_transformation_mode": mode}
+    for mode in ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric")
+}
+RESIZED |= {
+    rule: {"nearest_mode": rule, "coordinate_transformation_mode": "half_pixel"}
+    for rule in ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
+}
+
+
+@pytest.mark.parametrize("attributes", RESIZED.values(), ids=RESIZED)
+@pytest.mark.parametrize(
+    ("names", "constants"),
+    [
+        (["x", "", "scales"], {"scales": SCALES}),
+        (["x", "", "scales"], {"scales": np.array([1, 1, 0.5, 3], np.float32)}),
+        (["x", "", "", "sizes"], {"sizes": ints(1, 2, 5, 8)}),
+    ],
+    ids=["scales", "down and up", "sizes"],
+)
+def test_resize_to_the_nearest_equals_onnx(tmp_path, attributes, names, constants):
+    nodes = [node("Resize", names, ["y"], mode="nearest", **attributes)]
+    model = model_of(nodes, {"x": (2, 4, 4)}, ["y"], constants, batch=1)
+    graph = assert_equals_onnx(model, tmp_path, {"x": (2, 4, 4)}, 1)
+    assert kinds(graph) == ["Rearrange"]
+
+
+@pytest.mark.parametrize(("operator", "opset"), [("Upsample", 7), ("Upsample", 9), ("Resize", 10)])
+def test_resizing_of_old_repeats_numbers(tmp_path, operator, opset):
+    scales = {"scales": [1.0, 1.0, 2.0, 3.0]} if opset == 7 else {}
+    names = [] if opset == 7 else ["s"]
+    nodes = [node(operator, ["x", *names], ["y"], mode="nearest", **scales)]
+    constants = {"s": np.array([1, 1, 2, 3], np.float32)}
+    model = model_of(nodes, {"x": (2, 3, 4)}, ["y"], constants if names else {}, opset=opset)
+    x = seeded(2, 2, 3, 4)
+    (have,) = outputs_of(import_onnx(saved(model, tmp_path)), x).values()
+    np.testing.assert_array_equal(have, x.repeat(2, 2).repeat(3, 3))
+
+
+def test_resizing_that_is_not_to_the_nearest_is_refused(tmp_path):
+    constants = {"scales": SCALES, "wrong": np.array([1, 1], np.float32)}
+    constants["frames"] = np.array([2, 1, 1, 1], np.float32)
+    cases = {
+        "attribute 'mode' must be nearest": ("scales", {"mode": "linear"}),
+        "attribute 'antialias' must be 0": ("scales", {"mode": "nearest", "antialias": 1}),
+        "attribute 'coordinate_transformation_mode' must not be tf_crop_and_resize": (
+            "scales",
+            {"coordinate_transformation_mode": "tf_crop_and_resize"},
+        ),
+        "must have a scale or a size above 0 for each of 4 axes": ("wrong", {}),
+        "must not mix the frames": ("frames", {}),
+    }
+    for rule, (scales, attributes) in cases.items():
+        nodes = [node("Resize", ["x", "", scales], ["y"], **attributes)]
+        model = model_of(nodes, {"x": (2, 4, 4)}, ["y"], constants, opset=18)
+        assert refusal(model, tmp_path) == f"Resize node that gives 'y' {rule}"
+
+
 def test_split_equals_onnx(tmp_path):
     nodes = [
         node("Split", ["x", "parts"], ["a", "b", "c"], axis=1),
@@ -304,13 +363,16 @@ def test_what_mixes_frames_is_refused(tmp_path, nodes, batch):
     assert refusal(model, tmp_path).startswith(f"{kind} node that gives 'y' {rule}")
 
 
-def test_reordering_without_a_block_is_refused_when_it_is_built(tmp_path):
+def test_reordering_becomes_a_block(tmp_path):
     nodes, frame, constants, _ = MOVED["matrix along both axes"]
     graph = import_onnx(saved(model_of(nodes, {"x": frame}, ["y"], constants), tmp_path))
-    (moved,) = (layer for layer in graph.nodes if isinstance(layer, Rearrange))
-    message = f"layer {moved.name} cannot be built: Rearrange has no block"
-    with pytest.raises(InputError, match=f"^{message}$"):
-        quantise(graph, input_format="s8.4")
+    network, report = quantise(graph, seeded(100, *frame), 14, 14)
+    assert [type(node.block).__name__ for node in network.nodes] == [
+        "Linear",
+        "Rearrange",
+        "Linear",
+    ]
+    assert report.layers[-1].signal_to_noise > 60
 
 
 def random_moves(generator):

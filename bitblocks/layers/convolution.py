@@ -2,18 +2,19 @@
 """Convolutions over frames of any number of spatial axes, channels last."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+import blocks
 from bitblocks.errors import InputError
 from bitblocks.graph import Floats, Layer, Shape
 from bitblocks.layers.dense import ordered_product, per_channel
+from bitblocks.quantisation import WEIGHTED, Decision, Dot, Stage, weighted
 
 Padding = tuple[tuple[int, int], ...]
-Dot = Callable[[Any, Any], Any]
 
 
 def reach(kernel: int, dilation: int) -> int:
@@ -93,6 +94,7 @@ class Convolution(Layer):
     padding: Padding
     groups: int = 1
 
+    decides = WEIGHTED
     rectifiable = True
 
     @property
@@ -125,6 +127,18 @@ class Convolution(Layer):
 
     def evaluate(self, x: Floats) -> Floats:
         return self.sums(x, self.weight, ordered_product) + self.bias
+
+    def quantise(self, stage: Stage) -> Decision:
+        found = weighted(stage, self.weight, self.bias, self.sums)
+        block = blocks.Convolution(
+            stage.inputs[0],
+            stride=self.stride,
+            dilation=self.dilation,
+            padding=self.padding,
+            groups=self.groups,
+            **found.arguments,
+        )
+        return stage.decision(block, found.low, found.high, block.sum_format)
 
     def scaled(self, weight: Floats, bias: Floats) -> "Convolution | None":
         return _scaled(self, weight, bias)
@@ -183,6 +197,7 @@ class TransposedConvolution(Layer):
     padding: Padding
     groups: int = 1
 
+    decides = WEIGHTED
     rectifiable = True
 
     @property
@@ -219,6 +234,19 @@ class TransposedConvolution(Layer):
 
     def evaluate(self, x: Floats) -> Floats:
         return self.sums(x, self.weight, ordered_product) + self.bias
+
+    def quantise(self, stage: Stage) -> Decision:
+        found = weighted(stage, self.weight, self.bias, self.sums)
+        block = blocks.TransposedConvolution(
+            stage.inputs[0],
+            stride=self.stride,
+            dilation=self.dilation,
+            padding=tuple((before, max(after, 0)) for before, after in self.padding),
+            output_padding=tuple(max(-after, 0) for _, after in self.padding),
+            groups=self.groups,
+            **found.arguments,
+        )
+        return stage.decision(block, found.low, found.high, block.sum_format)
 
     def scaled(self, weight: Floats, bias: Floats) -> "TransposedConvolution | None":
         return _scaled(self, weight, bias)

@@ -9,8 +9,8 @@ import numpy as np
 import blocks
 from bitblocks.errors import InputError
 from bitblocks.graph import Floats, Layer, Shape
-from bitblocks.quantisation import Decision, Stage
-from quant import Ints
+from bitblocks.quantisation import NARROWED, Decision, Stage
+from quant import Ints, from_float, narrow_bounds, sum_format
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,6 +66,13 @@ class Rearrange(Layer):
     def evaluate(self, x: Floats) -> Floats:
         return np.where(self.index < 0, self.fill, x.reshape(len(x), -1)[:, self.index])
 
+    def quantise(self, stage: Stage) -> Decision:
+        (x,) = stage.sources
+        fill = int(from_float(np.float64(self.fill), x.format))
+        block = blocks.Rearrange(stage.inputs[0], self.index, fill)
+        low, high = (block.reference(n) for n in (x.low, x.high))
+        return Decision(block, ((low, high),))
+
     def reorders(self, source: Shape) -> bool:
         size = math.prod(source)
         return self.index.size == size and np.array_equal(
@@ -84,6 +91,8 @@ class Concat(Layer):
 
     axis: int
 
+    decides = NARROWED
+
     def shape(self, *sources: Shape) -> Shape:
         first = sources[0]
         for source in sources:
@@ -99,3 +108,26 @@ class Concat(Layer):
 
     def evaluate(self, *sources: Floats) -> Floats:
         return np.concatenate(sources, self.axis + 1)
+
+    def quantise(self, stage: Stage) -> Decision:
+        """Sources of several formats are converted to one before they are joined."""
+        exact = sum_format(*(x.format for x in stage.sources), name="Concat")
+        shifts = [exact.frac - x.format.frac for x in stage.sources]
+        parts = list(zip(stage.sources, shifts, strict=True))
+        frames = np.concatenate([x.frames << n for x, n in parts], self.axis + 1)
+        low = np.concatenate([x.low << n for x, n in parts], self.axis)
+        high = np.concatenate([x.high << n for x, n in parts], self.axis)
+        formats = {x.format for x in stage.sources}
+        if len(formats) == 1 and stage.settings.output_format is None:
+            (format,) = formats
+        else:
+            format = stage.output_format(frames, low, high, exact.frac)
+        conversions = tuple(
+            None if tensor.format == format else blocks.Identity(tensor, format, *stage.modes)
+            for tensor in stage.inputs
+        )
+        block = blocks.Concat(
+            tuple(blocks.Tensor(tensor.shape, format) for tensor in stage.inputs), self.axis
+        )
+        ends = narrow_bounds(low, high, exact, format, *stage.modes)
+        return Decision(block, (ends,), conversions)

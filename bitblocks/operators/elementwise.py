@@ -4,6 +4,7 @@
 import numpy as np
 
 from bitblocks import layers
+from bitblocks.graph import Floats
 from bitblocks.operators.operation import Operation
 from bitblocks.operators.registry import operator
 from bitblocks.ordering import Value
@@ -32,11 +33,63 @@ def dropout(op: Operation) -> Value:
 @operator("Add")
 def add(op: Operation) -> Value:
     if op.is_constant(0) or op.is_constant(1):
-        frame, constant = (1, 0) if op.is_constant(0) else (0, 1)
-        value = op.value(frame)
-        addend = op.frame_constant(constant, value)
+        value, addend, _ = _beside_constant(op)
         return op.scaled(value, np.ones_like(addend), addend)
     return total(op, op.label, op.value(0), op.value(1))
+
+
+@operator("Sub")
+def subtract(op: Operation) -> Value:
+    value, constant, first = _beside_constant(op)
+    ones = np.ones_like(constant)
+    return op.scaled(value, -ones, constant) if first else op.scaled(value, ones, -constant)
+
+
+@operator("Mul")
+def multiply(op: Operation) -> Value:
+    value, factor, _ = _beside_constant(op)
+    return op.scaled(value, factor, np.zeros_like(factor))
+
+
+@operator("Div")
+def divide(op: Operation) -> Value:
+    value, divisor, first = _beside_constant(op)
+    if first:
+        op.refuse("must divide by a constant")
+    if not divisor.all():
+        op.refuse("must divide by numbers other than 0")
+    with np.errstate(over="ignore"):
+        return op.scaled(value, 1 / divisor, np.zeros_like(divisor))
+
+
+@operator("Neg")
+def negate(op: Operation) -> Value:
+    value = op.value(0, batch=None)
+    return op.scaled(value, np.full(value.shape, -1.0), np.zeros(value.shape))
+
+
+def _beside_constant(op: Operation) -> tuple[Value, Floats, bool]:
+    """The frame, the constant as one frame in the model's order, and whether it comes first."""
+    first = op.is_constant(0)
+    if not first and not op.is_constant(1):
+        op.refuse("must have a constant beside its frames")
+    value = op.value(1 if first else 0, batch=None)
+    return value, op.frame_constant(0 if first else 1, value), first
+
+
+@operator("Sum")
+def add_all(op: Operation) -> Value:
+    """Constants first, each in turn; then one frame after the other."""
+    inputs = range(len(op.node.input))
+    frames = [op.value(index) for index in inputs if not op.is_constant(index)]
+    result = frames[0]
+    for index in inputs:
+        if op.is_constant(index):
+            addend = op.frame_constant(index, result)
+            result = op.scaled(result, np.ones_like(addend), addend)
+    for frame in frames[1:]:
+        result = total(op, op.label, result, frame)
+    return result
 
 
 def total(op: Operation, label: str, a: Value, b: Value) -> Value:

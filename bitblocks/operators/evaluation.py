@@ -24,6 +24,8 @@ computes them one by one as IEEE 754 says, so that every machine finds the same.
 FOLDED_INTEGERS = frozenset(("CumSum", "ReduceProd", "ReduceSum"))
 """Operators that are evaluated where all their inputs are constant integers: sums of floats have
 an order."""
+POWERS = {0.5: "Sqrt", 1.0: "Identity", -1.0: "Reciprocal"}
+"""Exponents with which Pow of constants is another operator; libraries differ on others."""
 ELEMENTS_LIMIT = 2**24
 """Most elements of a constant that is larger than what it is made of."""
 VALUES_LIMIT = 64
@@ -39,11 +41,24 @@ def foldable(model: Model, node: Any) -> bool:
         found = [model.constant(name) for name in names]
         arrays = [x.first if isinstance(x, PerBatch) else x for x in found]
         return all(np.issubdtype(array.dtype, np.integer) for array in arrays)
-    return node.op_type in FOLDED
+    return node.op_type in FOLDED or _power(model, node) is not None
+
+
+def _power(model: Model, node: Any) -> Any:
+    """The node of another operator that Pow is, None if it is not."""
+    if node.op_type != "Pow" or len(node.input) != 2:
+        return None
+    exponents = model.constant(node.input[1])
+    if isinstance(exponents, PerBatch) or len(np.unique(exponents)) != 1:
+        return None
+    name = POWERS.get(float(exponents.flat[0]))
+    same = type(node)(op_type=name, input=node.input[:1], output=node.output)
+    return same if name else None
 
 
 def fold(model: Model, node: Any) -> list[Constant]:
     """What a foldable node gives; raises ValueError where that is nothing."""
+    node = _power(model, node) or node
     inputs = [model.constant(name) if name else None for name in node.input]
     if not any(isinstance(x, PerBatch) for x in inputs):
         return [*evaluated(model, node, [x for x in inputs if not isinstance(x, PerBatch)])]

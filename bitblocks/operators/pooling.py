@@ -4,7 +4,7 @@
 from bitblocks import layers
 from bitblocks.operators.operation import Operation
 from bitblocks.operators.registry import Only, operator
-from bitblocks.operators.window import Window, ceiled, window_of
+from bitblocks.operators.window import Window, window_of
 from bitblocks.ordering import Value, channels_last
 
 WINDOW = ("auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "strides")
@@ -12,15 +12,15 @@ WINDOW = ("auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "strides
 
 @operator("MaxPool", honours=WINDOW, only={"storage_order": Only(0)})
 def max_pool(op: Operation) -> Value:
-    value, window, _ = _windows(op)
-    return _pooled(op, layers.MaxPool, value, window)
+    value, window = _windows(op)
+    return _pooled(op, layers.MaxPool, value, window, _ceil(op))
 
 
 @operator("AveragePool", honours=(*WINDOW, "count_include_pad"))
 def average_pool(op: Operation) -> Value:
-    value, window, padding = _windows(op)
-    counted = padding if op.attributes["count_include_pad"] else ((0, 0),) * len(padding)
-    return _pooled(op, layers.AveragePool, value, window, counted)
+    value, window = _windows(op)
+    counting = bool(op.attributes["count_include_pad"])
+    return _pooled(op, layers.AveragePool, value, window, _ceil(op), counting)
 
 
 @operator("GlobalMaxPool")
@@ -32,14 +32,13 @@ def global_max_pool(op: Operation) -> Value:
 @operator("GlobalAveragePool")
 def global_average_pool(op: Operation) -> Value:
     value = _frame(op)
-    window = _whole(value)
-    return _pooled(op, layers.AveragePool, value, window, window.padding)
+    return _pooled(op, layers.AveragePool, value, _whole(value))
 
 
 def _frame(op: Operation) -> Value:
     value = op.value(0)
-    if len(value.shape) < 2:
-        op.refuse(f"must have frames of channels and spatial axes, not {list(value.shape)}")
+    if not 2 <= len(value.shape) <= 4:
+        op.refuse(f"must have frames of channels and 1 to 3 spatial axes, not {list(value.shape)}")
     return value
 
 
@@ -48,15 +47,14 @@ def _whole(value: Value) -> Window:
     return Window(value.shape[1:], ones, ones, ((0, 0),) * len(ones))
 
 
-def _windows(op: Operation) -> tuple[Value, Window, tuple[tuple[int, int], ...]]:
-    """The frame, the windows on it, and the padding that the file gives."""
+def _windows(op: Operation) -> tuple[Value, Window]:
     value = _frame(op)
-    spatial = value.shape[1:]
-    window = window_of(op, spatial)
-    padding = window.padding
-    if op.attributes["ceil_mode"] and op.attributes["auto_pad"] == "NOTSET":
-        window = ceiled(window, spatial)
-    return value, window, padding
+    return value, window_of(op, value.shape[1:])
+
+
+def _ceil(op: Operation) -> bool:
+    """Whether a last partial window counts: an automatic padding leaves none."""
+    return bool(op.attributes["ceil_mode"]) and op.attributes["auto_pad"] == "NOTSET"
 
 
 def _pooled(op: Operation, kind: type, value: Value, window: Window, *rest: object) -> Value:

@@ -7,6 +7,8 @@ from bitblocks.graph import Shape
 from bitblocks.layers.convolution import Padding, reach
 from bitblocks.operators.operation import Operation
 
+LONGEST = 2**16
+"""Largest kernel, stride, dilation or padding along an axis."""
 PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 
 
@@ -29,6 +31,8 @@ def spatial_attribute(op: Operation, name: str, count: int, least: int) -> Shape
     given = op.attributes[name] or [least] * count
     if len(given) != count or min(given) < least:
         op.refuse(f"attribute '{name}' must be {count} numbers of at least {least}, not {given}")
+    if max(given) > LONGEST:
+        op.refuse(f"attribute '{name}' must be numbers of at most {LONGEST}, not {max(given)}")
     return tuple(given)
 
 
@@ -70,19 +74,3 @@ def _same_padding(
     outputs = -(-length // stride)
     total = max((outputs - 1) * stride + reach(kernel, dilation) - length, 0)
     return (total // 2, total - total // 2) if upper else (total - total // 2, total // 2)
-
-
-def ceiled(window: Window, spatial: Shape) -> Window:
-    """The window with padding behind it changed such that a last, partial window counts too.
-
-    One that would begin behind the frame and its padding before does not.
-    """
-    padding = []
-    for n, k, s, d, (before, after) in zip(
-        spatial, window.kernel, window.stride, window.dilation, window.padding, strict=True
-    ):
-        outputs = -(-(n + before + after - reach(k, d)) // s) + 1
-        if (outputs - 1) * s >= n + before:
-            outputs -= 1
-        padding.append((before, max((outputs - 1) * s + reach(k, d) - n - before, 0)))
-    return window.padded(tuple(padding))
