@@ -3,11 +3,13 @@
 
 import itertools
 
+import conformance as ask
 import numpy as np
 import pytest
 from refusal import refused
 
 from blocks import (
+    Add,
     Concat,
     Lanes,
     Moves,
@@ -25,6 +27,7 @@ from blocks import (
     transpose,
     upsample,
 )
+from blocks.configurations import Configuration
 from hdl import Target
 from quant import Format
 
@@ -271,19 +274,27 @@ def test_intervals_are_what_plans_say():
             assert timing.schedule(ports, [timing.port("o")]).interval == candidate.interval
 
 
-def test_a_network_of_moves_is_planned():
-    x = tensor(4, 6)
+def test_a_network_of_moves_is_planned_and_runs_to_the_cycle():
+    """Branches that wait for each other: one turned and turned back, one padded and cut again."""
+    x = tensor(3, 4)
     turned = transpose(x, (1, 0))
-    padded = pad(turned.outputs["o"], (1, 0), (1, 0))
-    both = Concat((padded.outputs["o"], padded.outputs["o"]), 1)
+    back = transpose(turned.outputs["o"], (1, 0))
+    padded = pad(x, (1, 0), (2, 1), fill=5)
+    inner = cut(padded.outputs["o"], [slice(1, 4), slice(0, 4)])
     nodes = (
-        Node("turn", turned, ("x",)),
-        Node("pad", padded, ("turn",)),
-        Node("both", both, ("pad", "pad")),
+        Node("turned", turned, ("x",)),
+        Node("back", back, ("turned",)),
+        Node("padded", padded, ("x",)),
+        Node("inner", inner, ("padded",)),
+        Node("sum", Add(x, x, Format(7, 2)), ("back", "inner")),
+        Node("all", Concat((x, x)), ("x", "inner")),
     )
-    network = Network({"x": x}, nodes, {"y": "both"})
-    timing = network.timing(plan(network, ECP5, interval=64))
-    assert timing.schedule([timing.port("i")], [timing.port("o")]).interval == 64
+    network = Network({"x": x}, nodes, {"y": "sum", "z": "all"})
+    made = plan(network, ECP5, interval=40)
+    ask.no_buffer_has_a_word_too_many(network, made)
+    subject = ask.Subject("case_moves", Configuration(network, made))
+    ask.reference_equals_an_independent_statement(subject)
+    ask.verilog_equals_reference([subject])
 
 
 T = tensor(2, 3)

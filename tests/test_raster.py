@@ -44,6 +44,7 @@ CASES = {
     "dilation beyond the frame": ([Axis(2, 2, 1, 4, 3, 2), Axis(3, 2, 1, 4, 2, 4)], 1, 0),
     "column": ([Axis(6, 3, **SAME), Axis(1, 1)], 2, 0),
     "column in a padded row": ([Axis(6, 3, **SAME), Axis(1, 3, **SAME)], 2, 0),
+    "last tap never inside": ([Axis(1, 2, 1, 2, 1, 2), Axis(4, 2)], 1, 0),
     "far padding": ([Axis(2, 3, 1, 1, 2, 4), Axis(3, 3, 1, 1, 2, 5)], 1, 0),
     "volume": ([Axis(3, 2), Axis(3, 3, **SAME), Axis(4, 2)], 1, 0),
     "volume, padded": ([Axis(3, 3, **SAME)] * 3, 1, 0),

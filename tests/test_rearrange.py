@@ -50,6 +50,7 @@ CASES = {
     "all thrice": (np.tile(raster(5), 3), 5),
     "rows twice": (np.repeat(raster(3, 4), 2, 0), 12),
     "pixels doubled": (np.repeat(np.repeat(raster(3, 3), 2, 0), 2, 1), 9),
+    "few, four times each": (np.repeat([1, 4, 5], 4), 7),
     "chosen": (raster(4, 3)[:, [2, 0, 2]], 12),
 } | {f"random {seed}": random_index(seed) for seed in range(6)}
 every_case = pytest.mark.parametrize(("index", "words"), CASES.values(), ids=CASES)
@@ -101,6 +102,17 @@ def test_constants_wait_for_the_first_word_of_their_frame(name):
     simulator.add_testbench(bench)
     simulator.run()
     assert given == y
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 2), (1, 2, 8), (2, 2, 3), (3, 4, 2), (1, 3, 3)], ids=str)
+@pytest.mark.parametrize("times", [1, 2])
+def test_the_least_memory_that_does_not_stop_is_exact_too(shape, times, monkeypatch):
+    """Slower than words come and go: cycles in which a word waits for a place to be free."""
+    monkeypatch.setattr(Reorder, "_keeps_rate", lambda self, depth: True)
+    index = np.repeat(raster(*shape).swapaxes(1, 2), times)
+    made = design(index, prod(shape))
+    x, y = frames_of(index, prod(shape), 1, 3)
+    check_circuit(lambda: RearrangeArray(made), {"i": x}, {"o": y}, made.events(), 3)
 
 
 @every_case
