@@ -5,7 +5,7 @@ from . import activation
 from .activation import Piecewise
 from .binary import Add, Maximum, Minimum, Mul, Sub
 from .block import Block, Candidate, Lanes, Tensor
-from .convolution import Convolution, TransposedConvolution
+from .convolution import Columns, Convolution, TransposedConvolution
 from .division import Divide, SquareRoot
 from .elementwise import Identity, ReLU
 from .embedding import Embedding, Reads
@@ -38,6 +38,7 @@ __all__ = [
     "AveragePool",
     "Block",
     "Candidate",
+    "Columns",
     "Concat",
     "Convolution",
     "Divide",
