@@ -5,7 +5,7 @@ from . import activation
 from .activation import Piecewise, PReLU
 from .binary import Add, Maximum, Minimum, Mul, Sub
 from .block import Block, Candidate, Lanes, Tensor
-from .convolution import Convolution, TransposedConvolution
+from .convolution import Columns, Convolution, TransposedConvolution
 from .division import Divide, SquareRoot
 from .elementwise import Identity, ReLU
 from .embedding import Embedding, Reads
@@ -40,6 +40,7 @@ __all__ = [
     "AveragePool",
     "Block",
     "Candidate",
+    "Columns",
     "Concat",
     "Convolution",
     "Divide",

@@ -21,6 +21,7 @@ from .configurations import (
     draw_modes,
 )
 from .convolution import (
+    Columns,
     Convolution,
     TransposedConvolution,
     convolution_configuration,
@@ -271,7 +272,7 @@ CATALOGUE: dict[str, Entry] = {
         Entry(Rescale, rescale_configuration, (Lanes,)),
         Entry(Neuron, neuron_configuration, (Folded, Unrolled)),
         Entry(Linear, linear_configuration, (Folded, Unrolled)),
-        Entry(Convolution, convolution_configuration, (Folded, Unrolled)),
+        Entry(Convolution, convolution_configuration, (Folded, Columns, Unrolled)),
         Entry(TransposedConvolution, transposed_configuration, (Folded, Unrolled)),
         Entry(MaxPool, max_pool_configuration, (Pooled,)),
         Entry(AveragePool, average_pool_configuration, (Pooled,)),

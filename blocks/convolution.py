@@ -51,11 +51,34 @@ from .linear import MAX_SHIFT, Folded, Unrolled
 Pairs = tuple[tuple[int, int], ...]
 
 
+@dataclass(frozen=True)
+class Columns:
+    """Plan: ``pe`` outputs and a whole row of the kernel in a cycle, for few channels.
+
+    In front of the folded window a window along the last axis alone makes one word of each column
+    of outputs, with zeros for the padding.
+
+    Parameters
+    ----------
+    pe : int, dividing the outputs
+    weight_style : "block" or "logic", what the memory of the weights becomes
+    buffer_style : "block", "distributed" or "registers", what the memory of the words becomes
+    """
+
+    pe: int
+    weight_style: str = "logic"
+    buffer_style: str = "registers"
+
+
+Plan = Folded | Columns | Unrolled
+
+
 class ConvolutionBlock(ABC):
     """The views that follow from the windows of a convolution.
 
     A plan is Folded: ``pe`` outputs and ``simd`` channels of one tap in a cycle, where both divide
-    their group's, or several whole groups side by side; or Unrolled: a window a cycle.
+    their group's, or several whole groups side by side; Columns, where there is one group; or
+    Unrolled: a window a cycle.
     """
 
     input: Tensor
@@ -245,6 +268,7 @@ class ConvolutionBlock(ABC):
                     plan = self._folded(pe, simd, target)
                     interval = max(steps(axes, words) * groups * folds, transfers // simd)
                     yield Candidate(plan, interval, partial(self.cost, plan, target))
+            yield from self._column_plans(target)
         if self.unrollable:
             price = partial(self.cost, Unrolled(), target)
             raster = self.design(Unrolled())[0]
@@ -262,15 +286,52 @@ class ConvolutionBlock(ABC):
         ring = 1 << (words - 1).bit_length()
         return Folded(pe, simd, weights, memory_style(target, ring, simd * self.input.format.width))
 
-    def lanes(self, plan: Folded | Unrolled) -> dict[str, int]:
+    @property
+    def by_columns(self) -> "Convolution | None":
+        """The convolution of words that hold a row of the kernel each; None if there is none."""
+        return None
+
+    def _column_plans(self, target: Target) -> Iterator[Candidate]:
+        """From few multipliers to many."""
+        inner = self.by_columns
+        if inner is None:
+            return
+        simd = inner.input.shape[-1]
+        raster = self._column_raster()
+        for candidate in inner.plans(target):
+            folded = candidate.plan
+            if isinstance(folded, Folded) and folded.simd == simd:
+                plan = Columns(folded.pe, folded.weight_style, folded.buffer_style)
+                interval = max(candidate.interval, raster.steps)
+                yield Candidate(plan, interval, partial(self.cost, plan, target))
+
+    def _column_raster(self) -> Raster:
+        """The window along the last axis."""
+        axes = [Axis(axis.size, 1) for axis in self.axes[:-1]]
+        return Raster(
+            [*axes, self.raster_axes[-1]],
+            self.input.shape[-1],
+            self.input.format,
+            styles=["registers"] * len(axes),
+        )
+
+    def lanes(self, plan: Plan) -> dict[str, int]:
         """Port name -> numbers in a transfer."""
         name = type(self).__name__
+        if isinstance(plan, Columns):
+            if self.by_columns is None:
+                raise ValueError(f"{name} plan must not be Columns for these windows, not {plan!r}")
+            if len(self.weight) % plan.pe:
+                raise ValueError(
+                    f"{name} pe must divide {len(self.weight)} outputs, not be {plan.pe}"
+                )
+            return {"i": self.input.shape[-1], "o": plan.pe}
         if isinstance(plan, Unrolled):
             if not self.unrollable:
                 raise ValueError(f"{name} plan must be Folded for these windows, not {plan!r}")
             return {"i": self.input.shape[-1], "o": len(self.weight)}
         if not isinstance(plan, Folded):
-            raise TypeError(f"{name} plan must be Folded or Unrolled, not {plan!r}")
+            raise TypeError(f"{name} plan must be Folded, Columns or Unrolled, not {plan!r}")
         if (plan.pe, plan.simd) not in self._foldings():
             known = ", ".join(f"{pe} x {simd}" for pe, simd in self._foldings())
             raise ValueError(
@@ -318,31 +379,30 @@ class ConvolutionBlock(ABC):
             taps = taps[(slice(None), *used)]
         return taps.reshape(len(kernels), -1)
 
-    def design(self, plan: Folded | Unrolled) -> "Design":
+    def design(self, plan: Plan) -> "Design":
         """The parts of the circuit."""
         self.lanes(plan)
         return _design(self, plan)
 
-    def rtl(self, plan: Folded | Unrolled) -> Series:
+    def rtl(self, plan: Plan) -> Series:
         """A new circuit: windows, exact sums, and what narrows them."""
         raster, sums, requantisation = self.design(plan)
         narrow = Requantiser(requantisation)
-        if isinstance(sums, Windowed):
-            return Series(sums=WindowedArray(sums), narrow=narrow)
-        if raster is None:
-            return Series(sums=ParallelArray(sums), narrow=narrow)
-        return Series(window=RasterWindow(raster), sums=ParallelArray(sums), narrow=narrow)
+        windows = {} if raster is None else {"window": RasterWindow(raster)}
+        array = WindowedArray(sums) if isinstance(sums, Windowed) else ParallelArray(sums)
+        return Series(**windows, sums=array, narrow=narrow)
 
-    def timing(self, plan: Folded | Unrolled) -> Events:
+    def timing(self, plan: Plan) -> Events:
         """When every transfer of a frame happens."""
         raster, sums, requantisation = self.design(plan)
-        if isinstance(sums, Windowed):
-            transfers = self.positions * sums.groups
-            return chain(sums.events(), requantisation.events().repeated(transfers))
-        parts = [part.events().repeated(self.positions) for part in (sums, requantisation)]
-        return chain(*([raster.events()] if raster else []), *parts)
+        windows = [raster.events()] if raster else []
+        made = sums.events()
+        if not isinstance(sums, Windowed):
+            made = made.repeated(self.positions)
+        transfers = self.positions * sums.groups
+        return chain(*windows, made, requantisation.events().repeated(transfers))
 
-    def cost(self, plan: Folded | Unrolled, target: Target) -> Cost:
+    def cost(self, plan: Plan, target: Target) -> Cost:
         """What it takes on a target."""
         parts = [part for part in self.design(plan) if part is not None]
         return sum((part.inventory().cost(target) for part in parts), Cost())
@@ -353,7 +413,7 @@ Design = tuple[Raster | None, Any, Requantisation]
 
 
 @lru_cache(maxsize=256)  # timing, cost and rtl of one plan need the same design
-def _design(block: ConvolutionBlock, plan: Folded | Unrolled) -> Design:
+def _design(block: ConvolutionBlock, plan: Plan) -> Design:
     rest = (
         block.shifts,
         block.bias,
@@ -368,6 +428,13 @@ def _design(block: ConvolutionBlock, plan: Folded | Unrolled) -> Design:
             raster = Raster(block.raster_axes, block.input.shape[-1], number)
         sums = Parallel(block._matrix(), number, plan.adders_per_stage)
         return raster, *requantised(sums, *rest)
+    if isinstance(plan, Columns) and block.by_columns is not None:
+        inner = block.by_columns
+        styles = plan.weight_style, plan.buffer_style
+        _, *parts = _design(inner, Folded(plan.pe, inner.input.shape[-1], *styles))
+        return block._column_raster(), *parts
+    if not isinstance(plan, Folded):
+        raise TypeError(f"Convolution plan must be Folded, not {plan!r}")
     axes, _ = block._cropped
     groups, folds, words = block._words(plan.pe, plan.simd)
     window = Window(axes, groups * words, groups, folds, plan.buffer_style)
@@ -486,6 +553,22 @@ class Convolution(ConvolutionBlock):
     def kernels(self) -> Ints:
         """The weights, shape (outputs, *kernel, channels / groups)."""
         return self.weight
+
+    @cached_property
+    def by_columns(self) -> "Convolution | None":
+        """The convolution of words that hold a row of the kernel each; None if there is none."""
+        kernel, sizes = self.weight.shape[1:-1], self.input.shape[:-1]
+        if self.groups > 1 or kernel[-1] == 1 or not self.raster_axes or not self.weight.any():
+            return None
+        words = (*sizes[:-1], self.axes[-1].outputs, kernel[-1] * self.input.shape[-1])
+        return replace(
+            self,
+            input=Tensor(words, self.input.format),
+            weight=self.weight.reshape(len(self.weight), *kernel[:-1], 1, -1),
+            stride=(*self.stride[:-1], 1),
+            dilation=(*self.dilation[:-1], 1),
+            padding=(*self.padding[:-1], (0, 0)),
+        )
 
     def reference(self, x: ArrayLike) -> Ints:
         """Integers in, integers out, shape (..., *sizes, channels) -> (..., *sizes, outputs)."""
@@ -639,15 +722,17 @@ def _convolution_parts(random: np.random.Generator, index: int) -> dict[str, Any
 
 
 def _configuration(random: np.random.Generator, block: Any, index: int) -> Configuration:
-    """Any folding; now and then unrolled, then without weights of 0, which free registers of the
-    window that its price counts.
+    """Any folding; now and then with a window that is unrolled, then without weights of 0, which
+    free registers of it that its price counts.
     """
+    kind = (Folded, Folded, Unrolled, Columns)[index % 4]
     plans = [candidate.plan for candidate in block.plans(Target.named("ecp5"))]
-    folded = [plan for plan in plans if isinstance(plan, Folded)]
-    if folded and (index % 4 != 2 or not block.unrollable):
-        return Configuration(block, folded[random.integers(len(folded))])
+    chosen = [plan for plan in plans if isinstance(plan, kind)] or plans
+    plan = chosen[random.integers(len(chosen))]
+    if isinstance(plan, Folded):
+        return Configuration(block, plan)
     weight = np.where(block.weight == 0, block.weight_format.max or -1, block.weight)
-    return Configuration(replace(block, weight=weight), Unrolled(1 + index % 2))
+    return Configuration(replace(block, weight=weight), plan)
 
 
 def convolution_configuration(random: np.random.Generator, index: int) -> Configuration:

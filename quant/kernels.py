@@ -242,7 +242,7 @@ class WindowKernel:
     """
 
     BUFFER = 1 << 20
-    """Bytes of gathered windows."""
+    """Bytes of gathered windows that are worked on at once, with their sums in the cache."""
 
     def __init__(
         self,
@@ -299,12 +299,13 @@ class WindowKernel:
             np.take(pixels, self.rows[start:end], axis=0, out=windows, mode="clip")
             windows[self.outside[start:end]] = 0
             vectors = windows.reshape(end - start, groups, taps * self.channels, frames)
-            np.matmul(self.matrix, vectors, out=sums[start:end])
-        sums += self.bias
-        if self.dtype == INT64:
-            out[:-1] = self.finish.exact(out[:-1])
-        else:
-            self.finish(out[:-1])
+            part = sums[start:end]
+            np.matmul(self.matrix, vectors, out=part)
+            part += self.bias
+            if self.dtype == INT64:
+                part[:] = self.finish.exact(part)
+            else:
+                self.finish(part)
 
 
 class MaximumKernel:
@@ -330,8 +331,10 @@ class MaximumKernel:
         row = self.channels * x.shape[1]
         pixels, y = x[:-1].reshape(-1, row), out[:-1].reshape(-1, row)
         np.take(pixels, self.places[:, 0], axis=0, out=y, mode="clip")
+        seen = np.empty_like(y)
         for tap in self.places.T[1:]:
-            np.maximum(y, pixels[tap], out=y)
+            np.take(pixels, tap, axis=0, out=seen, mode="clip")
+            np.maximum(y, seen, out=y)
 
 
 class SumKernel:

@@ -6,6 +6,7 @@ import pytest
 from refusal import refused
 
 from blocks import (
+    Columns,
     Convolution,
     Folded,
     Lanes,
@@ -105,17 +106,31 @@ def test_any_leading_axes_are_a_batch():
 def test_every_folding_has_the_interval_that_it_says(kind):
     block = convolution(kind, stride=(2, 1), padding=((1, 1), (1, 0)))
     for candidate in block.plans(ECP5):
-        if isinstance(candidate.plan, Folded):
-            graph = block.timing(candidate.plan)
-            assert graph.schedule(["i"], ["o"]).interval == candidate.interval
+        graph = block.timing(candidate.plan)
+        assert graph.schedule(["i"], ["o"]).interval == candidate.interval
+
+
+def foldings(block):
+    plans = [candidate.plan for candidate in block.plans(ECP5)]
+    return {(plan.pe, plan.simd) for plan in plans if isinstance(plan, Folded)}
+
+
+def test_a_first_layer_may_take_a_row_of_its_kernel_in_a_cycle():
+    block = convolution(
+        input=Tensor((8, 8, 1), S8), weight=weights(4, 3, 3, 1) | 1, bias=np.arange(4)
+    )
+    plans = [candidate for candidate in block.plans(ECP5) if isinstance(candidate.plan, Columns)]
+    assert [candidate.plan.pe for candidate in plans] == [1, 2, 4]
+    # 6 rows of 6 outputs, 3 cycles for each, 9 of 9 products in them
+    assert [candidate.interval for candidate in plans] == [432, 216, 108]
+    assert block.cost(plans[-1].plan, ECP5).dsp == 12
 
 
 def test_foldings_divide_outputs_and_channels_of_a_group():
-    plain = {(c.plan.pe, c.plan.simd) for c in convolution().plans(ECP5) if not c.unrolled}
+    plain = foldings(convolution())
     assert plain == {(pe, simd) for pe in (1, 2, 3, 6) for simd in (1, 2, 4)}
     grouped = convolution(weight=weights(6, 3, 2, 2), groups=2)
-    found = {(c.plan.pe, c.plan.simd) for c in grouped.plans(ECP5) if not c.unrolled}
-    assert found == {(1, 1), (1, 2), (3, 1), (3, 2), (6, 4)}
+    assert foldings(grouped) == {(1, 1), (1, 2), (3, 1), (3, 2), (6, 4)}
 
 
 def test_a_network_with_a_convolution_meets_its_interval():
@@ -131,6 +146,16 @@ def test_a_network_with_a_convolution_meets_its_interval():
     assert graph.schedule(*ends).interval <= 800
     values = frames(x, 5)
     np.testing.assert_array_equal(network.run(values), network.reference(values))
+
+
+@pytest.mark.parametrize("number", [Format(8, 2), Format(24, 3), Format(40, 3)], ids=str)
+def test_the_fast_path_equals_the_reference_in_every_type_of_number(number):
+    """In float32, float64 and int64."""
+    block = convolution(
+        input=Tensor((5, 6, 4), number), padding=((2, 1), (0, 1)), output_format=Format(50, 4)
+    )
+    x = frames(block.input, 7)
+    np.testing.assert_array_equal(Network.chain(block).run(x), block.reference(x))
 
 
 REFUSALS = {
@@ -241,12 +266,25 @@ REFUSALS = {
     "plan": (
         lambda: convolution().rtl(Lanes(1)),
         TypeError,
-        "Convolution plan must be Folded or Unrolled, not Lanes(lanes=1)",
+        "Convolution plan must be Folded, Columns or Unrolled, not Lanes(lanes=1)",
     ),
     "folding": (
         lambda: convolution(weight=weights(6, 3, 2, 2), groups=2).rtl(Folded(2, 4)),
         ValueError,
         "Convolution pe x simd must be one of 1 x 1, 1 x 2, 3 x 1, 3 x 2, 6 x 4, not 2 x 4",
+    ),
+    "columns": (
+        lambda: convolution().rtl(Columns(4)),
+        ValueError,
+        "Convolution pe must divide 6 outputs, not be 4",
+    ),
+    "columns of groups": (
+        lambda: convolution(weight=weights(6, 3, 2, 2), groups=2).rtl(Columns(3)),
+        ValueError,
+        (
+            "Convolution plan must not be Columns for these windows, "
+            "not Columns(pe=3, weight_style='logic', buffer_style='registers')"
+        ),
     ),
     "unrolled": (
         lambda: convolution(TransposedConvolution, stride=(2, 1)).rtl(Unrolled()),
