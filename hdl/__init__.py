@@ -3,7 +3,16 @@
 
 from .axi import AxiStreamPort, AxiTop
 from .cost import Cost, Inventory
-from .elementwise import ONE, ZERO, Elementwise, ElementwiseArray, LaneFunction, Step, bit_sources
+from .elementwise import (
+    ONE,
+    ZERO,
+    Elementwise,
+    ElementwiseArray,
+    LaneFunction,
+    Step,
+    bit_sources,
+    less,
+)
 from .events import Deadlock, Edge, Events, Schedule, chain, pipeline_events
 from .function import FunctionArray, FunctionUnit, cheapest
 from .mac import Mac, MacArray
@@ -65,6 +74,7 @@ __all__ = [
     "elastic",
     "joined",
     "legal_name",
+    "less",
     "narrow",
     "pipeline_events",
     "rescaling",

@@ -8,7 +8,25 @@ import numpy as np
 import pytest
 
 import bitblocks.commands
-from blocks import Add, Folded, Identity, Lanes, Linear, Neuron, ReLU, Reshape, Tensor, Unrolled
+from blocks import (
+    Add,
+    Folded,
+    Identity,
+    Lanes,
+    Linear,
+    Maximum,
+    Minimum,
+    Mul,
+    Neuron,
+    PReLU,
+    ReLU,
+    Rescale,
+    Reshape,
+    Sub,
+    Tensor,
+    Unrolled,
+    activation,
+)
 from blocks import Weight as WeightBlock
 from hdl import Target
 from quant import Format
@@ -47,11 +65,21 @@ def test_the_costs_shown_are_those_of_the_blocks():
     x, y = Tensor((64,), Format(8, 4)), Format(8, 4, False)
     weight, bias = random.integers(-128, 128, (8, 64)), random.integers(-1000, 1000, 8)
     linear = Linear(x, weight, bias, Format(8, 7), y)
+    image, slopes = Tensor((8, 8), Format(8, 4)), random.integers(-64, 64, 8)
+    sums, scale = Tensor((64,), Format(20, 0)), (np.array(1518500250), np.array(42))
     mapped = [
         (Identity(x, Format(6, 2)), Lanes(8)),
         (ReLU(x, y), Lanes(8)),
         (Add(x, x, Format(8, 4)), Lanes(8)),
+        (Sub(x, x, Format(8, 4)), Lanes(8)),
+        (Mul(x, x, Format(8, 4)), Lanes(8)),
+        (Minimum(x, x, Format(8, 4)), Lanes(8)),
+        (Maximum(x, x, Format(8, 4)), Lanes(8)),
+        (activation.relu6(x, y), Lanes(8)),
+        (activation.hardswish(x, Format(8, 4)), Lanes(8)),
+        (PReLU(image, slopes, Format(8, 7), Format(8, 4)), Lanes(8)),
         (WeightBlock(x, weight[0], Format(8, 7), Format(8, 4)), Lanes(8)),
+        (Rescale(sums, *scale, Format(8, 0), 0, -3, "tflite_double"), Lanes(1)),
         (Neuron(x, weight[0], 5, Format(8, 7), y), Folded(1, 4)),
         (linear, Folded(4, 4)),
         (linear, Unrolled()),
