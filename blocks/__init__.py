@@ -6,6 +6,7 @@ from .activation import Piecewise, PReLU
 from .binary import Add, Maximum, Minimum, Mul, Sub
 from .block import Block, Candidate, Lanes, Tensor
 from .elementwise import Identity, ReLU
+from .extremum import ArgMax, ArgMin
 from .linear import Folded, Linear, Neuron, Unrolled
 from .network import Network, NetworkPlan, Node, Route
 from .planner import plan, with_smallest_buffers
@@ -16,6 +17,8 @@ from .weight import Weight
 
 __all__ = [
     "Add",
+    "ArgMax",
+    "ArgMin",
     "Block",
     "Candidate",
     "Folded",

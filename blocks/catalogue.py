@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from .configurations import (
     draw_modes,
 )
 from .elementwise import Identity, ReLU, identity_configuration, relu_configuration
+from .extremum import ArgMax, ArgMin, arg_configuration
 from .linear import (
     Folded,
     Linear,
@@ -216,6 +218,7 @@ CATALOGUE: dict[str, Entry] = {
         Entry(PReLU, prelu_configuration, (Lanes,)),
         Entry(Reshape, reshape_configuration, (Lanes,)),
         Entry(Weight, weight_configuration, (Lanes,)),
+        *(Entry(kind, partial(arg_configuration, kind), (Lanes,)) for kind in (ArgMax, ArgMin)),
         Entry(Rescale, rescale_configuration, (Lanes,)),
         Entry(Neuron, neuron_configuration, (Folded, Unrolled)),
         Entry(Linear, linear_configuration, (Folded, Unrolled)),

@@ -14,6 +14,7 @@ from .elementwise import (
     less,
 )
 from .events import Deadlock, Edge, Events, Schedule, chain, pipeline_events
+from .extremum import Extremum, ExtremumFinder
 from .function import FunctionArray, FunctionUnit, cheapest
 from .mac import Mac, MacArray
 from .memory import Rom, Tables
@@ -41,6 +42,8 @@ __all__ = [
     "Elementwise",
     "ElementwiseArray",
     "Events",
+    "Extremum",
+    "ExtremumFinder",
     "Fifo",
     "Fork",
     "FunctionArray",

@@ -20,12 +20,15 @@ from amaranth.lib import wiring
 
 import blocks.network
 import hdl
+import hdl.extremum
 import hdl.mac
 import hdl.parallel
 import hdl.requantise
 import hdl.stream
 from blocks import (
     Add,
+    ArgMax,
+    ArgMin,
     Folded,
     Identity,
     Lanes,
@@ -96,6 +99,8 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
         "PReLU": (PReLU(X, W[0] * 2, Format(5, 2), y, *MODES), Lanes(4)),
         "Reshape": (Reshape(X, (2, 2)), Lanes(2)),
         "Weight": (Weight(X, W[0], Format(4, 2), y, *MODES), Lanes(2)),
+        "ArgMax": (ArgMax(X), Lanes(2)),
+        "ArgMin": (ArgMin(X, True), Lanes(1)),
         "Rescale": (Rescale(X, FACTORS, SHIFTS, y, 3, 1, "tflite_double"), Lanes(2)),
         "Neuron": (Neuron(X, W[0], 9, Format(4, 2), y, *MODES), Folded(1, 2)),
         "Linear folded": (linear, Folded(2, 2)),
@@ -107,8 +112,9 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
 BLOCKS = examples(NARROW)
 WIDE = examples(Format(14, 5))  # where saturation would hide what a fault changes
 assert {name.split()[0] for name in BLOCKS} == set(CATALOGUE)
+SEARCHING = ["ArgMax", "ArgMin"]
 BINARY = ["Add", "Sub", "Mul", "Minimum", "Maximum"]
-NARROWING = [name for name in BLOCKS if name != "Reshape"]
+NARROWING = [name for name in BLOCKS if name not in ("Reshape", *SEARCHING)]
 WEIGHTED = ["Weight", "Neuron", "Linear folded", "Linear unrolled", "Network"]
 FOLDED = ["Neuron", "Linear folded", "Network"]
 BIASED = ["Neuron", "Linear folded", "Linear unrolled", "Network"]
@@ -262,6 +268,15 @@ def test_a_lost_zero_point_is_caught_by_the_values(field):
     caught("Rescale", WIDE, spec=replacing(**{field: 0}))
 
 
+@pytest.mark.parametrize("name", SEARCHING)
+def test_the_wrong_winner_of_equals_is_caught_by_the_values(name):
+    caught(name, spec=replacing(select_last_index=lambda last: not last))
+
+
+def test_a_search_for_the_other_extreme_is_caught_by_the_values():
+    caught("ArgMax", spec=lambda block: ArgMin(block.input))
+
+
 @pytest.mark.parametrize("field", ["multiplier", "shift"])
 def test_swapped_channels_of_a_scale_are_caught_by_the_values(field):
     caught("Rescale", WIDE, spec=replacing(**{field: lambda values: values[::-1]}))
@@ -297,7 +312,10 @@ def test_swapped_lanes_are_caught_by_the_values(name):
     caught(name, wrap=lambda circuit: SwappedLanes(circuit, "i_a" if name in BINARY else "i"))
 
 
-@pytest.mark.parametrize("name", [n for n in NARROWING if n != "Network"])
+SIGNED = [*(n for n in NARROWING if n != "Network"), *SEARCHING]
+
+
+@pytest.mark.parametrize("name", SIGNED)
 def test_a_wrong_sign_extension_is_caught_by_the_values(name):
     unsigned = Tensor(X.shape, Format(X.format.width, X.format.frac, False))
     caught(name, spec=replacing(input=unsigned, input_a=unsigned))
@@ -312,10 +330,10 @@ def broken_elastic(m: Any, valid: Any, stages: int, ready: Any, name: str = "sta
     return enables, valids
 
 
-@pytest.mark.parametrize("name", NARROWING)
+@pytest.mark.parametrize("name", [*NARROWING, "ArgMax"])
 def test_a_stall_that_loses_a_word_is_caught_by_the_values(name):
     with pytest.MonkeyPatch.context() as patch:
-        for module in (hdl.stream, hdl.mac, hdl.requantise, hdl.parallel):
+        for module in (hdl.stream, hdl.mac, hdl.requantise, hdl.parallel, hdl.extremum):
             patch.setattr(module, "elastic", broken_elastic)
         caught(name)
 

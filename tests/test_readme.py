@@ -10,6 +10,7 @@ import pytest
 import bitblocks.commands
 from blocks import (
     Add,
+    ArgMax,
     Folded,
     Identity,
     Lanes,
@@ -80,6 +81,7 @@ def test_the_costs_shown_are_those_of_the_blocks():
         (PReLU(image, slopes, Format(8, 7), Format(8, 4)), Lanes(8)),
         (WeightBlock(x, weight[0], Format(8, 7), Format(8, 4)), Lanes(8)),
         (Rescale(sums, *scale, Format(8, 0), 0, -3, "tflite_double"), Lanes(1)),
+        (ArgMax(x), Lanes(8)),
         (Neuron(x, weight[0], 5, Format(8, 7), y), Folded(1, 4)),
         (linear, Folded(4, 4)),
         (linear, Unrolled()),
