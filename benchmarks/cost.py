@@ -9,12 +9,12 @@ within 3 %). Run: python -m benchmarks.cost [--configurations N]
 import argparse
 import statistics
 import sys
-from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import track
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples" / "digits"))
@@ -26,7 +26,7 @@ from blocks.catalogue import CATALOGUE
 from hdl import Cost, Target, synthesise_many, verilog
 
 TARGETS = ("ecp5", "xilinx7")
-CONFIGURATIONS = 20
+CONFIGURATIONS = 8
 LARGE = 200  # look-up tables
 MEDIAN, WORST = 0.15, 0.40
 MODEL = Path(__file__).parents[1] / "examples" / "digits" / "digits.onnx"
@@ -53,46 +53,54 @@ class Compared:
         return elsewhere or self.estimate.register_bits != self.found.register_bits
 
 
-def catalogue(kind: str, count: int, target: Target) -> Iterator[Compared]:
-    """Configurations of a block; those that are wires alone leave nothing to compare."""
-    texts, estimates = [], {}
-    for n, made in enumerate(CATALOGUE[kind].first(count)):
-        estimate = made.block.cost(made.plan, target)
-        if estimate != Cost():
-            name = f"{kind.lower()}_{n}"
-            estimates[name] = estimate
-            texts.append(verilog(made.block.rtl(made.plan), name))
-    found = synthesise_many("".join(texts), list(estimates), target)
-    for name, estimate in estimates.items():
-        yield Compared(name, estimate, found[name].cost)
+@dataclass(frozen=True)
+class Batch:
+    """Designs of one Verilog text, synthesised in one run, and their estimates by name."""
+
+    target: Target
+    verilog: str
+    estimates: dict[str, Cost]
+
+    def compared(self) -> list[Compared]:
+        """Estimates beside counts."""
+        found = synthesise_many(self.verilog, self.estimates, self.target)
+        return [Compared(name, cost, found[name].cost) for name, cost in self.estimates.items()]
 
 
-def demo(unroll: bool, target: Target) -> Compared:
+def demo(unroll: bool, target: Target) -> Batch:
     """The network of handwritten digits."""
     name = "digits_unrolled" if unroll else "digits_folded"
     built = build(MODEL, calibration=calibration(), unroll=unroll, target=target.name, name=name)
     project = built.project
     estimate = sum((cost for _, cost in block_costs(project, target)), Cost())
-    found = synthesise_many(project.verilog, [name], target)[name]
-    return Compared(name, estimate, found.cost)
+    return Batch(target, project.verilog, {name: estimate})
+
+
+def catalogue(count: int, target: Target) -> Batch:
+    """Configurations of every block; those that are wires alone leave nothing to compare."""
+    texts, estimates = [], {}
+    for kind, entry in CATALOGUE.items():
+        for n, made in enumerate(entry.first(count)):
+            estimate = made.block.cost(made.plan, target)
+            if estimate != Cost():
+                name = f"{kind.lower()}_{n}"
+                estimates[name] = estimate
+                texts.append(verilog(made.block.rtl(made.plan), name))
+    return Batch(target, "".join(texts), estimates)
 
 
 def compared(count: int, console: Console) -> dict[str, list[Compared]]:
-    """All designs by target."""
+    """All designs by target, the longest runs first, as many at once as there are targets."""
+    targets = [Target.named(name) for name in TARGETS]
+    batches = [demo(True, target) for target in targets]
+    batches += [catalogue(count, target) for target in targets]
+    batches += [demo(False, target) for target in targets]
     results: dict[str, list[Compared]] = {name: [] for name in TARGETS}
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    with Progress(*columns, TimeElapsedColumn(), console=console) as progress:
-        task = progress.add_task("", total=len(TARGETS) * (len(CATALOGUE) + 2))
-        for name, designs in results.items():
-            target = Target.named(name)
-            for kind in CATALOGUE:
-                progress.update(task, description=f"{name} {kind}")
-                designs += catalogue(kind, count, target)
-                progress.advance(task)
-            for unroll in (False, True):
-                progress.update(task, description=f"{name} digits")
-                designs.append(demo(unroll, target))
-                progress.advance(task)
+    with ThreadPoolExecutor(len(targets)) as pool:
+        runs = [pool.submit(batch.compared) for batch in batches]
+        waiting = track(zip(batches, runs, strict=True), "synthesis", len(batches), console=console)
+        for batch, run in waiting:
+            results[batch.target.name] += run.result()
     return results
 
 

@@ -1,17 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """The float network between a model file and quantisation, of no file format in particular."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bitblocks.errors import InputError
 
+if TYPE_CHECKING:
+    from bitblocks.quantisation import Decision, Stage
+
 Floats = NDArray[np.float64]
 Shape = tuple[int, ...]
+
+NUMBERS_LIMIT = 2**24
+"""Most numbers of one tensor in a frame."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +30,7 @@ class Port:
     Parameters
     ----------
     name : str, a letter and then letters, digits or underscores; unique among inputs or outputs
-    source : str, the input or node that it comes from; an input's is its own name
+    source : str, the input or layer's tensor that it comes from; an input's is its own name
     shape : lengths in the model's layout
     axes : the order in which the axes travel over the stream, slowest first
     """
@@ -38,156 +47,106 @@ class Port:
 
 
 @dataclass(frozen=True, eq=False)
-class Linear:
-    """``y = W x + b`` on the last axis; shape (..., inputs) -> (..., outputs).
+class Layer:
+    """What every layer of the float network is: mathematics, and how it becomes integers.
+
+    A layer is a frozen dataclass with ``shape`` and ``evaluate``; ``quantise`` gives the block
+    that it becomes. One layer is one class in ``bitblocks.layers``, known to nobody else.
 
     Parameters
     ----------
-    weight : floats, shape (outputs, inputs)
-    bias : floats, shape (outputs,)
+    name : of the layer, and of the tensor that it gives
+    sources : names of the tensors that it reads
+
+    Members
+    -------
+    tensors : names of what it gives: its own, or ``name.port`` for each of several ports
+    decides : the fields of the precision file that have a meaning for it
+    rectifies : whether it is ``max(x, 0)``, which may go into the block before it
+    rectifiable : whether its block may end in ``max(y, 0)``
     """
 
     name: str
     sources: tuple[str, ...]
-    weight: Floats
-    bias: Floats
 
-    def shape(self, source: Shape) -> Shape:
-        """Shape of y; raises InputError where ``source`` does not fit the weight."""
-        if not source or source[-1] != self.weight.shape[1]:
-            raise InputError(
-                f"Linear {self.name} input must have {self.weight.shape[1]} elements "
-                f"on its last axis, not shape {source}"
-            )
-        return (*source[:-1], self.weight.shape[0])
+    decides: ClassVar[tuple[str, ...]] = ()
+    rectifies: ClassVar[bool] = False
+    rectifiable: ClassVar[bool] = False
 
-    def evaluate(self, x: Floats) -> Floats:
-        """y of a batch of x, summed in index order: the same bits on every machine."""
-        y = np.zeros((*x.shape[:-1], len(self.weight)))
-        for index, column in enumerate(self.weight.T):
-            y += x[..., index, np.newaxis] * column
-        return y + self.bias
+    @property
+    def tensors(self) -> tuple[str, ...]:
+        return (self.name,)
 
+    def shape(self, *args: Any, **kwargs: Any) -> Any:
+        """Shape of what it gives for shapes of what it reads; a tuple if that is several tensors.
 
-@dataclass(frozen=True, eq=False)
-class Relu:
-    """``y = max(x, 0)``."""
+        Raises InputError where they do not fit.
+        """
+        raise NotImplementedError
 
-    name: str
-    sources: tuple[str, ...]
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """What it gives for batches of what it reads; a tuple if that is several tensors.
 
-    def shape(self, source: Shape) -> Shape:
-        """Shape of y, which is that of x."""
-        return source
+        The same bits on every machine: sums in a fixed order, no library product, no vectorised
+        transcendental function.
+        """
+        raise NotImplementedError
 
-    def evaluate(self, x: Floats) -> Floats:
-        """y of a batch of x."""
-        return np.maximum(x, 0.0)
+    def quantise(self, stage: Stage) -> Decision:
+        """The block that it becomes behind the integers of ``stage``."""
+        raise InputError(f"layer {self.name} cannot be built: {type(self).__name__} has no block")
 
+    def lowered(self, shape: Shape, free: Any) -> tuple[Layer, ...]:
+        """The layers that are quantised in its place, the last one of its name.
 
-@dataclass(frozen=True, eq=False)
-class Identity:
-    """``y = x``."""
+        ``shape`` is that of its source, ``free(name)`` a name that nothing else has.
+        """
+        return (self,)
 
-    name: str
-    sources: tuple[str, ...]
+    def scaled(self, weight: Floats, bias: Floats) -> Layer | None:
+        """The layer that gives ``weight * y + bias``, both of the shape of y, if there is one."""
+        return None
 
-    def shape(self, source: Shape) -> Shape:
-        """Shape of y, which is that of x."""
-        return source
+    def fed_scaled(self, weight: Floats, bias: Floats) -> Layer | None:
+        """The layer that does to x what this does to ``weight * x + bias``, if there is one."""
+        return None
 
-    def evaluate(self, x: Floats) -> Floats:
-        """y of a batch of x."""
-        return x
+    def reorders(self, source: Shape) -> bool:
+        """Whether it gives the very numbers that it reads, of shape ``source``, once each."""
+        return False
 
-
-@dataclass(frozen=True, eq=False)
-class Add:
-    """``y = a + b``, two tensors of one shape."""
-
-    name: str
-    sources: tuple[str, ...]
-
-    def shape(self, source_a: Shape, source_b: Shape) -> Shape:
-        """Shape of y; raises InputError where the two differ."""
-        if source_a != source_b:
-            raise InputError(
-                f"Add {self.name} inputs must have one shape, not {source_a} and {source_b}"
-            )
-        return source_a
-
-    def evaluate(self, a: Floats, b: Floats) -> Floats:
-        """y of a batch of a and b."""
-        return a + b
+    def unmoved(self, values: Floats, source: Shape) -> Floats:
+        """Of a layer that reorders: ``values`` of its y where they lay in x of shape ``source``."""
+        raise NotImplementedError
 
 
-@dataclass(frozen=True, eq=False)
-class Scale:
-    """``y = weight * x + bias``, element by element: what is left of a batch normalisation.
-
-    Parameters
-    ----------
-    weight, bias : floats of the frame's shape
-    """
-
-    name: str
-    sources: tuple[str, ...]
-    weight: Floats
-    bias: Floats
-
-    def shape(self, source: Shape) -> Shape:
-        """Shape of y; raises InputError where ``source`` does not fit the weight."""
-        if source != self.weight.shape or source != self.bias.shape:
-            raise InputError(
-                f"Scale {self.name} input must have shape {self.weight.shape}, not {source}"
-            )
-        return source
-
-    def evaluate(self, x: Floats) -> Floats:
-        """y of a batch of x."""
-        return x * self.weight + self.bias
+def check_size(name: str, shape: Shape) -> None:
+    """Raise InputError where layer ``name`` gives more numbers than a frame may have."""
+    if math.prod(shape) > NUMBERS_LIMIT:
+        raise InputError(
+            f"layer {name} must give at most {NUMBERS_LIMIT} numbers, not {math.prod(shape)}"
+        )
 
 
-@dataclass(frozen=True, eq=False)
-class Reshape:
-    """The same elements in the same raster order under another ``target`` shape."""
-
-    name: str
-    sources: tuple[str, ...]
-    target: Shape
-
-    def shape(self, source: Shape) -> Shape:
-        """Shape of y; raises InputError where the counts of elements differ."""
-        if math.prod(source) != math.prod(self.target):
-            raise InputError(
-                f"Reshape {self.name} input must have {math.prod(self.target)} elements, "
-                f"not shape {source}"
-            )
-        return self.target
-
-    def evaluate(self, x: Floats) -> Floats:
-        """y of a batch of x."""
-        return x.reshape(len(x), *self.target)
-
-
-GraphNode = Linear | Relu | Identity | Add | Scale | Reshape
-"""A node names the tensor that it gives and has ``shape(*sources)`` and ``evaluate(*sources)``."""
+def several(layer: Layer, result: Any) -> tuple[Any, ...]:
+    """What a layer's methods give, as a tuple with one part for each of its tensors."""
+    return result if len(layer.tensors) > 1 else (result,)
 
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """A float network: nodes in topological order, each naming the tensor that it gives.
+    """A float network: layers in topological order, each naming the tensors that it gives.
 
     Inside, every frame is in stream order, channels last; only ``inputs`` and ``outputs`` know
     the model's own layout.
 
     Members
     -------
-    shapes : shape of one frame of every input and node, by name
+    shapes : shape of one frame of every input and tensor, by name
     """
 
     inputs: tuple[Port, ...]
-    nodes: tuple[GraphNode, ...]
+    nodes: tuple[Layer, ...]
     outputs: tuple[Port, ...]
     shapes: dict[str, Shape] = field(init=False)
 
@@ -199,9 +158,12 @@ class Graph:
                     raise InputError(
                         f"Graph node {node.name} must come after its source {source!r}"
                     )
-            if node.name in shapes:
-                raise InputError(f"Graph names must be unique, not {node.name!r} twice")
-            shapes[node.name] = node.shape(*(shapes[source] for source in node.sources))
+            given = several(node, node.shape(*(shapes[source] for source in node.sources)))
+            for name, shape in zip(node.tensors, given, strict=True):
+                check_size(name, shape)
+                if name in shapes:
+                    raise InputError(f"Graph names must be unique, not {name!r} twice")
+                shapes[name] = shape
         for port in self.outputs:
             if shapes.get(port.source) != port.stream_shape:
                 raise InputError(
@@ -269,118 +231,17 @@ def evaluate_frames(graph: Graph, frames: Mapping[str, Floats]) -> dict[str, Flo
     """Every tensor of ``graph`` for inputs that are in stream order already, as by ``frames``."""
     tensors = dict(frames)
     for node in graph.nodes:
-        tensors[node.name] = node.evaluate(*(tensors[source] for source in node.sources))
+        given = node.evaluate(*(tensors[source] for source in node.sources))
+        tensors |= zip(node.tensors, several(node, given), strict=True)
     return tensors
 
 
 def without_unread(graph: Graph) -> Graph:
-    """``graph`` without the nodes that lead to no output."""
+    """``graph`` without the layers that lead to no output."""
     read = {port.source for port in graph.outputs}
     for node in reversed(graph.nodes):
-        if node.name in read:
+        if not read.isdisjoint(node.tensors):
             read.update(node.sources)
-    return replace(graph, nodes=tuple(node for node in graph.nodes if node.name in read))
-
-
-def fold_scales(graph: Graph) -> Graph:
-    """``graph`` with every Scale inside a Linear before or behind it, where there is one.
-
-    A Scale goes into the Linear before it if nothing else reads that Linear, or else into all
-    those that read the Scale; Reshapes between do not matter. Any other Scale stays.
-    """
-    return _fold_behind(_fold_before(graph))
-
-
-def _readers(graph: Graph) -> dict[str, list[str]]:
-    """Names of what reads each tensor; "" stands for an output of the network."""
-    readers: dict[str, list[str]] = {name: [] for name in graph.shapes}
-    for node in graph.nodes:
-        for source in node.sources:
-            readers[source].append(node.name)
-    for port in graph.outputs:
-        readers[port.source].append("")
-    return readers
-
-
-def _per_channel(values: Floats) -> Floats | None:
-    """The values along the last axis, if they are the same at every position."""
-    rows = values.reshape(-1, values.shape[-1])
-    return rows[0] if (rows == rows[0]).all() else None
-
-
-def _rebuilt(graph: Graph, nodes: dict[str, GraphNode], alias: dict[str, str]) -> Graph:
-    return Graph(
-        graph.inputs,
-        tuple(
-            replace(node, sources=tuple(alias.get(source, source) for source in node.sources))
-            for name, node in nodes.items()
-            if name not in alias
-        ),
-        tuple(replace(port, source=alias.get(port.source, port.source)) for port in graph.outputs),
+    return replace(
+        graph, nodes=tuple(node for node in graph.nodes if not read.isdisjoint(node.tensors))
     )
-
-
-def _fold_before(graph: Graph) -> Graph:
-    readers = _readers(graph)
-    nodes: dict[str, GraphNode] = {node.name: node for node in graph.nodes}
-    alias: dict[str, str] = {}
-    for node in graph.nodes:
-        if not isinstance(node, Scale):
-            continue
-        source = before = alias.get(node.sources[0], node.sources[0])
-        while isinstance(nodes.get(before), Reshape) and len(readers[before]) == 1:
-            before = alias.get(nodes[before].sources[0], nodes[before].sources[0])
-        target = nodes.get(before)
-        if not isinstance(target, Linear | Scale) or len(readers[before]) != 1:
-            continue
-        shape = graph.shapes[before]
-        weight, bias = node.weight.reshape(shape), node.bias.reshape(shape)
-        if isinstance(target, Linear):
-            factor, offset = _per_channel(weight), _per_channel(bias)
-            if factor is None or offset is None:
-                continue
-            nodes[before] = replace(
-                target,
-                weight=target.weight * factor[:, np.newaxis],
-                bias=target.bias * factor + offset,
-            )
-        else:
-            nodes[before] = replace(
-                target, weight=target.weight * weight, bias=target.bias * weight + bias
-            )
-        alias[node.name] = source
-        readers[source] = readers[node.name]
-    return _rebuilt(graph, nodes, alias)
-
-
-def _fold_behind(graph: Graph) -> Graph:
-    readers = _readers(graph)
-    nodes: dict[str, GraphNode] = {node.name: node for node in graph.nodes}
-    alias: dict[str, str] = {}
-    for node in reversed(graph.nodes):
-        if not isinstance(node, Scale):
-            continue
-        behind: list[Linear] | None = []
-        pending = list(readers[node.name])
-        while pending and behind is not None:
-            reader = nodes.get(pending.pop())
-            if isinstance(reader, Reshape):
-                pending += readers[reader.name]
-            elif isinstance(reader, Linear):
-                behind.append(reader)
-            else:
-                behind = None
-        folded: dict[str, GraphNode] = {}
-        for linear in behind or ():
-            shape = graph.shapes[linear.sources[0]]
-            factor = _per_channel(node.weight.reshape(shape))
-            offset = _per_channel(node.bias.reshape(shape))
-            if factor is None or offset is None:
-                break
-            shift = Linear(linear.name, linear.sources, linear.weight, linear.bias).evaluate(offset)
-            folded[linear.name] = replace(linear, weight=linear.weight * factor, bias=shift)
-        else:
-            if behind:
-                nodes |= folded
-                alias[node.name] = node.sources[0]
-    return _rebuilt(graph, nodes, alias)

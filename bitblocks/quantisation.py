@@ -15,10 +15,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 import blocks
-from bitblocks import graph as float_graph
 from bitblocks import precision as precision_file
 from bitblocks.errors import InputError
-from bitblocks.graph import Floats, Graph, GraphNode, Shape, evaluate_frames, without_unread
+from bitblocks.graph import (
+    Floats,
+    Graph,
+    Layer,
+    Shape,
+    evaluate_frames,
+    several,
+    without_unread,
+)
 from bitblocks.precision import LayerPrecision, Precision
 from quant import (
     Format,
@@ -27,19 +34,19 @@ from quant import (
     Overflow,
     Rounding,
     accumulator_format,
+    dot_bounds,
     from_float,
     narrow,
     narrow_bounds,
-    sum_format,
     to_float,
 )
 
 FRAMES_LIMIT = 512
 """Most calibration frames that are used, evenly spaced among those given."""
+NUMBERS_LIMIT = 2**22
+"""Most numbers of one tensor in all these frames, from which on fewer frames are used."""
 OUTPUT_BITS = 16
 """Width to which a final output may stay as exact as its sums."""
-SCALES_LIMIT = 1024
-"""Most numbers of a Scale that becomes a diagonal matrix."""
 MAX_SHIFT = 4
 """Most fraction bits by which the output channels of one Linear differ."""
 OFFSETS = (0, -1, 1, 2, 3, 4, 5, 6)
@@ -130,7 +137,7 @@ def quantise(
         if type(bits) is not int or not 2 <= bits <= 32:
             raise InputError(f"{name} must be a whole number from 2 to 32, not {bits!r}")
     modes = _mode(Rounding, "rounding", rounding), _mode(Overflow, "overflow", overflow)
-    defaults = _Settings(None, None, weight_bits, *modes)
+    defaults = Settings(None, None, weight_bits, *modes)
     if precision is None:
         overrides: Precision = {}
     elif isinstance(precision, str | Path):
@@ -138,7 +145,7 @@ def quantise(
     else:
         overrides = precision_file.parse(precision)
     formats = _input_formats(graph, input_format, overrides)
-    graph = _without_scales(without_unread(graph))
+    graph = _lowered(without_unread(graph))
     quantiser = _Quantiser(graph, activation_bits, defaults, overrides)
     return quantiser.run(calibration, formats)
 
@@ -173,8 +180,8 @@ def _input_formats(
     return formats
 
 
-def _without_scales(graph: Graph) -> Graph:
-    """``graph`` with every Scale as a Linear of a diagonal matrix."""
+def _free_names(graph: Graph) -> Callable[[str], str]:
+    """A function that makes a name one that nothing of ``graph`` has, and no other call gives."""
     taken = set(graph.shapes)
 
     def free(name: str) -> str:
@@ -183,36 +190,20 @@ def _without_scales(graph: Graph) -> Graph:
         taken.add(name)
         return name
 
-    nodes: list[GraphNode] = []
+    return free
+
+
+def _lowered(graph: Graph) -> Graph:
+    """``graph`` with every layer as those that are quantised in its place."""
+    free = _free_names(graph)
+    nodes: list[Layer] = []
     for node in graph.nodes:
-        if not isinstance(node, float_graph.Scale):
-            nodes.append(node)
-            continue
-        shape, source = graph.shapes[node.name], node.sources[0]
-        rows = [part.reshape(-1, shape[-1]) for part in (node.weight, node.bias)]
-        if all((part == part[0]).all() for part in rows):
-            weight, bias = rows[0][0], rows[1][0]
-        else:
-            weight, bias = node.weight.ravel(), node.bias.ravel()
-        if len(weight) > SCALES_LIMIT:
-            raise InputError(
-                f"layer {node.name} must scale at most {SCALES_LIMIT} numbers by themselves, "
-                f"not {len(weight)}"
-            )
-        if len(weight) == shape[-1]:
-            nodes.append(float_graph.Linear(node.name, (source,), np.diag(weight), bias))
-            continue
-        flat, scaled = free(f"{node.name}_flat"), free(f"{node.name}_scale")
-        nodes += [
-            float_graph.Reshape(flat, (source,), (len(weight),)),
-            float_graph.Linear(scaled, (flat,), np.diag(weight), bias),
-            float_graph.Reshape(node.name, (scaled,), shape),
-        ]
+        nodes += node.lowered(graph.shapes[node.sources[0]], free)
     return replace(graph, nodes=tuple(nodes))
 
 
 @dataclass(frozen=True)
-class _Settings:
+class Settings:
     """What is decided of a layer before it is looked at."""
 
     output_format: Format | None
@@ -221,12 +212,12 @@ class _Settings:
     rounding: Rounding
     overflow: Overflow
 
-    def over(self, override: LayerPrecision) -> "_Settings":
+    def over(self, override: LayerPrecision) -> "Settings":
         """These where ``override`` decides nothing."""
         bits = override.weight_bits
         if override.weight_format is not None:
             bits = override.weight_format.width
-        return _Settings(
+        return Settings(
             override.output_format,
             override.weight_format,
             bits or self.weight_bits,
@@ -236,23 +227,7 @@ class _Settings:
 
 
 @dataclass(frozen=True)
-class _Step:
-    """One block to be: the graph node it computes, and the tensor it gives.
-
-    ``rectified`` is the name of the Relu inside it, if there is one.
-    """
-
-    node: GraphNode
-    rectified: str | None
-    bits: int
-
-    @property
-    def target(self) -> str:
-        return self.rectified or self.node.name
-
-
-@dataclass(frozen=True)
-class _Tensor:
+class Quantised:
     """A tensor of the network: where it comes from, its integers, and bounds of each of them."""
 
     source: str
@@ -265,43 +240,241 @@ class _Tensor:
         return to_float(self.frames, self.format)
 
 
-_FIELDS: dict[type, tuple[str, ...]] = {
-    float_graph.Linear: (
-        "output_format",
-        "weight_format",
-        "weight_bits",
-        "rounding",
-        "overflow",
-    ),
-    float_graph.Add: ("output_format", "rounding", "overflow"),
-    float_graph.Relu: ("output_format", "rounding", "overflow"),
-}
+@dataclass(frozen=True)
+class Decision:
+    """What a layer becomes.
+
+    Parameters
+    ----------
+    block : the block
+    bounds : lowest and highest integers of a frame of each of its outputs
+    conversions : a block for each source to pass before, None for those that need none
+    """
+
+    block: Any
+    bounds: tuple[tuple[Ints, Ints], ...]
+    conversions: tuple[Any, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One layer on its way to a block.
+
+    Parameters
+    ----------
+    name : of the layer
+    sources, inputs : what it reads, as integers and as the block is told of it
+    wanted : the floats that the layer gives, an array for each of its tensors
+    target : the floats that its block gives: ``wanted``, or behind the Relu that goes into it
+    settings : modes, widths and formats
+    rectified : whether that Relu is there
+    bits : most bits of an output
+    calibrated : whether the floats are of real data
+    """
+
+    name: str
+    sources: tuple[Quantised, ...]
+    inputs: tuple[blocks.Tensor, ...]
+    wanted: tuple[Floats, ...]
+    target: Floats
+    settings: Settings
+    rectified: bool
+    bits: int
+    calibrated: bool
+
+    @property
+    def modes(self) -> tuple[Rounding, Overflow]:
+        return self.settings.rounding, self.settings.overflow
+
+    def decision(self, block: Any, low: Ints, high: Ints, exact: Format) -> Decision:
+        """``block``, which narrows numbers of format ``exact`` between ``low`` and ``high``."""
+        return Decision(block, (narrow_bounds(low, high, exact, block.output_format, *self.modes),))
+
+    def output_format(self, sums: Ints, low: Ints, high: Ints, frac: int) -> Format:
+        """The format for exact ``sums`` of ``frac`` fraction bits, bounded by ``low``, ``high``."""
+        settings = self.settings
+        if settings.output_format is not None:
+            return settings.output_format
+        source = accumulator_format(low, high, frac, self.name)
+        least, most = int(low.min()), int(high.max())
+        if self.rectified:
+            least, most = max(least, 0), max(most, 0)
+        exact = Format.containing(least, most, frac)
+        if exact.width <= self.bits:
+            return exact
+        signed = least < 0
+        if not self.calibrated or settings.overflow == Overflow.WRAP:
+            bound = max(most, ~least if signed else 0).bit_length()
+            format = Format(self.bits, frac + self.bits - signed - bound, signed)
+            if settings.overflow == Overflow.WRAP:
+                wide = Format(63, format.frac)
+                ends = narrow([least, most], source, wide, settings.rounding)
+                if ends[0] < format.min or ends[1] > format.max:  # rounded beyond the end
+                    format = replace(format, frac=format.frac - 1)
+            return format
+        formats = _formats_around(_peak(self.target), self.bits, signed, frac)
+
+        def error(format: Format) -> float:
+            narrowed = narrow(sums, source, format, *self.modes)
+            return _square_sum(to_float(narrowed, format) - self.target)
+
+        return _best(formats, error)
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """Decisions about a layer with weights.
+
+    Parameters
+    ----------
+    arguments : of its block: weight, bias, weight_format, output_format, shift and modes
+    low, high : bounds of the exact sums of a frame
+    """
+
+    arguments: dict[str, Any]
+    low: Ints
+    high: Ints
+
+
+Dot = Callable[[Any, Any], Any]
+Sums = Callable[[Any, Any, Dot], Any]
+
+
+def weighted(stage: Stage, weight: Floats, bias: Floats, sums: Sums) -> Weighted:
+    """Weights, biases and formats of ``y = narrow(sums of products + bias)``.
+
+    Parameters
+    ----------
+    weight : floats, shape (outputs, ...): whatever is multiplied for one output channel
+    bias : floats, shape (outputs,)
+    sums : (x, weight, dot) -> the sums of products of the frames x, shape (..., outputs), from
+        ``dot(part of x, part of weight)``, the products of (..., inputs) and (outputs, inputs)
+    """
+    (source,) = stage.sources
+    (wanted,) = stage.wanted
+    outputs, shape = len(weight), weight.shape
+    rows = weight.reshape(outputs, -1)
+    bits = stage.settings.weight_bits
+
+    def exact_sums(matrix: Ints) -> Ints:
+        dot_bounds(matrix, source.format, stage.name)  # refuses what could exceed 63 bits
+
+        def dot(x: Ints, part: Ints) -> Ints:
+            return Matmul(part, source.format, stage.name).unchecked(x)
+
+        return sums(source.frames, matrix.reshape(shape), dot).reshape(-1, outputs)
+
+    fracs = _weight_fracs(stage, rows, wanted.reshape(-1, outputs), exact_sums)
+    override = stage.settings.weight_format
+    frac, shift = _aligned(fracs, None if override is None else override.frac)
+    weight_format = Format(bits, frac)
+    codes = _rounded(rows, bits, frac - shift)
+    matrix = codes << shift[:, np.newaxis]
+    exact = exact_sums(matrix)
+    sum_frac = frac + source.format.frac
+    if stage.calibrated:
+        bias = _means(wanted.reshape(-1, outputs) - np.ldexp(exact.astype(np.float64), -sum_frac))
+    largest = float(np.abs(bias).max())
+    if largest and math.frexp(largest)[1] + sum_frac > 61:
+        raise InputError(
+            f"layer {stage.name} bias must be below 2**{61 - sum_frac} beside its weights, "
+            f"not {largest:.3g}"
+        )
+    bias_ints = from_float(bias, Format(63, sum_frac))
+    positive, negative = (part.reshape(shape) for part in (matrix.clip(0), matrix.clip(None, 0)))
+
+    def bound(x: Ints, other: Ints) -> Ints:  # the format's own bounds have shown to fit int64
+        ends = (sums(*pair, lambda a, b: a @ b.T) for pair in ((x, positive), (other, negative)))
+        return sum(ends) + bias_ints
+
+    low, high = bound(source.low, source.high), bound(source.high, source.low)
+    format = stage.output_format((exact + bias_ints).reshape(wanted.shape), low, high, sum_frac)
+    rounding, overflow = stage.modes
+    arguments = {
+        "weight": codes.reshape(shape),
+        "bias": bias_ints,
+        "weight_format": weight_format,
+        "output_format": format,
+        "shift": shift,
+        "rounding": rounding,
+        "overflow": overflow,
+    }
+    return Weighted(arguments, low, high)
+
+
+def _weight_fracs(
+    stage: Stage, rows: Floats, wanted: Floats, exact_sums: Callable[[Ints], Ints]
+) -> list[int | None]:
+    """Fraction bits of each output channel that give the least error; None for a row of 0."""
+    bits, input_frac = stage.settings.weight_bits, stage.sources[0].format.frac
+    peaks = [_peak(row) for row in rows]
+    start = np.array([_frac_for(peak, bits, True) for peak in peaks])
+    best, least, idle = start, np.full(len(peaks), math.inf), 0
+    for offset in OFFSETS:
+        fracs = start + offset
+        weight = _rounded(rows, bits, fracs)
+        if stage.calibrated:
+            sums = exact_sums(weight).astype(np.float64)
+            error = np.ldexp(sums, -fracs - input_frac) - wanted
+            error -= _means(error)  # the bias will take this up
+            if stage.rectified:
+                error = np.maximum(wanted + error, 0.0) - np.maximum(wanted, 0.0)
+            errors = [_square_sum(column) for column in error.T]
+        else:
+            difference = np.ldexp(weight.astype(np.float64), -fracs[:, np.newaxis]) - rows
+            errors = [_square_sum(row) for row in difference]
+        gains = np.array(errors) < least
+        best, least = np.where(gains, fracs, best), np.where(gains, errors, least)
+        idle = 0 if gains.any() else idle + 1
+        if idle == PATIENCE:
+            break
+    return [frac if peak else None for frac, peak in zip(best.tolist(), peaks, strict=True)]
+
+
+WEIGHTED = ("output_format", "weight_format", "weight_bits", "rounding", "overflow")
+"""Fields of the precision file for a layer with weights."""
+NARROWED = ("output_format", "rounding", "overflow")
+"""Fields of the precision file for a layer that narrows."""
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One block to be: the layer that it computes, and the tensors that it gives.
+
+    ``rectified`` is the name of the Relu inside it, if there is one.
+    """
+
+    node: Layer
+    rectified: str | None
+    bits: int
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        return (self.rectified,) if self.rectified else self.node.tensors
 
 
 class _Quantiser:
     """Goes through the graph once, layer by layer."""
 
     def __init__(
-        self, graph: Graph, activation_bits: int, defaults: _Settings, overrides: Precision
+        self, graph: Graph, activation_bits: int, defaults: Settings, overrides: Precision
     ):
         self.graph, self.activation_bits = graph, activation_bits
         self.defaults, self.overrides = defaults, overrides
-        self.steps = self._plan()
+        self.steps, self.free = self._plan(), _free_names(graph)
         allowed: dict[str, tuple[str, ...]] = {
             port.name: ("output_format",) for port in graph.inputs
         }
-        for step in self.steps:
-            if type(step.node) in _FIELDS:
-                allowed[step.node.name] = _FIELDS[type(step.node)]
+        allowed |= {step.node.name: step.node.decides for step in self.steps if step.node.decides}
         precision_file.check(overrides, allowed)
 
-    def _settings(self, name: str) -> _Settings:
+    def _settings(self, name: str) -> Settings:
         """Overrides of a layer, with the network's defaults where it has none."""
         return self.defaults.over(self.overrides.get(name, LayerPrecision()))
 
     def _plan(self) -> list[_Step]:
         """The blocks to be, with each Relu inside the block before it where that is allowed."""
-        readers: dict[str, list[GraphNode | None]] = {name: [] for name in self.graph.shapes}
+        readers: dict[str, list[Layer | None]] = {name: [] for name in self.graph.shapes}
         for node in self.graph.nodes:
             for source in node.sources:
                 readers[source].append(node)
@@ -312,18 +485,20 @@ class _Quantiser:
             if node.name in inside:
                 continue
             rectified = None
-            only = readers[node.name][0] if len(readers[node.name]) == 1 else None
-            if isinstance(node, float_graph.Linear | float_graph.Add):
+            if node.rectifiable and len(readers[node.name]) == 1:
+                (only,) = readers[node.name]
                 settings = self._settings(node.name)
                 signed = settings.output_format is not None and settings.output_format.signed
                 if (
-                    isinstance(only, float_graph.Relu)
+                    only is not None
+                    and only.rectifies
                     and settings.overflow in RECTIFYING
                     and not signed
                 ):
                     rectified = only.name
                     inside.add(rectified)
-            final = all(reader is None for reader in readers[rectified or node.name])
+            given = (rectified,) if rectified else node.tensors
+            final = all(reader is None for name in given for reader in readers[name])
             bits = max(OUTPUT_BITS, self.activation_bits) if final else self.activation_bits
             steps.append(_Step(node, rectified, bits))
         return steps
@@ -337,8 +512,11 @@ class _Quantiser:
         missing = [port.name for port in graph.inputs if port.name not in formats]
         self.calibrated = calibration is not None
         if calibration is not None:
+            largest = max(math.prod(shape) for shape in graph.shapes.values())
+            most = min(FRAMES_LIMIT, max(NUMBERS_LIMIT // largest, 1))
             frames = {
-                name: data[_evenly(len(data))] for name, data in graph.frames(calibration).items()
+                name: data[_evenly(len(data), most)]
+                for name, data in graph.frames(calibration).items()
             }
             for name in missing:
                 if not _peak(frames[name]) < LARGEST:
@@ -356,21 +534,19 @@ class _Quantiser:
         for name, data in self.exact.items():
             if not _peak(data) < LARGEST:
                 raise InputError(f"layer {name} must give numbers below 2**400")
-        self.tensors: dict[str, _Tensor] = {}
+        self.tensors: dict[str, Quantised] = {}
         self.layers: list[LayerReport] = []
         self.precision: Precision = {}
         for port in graph.inputs:
             self._input(port.name, formats[port.name], port.stream_shape)
-        nodes = []
+        nodes: list[blocks.Node] = []
         for step in self.steps:
             try:
-                block = self._block(step)
+                nodes += self._nodes(step)
             except InputError:
                 raise
             except ValueError as error:  # such as a sum beyond 63 bits
                 raise InputError(f"layer {step.node.name} cannot be built: {error}") from error
-            sources = tuple(self.tensors[source].source for source in step.node.sources)
-            nodes.append(blocks.Node(step.node.name, block, sources))
         network = blocks.Network(
             {
                 port.name: blocks.Tensor(port.stream_shape, formats[port.name])
@@ -408,7 +584,7 @@ class _Quantiser:
     def _input(self, name: str, format: Format, shape: Shape) -> None:
         frames = from_float(self.exact[name], format)
         low, high = (np.full(shape, end, np.int64) for end in (format.min, format.max))
-        self.tensors[name] = _Tensor(name, format, frames, low, high)
+        self.tensors[name] = Quantised(name, format, frames, low, high)
         self.precision[name] = LayerPrecision(output_format=format)
         self._note(name, "input", name, None, None)
 
@@ -418,7 +594,7 @@ class _Quantiser:
         kind: str,
         target: str,
         weight_format: Format | None,
-        settings: _Settings | None,
+        settings: Settings | None,
     ) -> None:
         tensor = self.tensors[target]
         signal = _square_sum(self.exact[target])
@@ -444,196 +620,62 @@ class _Quantiser:
             )
         )
 
-    # -- one block ----------------------------------------------------------------------------
-
-    def _block(self, step: _Step) -> Any:
-        """The block of ``step``; its tensor, decisions and report are noted."""
+    def _nodes(self, step: _Step) -> list[blocks.Node]:
+        """The block of ``step``, behind conversions; its tensors and decisions are noted."""
         node = step.node
-        sources = [self.tensors[name] for name in node.sources]
-        inputs: list[Any] = [
-            blocks.Tensor(self.graph.shapes[name], tensor.format)
-            for name, tensor in zip(node.sources, sources, strict=True)
-        ]
         settings = self._settings(node.name)
-        weight_format: Format | None = None
-        block: Any
-        if isinstance(node, float_graph.Linear):
-            block, low, high = self._linear(step, node, sources[0], inputs[0], settings)
-            weight_format = block.weight_format
-        elif isinstance(node, float_graph.Add | float_graph.Relu):
-            block, low, high = self._elementwise(step, sources, inputs, settings)
-        else:
-            (source,) = sources
-            if isinstance(node, float_graph.Reshape):
-                block = blocks.Reshape(inputs[0], node.target)
-            else:
-                block = blocks.Identity(inputs[0], source.format)
-            shape = self.graph.shapes[node.name]
-            low, high = source.low.reshape(shape), source.high.reshape(shape)
-        decided = type(node) in _FIELDS
-        if decided:
+        sources = tuple(self.tensors[name] for name in node.sources)
+        stage = Stage(
+            node.name,
+            sources,
+            tuple(
+                blocks.Tensor(self.graph.shapes[name], tensor.format)
+                for name, tensor in zip(node.sources, sources, strict=True)
+            ),
+            tuple(self.exact[name] for name in node.tensors),
+            self.exact[step.targets[0]],
+            settings,
+            step.rectified is not None,
+            step.bits,
+            self.calibrated,
+        )
+        decision = node.quantise(stage)
+        block = decision.block
+        names, arrays = [x.source for x in sources], [x.frames for x in sources]
+        nodes = []
+        for number, conversion in enumerate(decision.conversions):
+            if conversion is not None:
+                nodes.append(
+                    blocks.Node(
+                        self.free(f"{node.name}_input_{number}"), conversion, (names[number],)
+                    )
+                )
+                names[number] = nodes[-1].name
+                arrays[number] = conversion.reference(arrays[number])
+        nodes.append(blocks.Node(node.name, block, tuple(names)))
+        weight_format = getattr(block, "weight_format", None)
+        if node.decides:
             self.precision[node.name] = LayerPrecision(
-                output_format=block.output_format,
+                output_format=next(iter(block.outputs.values())).format,
                 weight_format=weight_format,
                 rounding=settings.rounding,
                 overflow=settings.overflow,
             )
-        frames = block.reference(*(tensor.frames for tensor in sources))
-        output = block.outputs["o"]
-        self.tensors[step.target] = _Tensor(node.name, output.format, frames, low, high)
-        self._note(
-            node.name,
-            type(block).__name__,
-            step.target,
-            weight_format,
-            settings if decided else None,
-        )
-        return block
-
-    def _linear(
-        self,
-        step: _Step,
-        node: float_graph.Linear,
-        source: _Tensor,
-        input: blocks.Tensor,
-        settings: _Settings,
-    ) -> tuple[blocks.Linear, Ints, Ints]:
-        """The block, and bounds of what it gives."""
-        wanted = self.exact[node.name].reshape(-1, len(node.bias))
-        x = source.frames.reshape(-1, input.shape[-1])
-        bits = settings.weight_bits
-        fracs = self._weight_fracs(node, x, source.format, wanted, bits, bool(step.rectified))
-        override = settings.weight_format
-        frac, shift = _aligned(fracs, None if override is None else override.frac)
-        weight_format = Format(bits, frac)
-        weight = _rounded(node.weight, bits, frac - shift)
-        matrix = weight << shift[:, np.newaxis]
-        product = Matmul(matrix, source.format, node.name)
-        sum_frac = frac + source.format.frac
-        bias = node.bias
-        if self.calibrated:
-            bias = _means(wanted - np.ldexp(product(x).astype(np.float64), -sum_frac))
-        largest = float(np.abs(bias).max())
-        if largest and math.frexp(largest)[1] + sum_frac > 61:
-            raise InputError(
-                f"layer {node.name} bias must be below 2**{61 - sum_frac} beside its weights, "
-                f"not {largest:.3g}"
+        results = several(node, block.reference(*arrays))
+        places = nodes[-1].tensors.items()
+        for target, (place, port), frames, (low, high) in zip(
+            step.targets, places, results, decision.bounds, strict=True
+        ):
+            format = block.outputs[port].format
+            self.tensors[target] = Quantised(place, format, frames, low, high)
+            self._note(
+                place,
+                type(block).__name__,
+                target,
+                weight_format,
+                settings if node.decides else None,
             )
-        bias_ints = from_float(bias, Format(63, sum_frac))
-        low, high = _dot_interval(matrix, source)
-        low, high = low + bias_ints, high + bias_ints
-        sums = (product(x) + bias_ints).reshape(self.exact[node.name].shape)
-        format = self._output_format(step, settings, sums, low, high, sum_frac)
-        block = blocks.Linear(
-            input,
-            weight,
-            bias_ints,
-            weight_format,
-            format,
-            shift,
-            settings.rounding,
-            settings.overflow,
-        )
-        ends = narrow_bounds(
-            low, high, block.sum_format, format, settings.rounding, settings.overflow
-        )
-        return block, *ends
-
-    def _weight_fracs(
-        self,
-        node: float_graph.Linear,
-        x: Ints,
-        format: Format,
-        wanted: Floats,
-        bits: int,
-        rectified: bool,
-    ) -> list[int | None]:
-        """Fraction bits of each output channel that give the least error; None for a row of 0."""
-        peaks = [_peak(row) for row in node.weight]
-        start = np.array([_frac_for(peak, bits, True) for peak in peaks])
-        best, least, idle = start, np.full(len(peaks), math.inf), 0
-        for offset in OFFSETS:
-            fracs = start + offset
-            weight = _rounded(node.weight, bits, fracs)
-            if self.calibrated:
-                sums = Matmul(weight, format, node.name)(x).astype(np.float64)
-                error = np.ldexp(sums, -fracs - format.frac) - wanted
-                error -= _means(error)  # the bias will take this up
-                if rectified:
-                    error = np.maximum(wanted + error, 0.0) - np.maximum(wanted, 0.0)
-                errors = [_square_sum(column) for column in error.T]
-            else:
-                rows = np.ldexp(weight.astype(np.float64), -fracs[:, np.newaxis]) - node.weight
-                errors = [_square_sum(row) for row in rows]
-            gains = np.array(errors) < least
-            best, least = np.where(gains, fracs, best), np.where(gains, errors, least)
-            idle = 0 if gains.any() else idle + 1
-            if idle == PATIENCE:
-                break
-        return [frac if peak else None for frac, peak in zip(best.tolist(), peaks, strict=True)]
-
-    def _elementwise(
-        self,
-        step: _Step,
-        sources: list[_Tensor],
-        inputs: list[Any],
-        settings: _Settings,
-    ) -> tuple[Any, Ints, Ints]:
-        """An Add or ReLU, and bounds of what it gives."""
-        modes = (settings.rounding, settings.overflow)
-        block: Any
-        if len(sources) == 2:
-            a, b = sources
-            exact = sum_format(a.format, b.format, name="sum")
-            left_a, left_b = exact.frac - a.format.frac, exact.frac - b.format.frac
-            sums = (a.frames << left_a) + (b.frames << left_b)
-            low = (a.low << left_a) + (b.low << left_b)
-            high = (a.high << left_a) + (b.high << left_b)
-            format = self._output_format(step, settings, sums, low, high, exact.frac)
-            block = blocks.Add(inputs[0], inputs[1], format, *modes)
-        else:
-            (x,) = sources
-            exact = x.format
-            sums, low, high = (np.maximum(n, 0) for n in (x.frames, x.low, x.high))
-            format = self._output_format(step, settings, sums, low, high, exact.frac)
-            block = blocks.ReLU(inputs[0], format, *modes)
-        return block, *narrow_bounds(low, high, exact, format, *modes)
-
-    def _output_format(
-        self,
-        step: _Step,
-        settings: _Settings,
-        sums: Ints,
-        low: Ints,
-        high: Ints,
-        frac: int,
-    ) -> Format:
-        """The format for exact ``sums`` of ``frac`` fraction bits, bounded by ``low``, ``high``."""
-        if settings.output_format is not None:
-            return settings.output_format
-        source = accumulator_format(low, high, frac, step.node.name)
-        least, most = int(low.min()), int(high.max())
-        if step.rectified:
-            least, most = max(least, 0), max(most, 0)
-        exact = Format.containing(least, most, frac)
-        if exact.width <= step.bits:
-            return exact
-        signed = least < 0
-        if not self.calibrated or settings.overflow == Overflow.WRAP:
-            bound = max(most, ~least if signed else 0).bit_length()
-            format = Format(step.bits, frac + step.bits - signed - bound, signed)
-            if settings.overflow == Overflow.WRAP:
-                wide = Format(63, format.frac)
-                ends = narrow([least, most], source, wide, settings.rounding)
-                if ends[0] < format.min or ends[1] > format.max:  # rounded beyond the end
-                    format = replace(format, frac=format.frac - 1)
-            return format
-        wanted = self.exact[step.target]
-        formats = _formats_around(_peak(wanted), step.bits, signed, frac)
-        modes = (settings.rounding, settings.overflow)
-        return _best(
-            formats, lambda f: _square_sum(to_float(narrow(sums, source, f, *modes), f) - wanted)
-        )
+        return nodes
 
 
 def _best(formats: list[Format], error: Callable[[Format], float]) -> Format:
@@ -650,9 +692,9 @@ def _best(formats: list[Format], error: Callable[[Format], float]) -> Format:
     return best
 
 
-def _evenly(count: int) -> Ints:
-    """Indices of at most FRAMES_LIMIT frames out of ``count``."""
-    kept = min(count, FRAMES_LIMIT)
+def _evenly(count: int, most: int) -> Ints:
+    """Indices of at most ``most`` frames out of ``count``."""
+    kept = min(count, most)
     return np.arange(kept) * count // kept
 
 
@@ -702,11 +744,3 @@ def _aligned(fracs: list[int | None], given: int | None) -> tuple[int, Ints]:
         given = min(max(used), min(used) + MAX_SHIFT) if used else 0
     shifts = [0 if frac is None else min(max(given - frac, 0), MAX_SHIFT) for frac in fracs]
     return given, np.array(shifts, np.int64)
-
-
-def _dot_interval(matrix: Ints, source: _Tensor) -> tuple[Ints, Ints]:
-    """Bounds of each ``matrix @ x``, which the format's own bounds have shown to fit int64."""
-    positive, negative = np.maximum(matrix, 0).T, np.minimum(matrix, 0).T
-    low = source.low @ positive + source.high @ negative
-    high = source.high @ positive + source.low @ negative
-    return low, high

@@ -5,46 +5,92 @@ from . import activation
 from .activation import Piecewise, PReLU
 from .binary import Add, Maximum, Minimum, Mul, Sub
 from .block import Block, Candidate, Lanes, Tensor
+from .convolution import Convolution, TransposedConvolution
+from .division import Divide, SquareRoot
 from .elementwise import Identity, ReLU
+from .embedding import Embedding, Reads
 from .extremum import ArgMax, ArgMin
 from .linear import Folded, Linear, Neuron, Unrolled
+from .matmul import matmul
+from .movement import (
+    Concat,
+    Moves,
+    Rearrange,
+    cut,
+    depth_to_space,
+    expand,
+    gather,
+    pad,
+    space_to_depth,
+    transpose,
+    upsample,
+)
 from .network import Network, NetworkPlan, Node, Route
+from .nonlinearity import Nonlinearity, TableLanes
 from .planner import plan, with_smallest_buffers
+from .pooling import AveragePool, MaxPool, Pooled
 from .rescale import Rescale
 from .reshape import Reshape
 from .saving import load, save
+from .softmax import log_softmax, softmax, softmin
 from .weight import Weight
 
 __all__ = [
     "Add",
     "ArgMax",
     "ArgMin",
+    "AveragePool",
     "Block",
     "Candidate",
+    "Concat",
+    "Convolution",
+    "Divide",
+    "Embedding",
     "Folded",
     "Identity",
     "Lanes",
     "Linear",
+    "MaxPool",
     "Maximum",
     "Minimum",
+    "Moves",
     "Mul",
     "Network",
     "NetworkPlan",
     "Neuron",
     "Node",
+    "Nonlinearity",
     "PReLU",
     "Piecewise",
+    "Pooled",
     "ReLU",
+    "Reads",
+    "Rearrange",
     "Rescale",
     "Reshape",
     "Route",
+    "SquareRoot",
     "Sub",
+    "TableLanes",
     "Tensor",
+    "TransposedConvolution",
     "Unrolled",
     "Weight",
     "activation",
+    "cut",
+    "depth_to_space",
+    "expand",
+    "gather",
     "load",
+    "log_softmax",
+    "matmul",
+    "pad",
     "plan",
     "save",
+    "softmax",
+    "softmin",
+    "space_to_depth",
+    "transpose",
+    "upsample",
     "with_smallest_buffers",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hdl import Target
-from quant import Format, dot_bounds, product_format, sum_format
+from quant import Approximation, Format, Symmetry, dot_bounds, product_format, sum_format
 
 from .activation import Piecewise, PReLU, piecewise_configuration, prelu_configuration
 from .binary import Add, Maximum, Minimum, Mul, Sub, binary_configurations
@@ -21,7 +21,20 @@ from .configurations import (
     draw_integers,
     draw_modes,
 )
+from .convolution import (
+    Convolution,
+    TransposedConvolution,
+    convolution_configuration,
+    transposed_configuration,
+)
+from .division import (
+    Divide,
+    SquareRoot,
+    divide_configuration,
+    square_root_configuration,
+)
 from .elementwise import Identity, ReLU, identity_configuration, relu_configuration
+from .embedding import Embedding, Reads, embedding_configuration
 from .extremum import ArgMax, ArgMin, arg_configuration
 from .linear import (
     Folded,
@@ -31,10 +44,34 @@ from .linear import (
     linear_configuration,
     neuron_configuration,
 )
+from .matmul import matmul, matmul_configuration
+from .movement import (
+    Concat,
+    Moves,
+    Rearrange,
+    concat_configuration,
+    rearrange_configuration,
+)
 from .network import Network, NetworkPlan, Node
+from .nonlinearity import Nonlinearity, TableLanes, nonlinearity_configuration
 from .planner import plan
+from .pooling import (
+    AveragePool,
+    MaxPool,
+    Pooled,
+    average_pool_configuration,
+    max_pool_configuration,
+)
 from .rescale import Rescale, rescale_configuration
 from .reshape import Reshape, reshape_configuration
+from .softmax import (
+    log_softmax,
+    log_softmax_configuration,
+    softmax,
+    softmax_configuration,
+    softmin,
+    softmin_configuration,
+)
 from .weight import Weight, weight_configuration
 
 
@@ -44,25 +81,26 @@ class Entry:
 
     Parameters
     ----------
-    kind : its class
+    kind : its class, or the function that composes it of other blocks
     configurations : random generator, index -> Configuration; the first few are degenerate, and
         sizes grow with the index
     parts : other classes that are saved with it: its plans, and what its fields hold
     """
 
-    kind: type
+    kind: Any
     configurations: Callable[[np.random.Generator, int], Configuration]
-    parts: tuple[type, ...]
+    parts: tuple[type, ...] = ()
 
     def configuration(self, index: int) -> Configuration:
         """The configuration of an index, the same every time.
 
         From the second on every bit of every output is alive: it changes, and not as another does.
+        (What is composed of other blocks is as it comes.)
         """
         random = np.random.default_rng([index, len(self.kind.__name__)])
         for _ in range(100):
             made = self.configurations(random, index)
-            if index == 0 or _alive(made.block):
+            if index == 0 or not isinstance(self.kind, type) or _alive(made.block):
                 break
         return made
 
@@ -215,13 +253,27 @@ CATALOGUE: dict[str, Entry] = {
             for kind in (Add, Sub, Mul, Minimum, Maximum)
         ),
         Entry(Piecewise, piecewise_configuration, (Lanes,)),
+        Entry(Divide, divide_configuration, (Lanes,)),
+        Entry(SquareRoot, square_root_configuration, (Lanes,)),
+        Entry(Nonlinearity, nonlinearity_configuration, (TableLanes, Approximation, Symmetry)),
         Entry(PReLU, prelu_configuration, (Lanes,)),
         Entry(Reshape, reshape_configuration, (Lanes,)),
+        Entry(Rearrange, rearrange_configuration, (Moves,)),
+        Entry(Concat, concat_configuration, (Lanes,)),
+        Entry(Embedding, embedding_configuration, (Reads,)),
         Entry(Weight, weight_configuration, (Lanes,)),
         *(Entry(kind, partial(arg_configuration, kind), (Lanes,)) for kind in (ArgMax, ArgMin)),
         Entry(Rescale, rescale_configuration, (Lanes,)),
         Entry(Neuron, neuron_configuration, (Folded, Unrolled)),
         Entry(Linear, linear_configuration, (Folded, Unrolled)),
+        Entry(Convolution, convolution_configuration, (Folded, Unrolled)),
+        Entry(TransposedConvolution, transposed_configuration, (Folded, Unrolled)),
+        Entry(MaxPool, max_pool_configuration, (Pooled,)),
+        Entry(AveragePool, average_pool_configuration, (Pooled,)),
+        Entry(softmax, softmax_configuration),
+        Entry(softmin, softmin_configuration),
+        Entry(log_softmax, log_softmax_configuration),
+        Entry(matmul, matmul_configuration),
         Entry(Network, network_configuration, (NetworkPlan,)),
     )
 }

@@ -5,6 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 from amaranth import Module, Mux, Value
@@ -51,8 +52,8 @@ class ElementwiseBlock(ABC):
         """The reference on tiles of floats; None for the same numbers."""
 
     @abstractmethod
-    def circuit(self, lanes: int) -> Elementwise:
-        """The circuit of so many lanes."""
+    def circuit(self, lanes: int) -> Any:
+        """The circuit of so many lanes, with ``events(words)`` and ``inventory()``."""
 
     @property
     def _size(self) -> int:

@@ -235,19 +235,14 @@ class Linear:
 @lru_cache(maxsize=256)  # timing, cost and rtl of one plan need the same design
 def _design(linear: Linear, plan: Folded | Unrolled) -> tuple[Mac | Parallel, Requantisation]:
     narrowing = linear._frac, linear.output_format, linear.rounding, linear.overflow
-    part: Mac | Parallel
+    rest = linear.shifts, linear.bias, *narrowing
     if isinstance(plan, Unrolled):
         part = Parallel(linear.weight, linear.input.format, plan.adders_per_stage)
-    else:
-        part = Mac(
-            linear.weight,
-            linear.input.format,
-            plan.pe,
-            plan.simd,
-            plan.weight_style,
-            plan.buffer_style,
-        )
-    return requantised(part, linear.shifts, linear.bias, *narrowing)
+        return requantised(part, *rest)
+    styles = plan.weight_style, plan.buffer_style
+    mac = Mac(linear.weight, linear.input.format, plan.pe, plan.simd, *styles)
+    core, requantisation = requantised(mac.core, *rest)
+    return mac.over(core), requantisation
 
 
 @dataclass(frozen=True, eq=False)

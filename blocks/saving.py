@@ -26,7 +26,7 @@ KINDS: dict[str, Any] = {
     kind.__name__: kind
     for entry in CATALOGUE.values()
     for kind in (entry.kind, *entry.parts)
-    if kind.__name__ not in _COMPOSED
+    if isinstance(kind, type) and kind.__name__ not in _COMPOSED
 }
 """Every class that is saved field by field, by the name it has there."""
 
@@ -63,7 +63,7 @@ def _encoded(value: Any, prefix: str, arrays: dict[str, Ints]) -> Any:
     """``value`` as plain data; ``prefix`` is what the names of its arrays begin with."""
     if isinstance(value, Enum):
         return str(value)
-    if value is None or isinstance(value, bool | str):
+    if value is None or isinstance(value, bool | str | float):  # JSON keeps doubles as they are
         return value
     if isinstance(value, int | np.integer):
         return int(value)

@@ -16,12 +16,18 @@ from .elementwise import (
 from .events import Deadlock, Edge, Events, Schedule, chain, pipeline_events
 from .extremum import Extremum, ExtremumFinder
 from .function import FunctionArray, FunctionUnit, cheapest
-from .mac import Mac, MacArray
+from .lookup import Lookup
+from .mac import Mac, MacArray, MacCore, MacCoreArray
 from .memory import Rom, Tables
+from .merge import Merge, MergeArray
 from .names import legal_name
 from .narrow import Narrowing, narrow
 from .parallel import Parallel, ParallelArray
 from .piecewise import Pieces, Quotient
+from .raster import Axis, Raster, RasterWindow, can_unroll
+from .rearrange import Rearrange, RearrangeArray
+from .recurrence import Division, RecurrenceArray, Root
+from .reduce import Reduction, ReductionArray
 from .requantise import Requantisation, Requantiser
 from .rescale import Scaling, rescaling
 from .scale import Scale, ScaleArray
@@ -30,14 +36,17 @@ from .stream import Fifo, Fork, Gather, Scatter, elastic, joined, shape, stream_
 from .synthesis import Synthesis, synthesise, synthesise_many
 from .target import Target
 from .verilog import verilog
+from .window import Window, WindowAxis, Windowed, WindowedArray
 
 __all__ = [
     "ONE",
     "ZERO",
     "AxiStreamPort",
     "AxiTop",
+    "Axis",
     "Cost",
     "Deadlock",
+    "Division",
     "Edge",
     "Elementwise",
     "ElementwiseArray",
@@ -51,16 +60,29 @@ __all__ = [
     "Gather",
     "Inventory",
     "LaneFunction",
+    "Lookup",
     "Mac",
     "MacArray",
+    "MacCore",
+    "MacCoreArray",
+    "Merge",
+    "MergeArray",
     "Narrowing",
     "Parallel",
     "ParallelArray",
     "Pieces",
     "Quotient",
+    "Raster",
+    "RasterWindow",
+    "Rearrange",
+    "RearrangeArray",
+    "RecurrenceArray",
+    "Reduction",
+    "ReductionArray",
     "Requantisation",
     "Requantiser",
     "Rom",
+    "Root",
     "Scale",
     "ScaleArray",
     "Scaling",
@@ -71,7 +93,12 @@ __all__ = [
     "Synthesis",
     "Tables",
     "Target",
+    "Window",
+    "WindowAxis",
+    "Windowed",
+    "WindowedArray",
     "bit_sources",
+    "can_unroll",
     "chain",
     "cheapest",
     "elastic",

@@ -682,8 +682,8 @@ def _price_logic_rom(
 
 
 def _price_table(target: Target, depth: int, width: int, contents: tuple[int, ...]) -> _Price:
-    bits = max(1, (depth - 1).bit_length())
-    share = _measured(target, "table", bits).lut
+    largest = _calibration()[target.name]["table"][0][-1]  # beyond, the share stays about the same
+    share = _measured(target, "table", min((depth - 1).bit_length(), largest)).lut
     return _Price(lut=share * decisions(contents, width, target.lut_size))
 
 

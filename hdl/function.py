@@ -22,6 +22,7 @@ from .cost import (
     multiplier,
     negate,
     operand_register,
+    product_register,
     register,
     rom,
     table,
@@ -97,13 +98,22 @@ class FunctionUnit:
 
     @cached_property
     def tables(self) -> Tables:
-        """Coefficients, then a mask of the bits above a segment's start, if lengths vary."""
+        """Coefficients, then a mask of the bits above a segment's start, if lengths vary.
+
+        The highest is without the zeros that all segments share.
+        """
         form = self.form
         at = form.segments[self._first]
         words = list(form.coefficients[:, at])
+        words[-1] = words[-1] >> self.zeros
         if form.degree and form.longest > form.shortest:
             words.append(form.lengths[at] - 1 >> form.shortest)
         return Tables(words, self.style)
+
+    @cached_property
+    def zeros(self) -> int:
+        """Zeros below the highest coefficient of every segment; none of a table."""
+        return trailing_zeros(self.form.coefficients[-1]) if self.form.degree else 0
 
     @cached_property
     def values(self) -> dict[str, Ints]:
@@ -156,7 +166,7 @@ class FunctionUnit:
         return self.lanes * self._lane() + elastic(self.stages)
 
     def _lane(self) -> Inventory:
-        form, tables, place = self.form, self.tables, self.place
+        form, place = self.form, self.place
         total = self._look_up()
         if self._mirrors:
             clamped = place.width < form.input_format.width
@@ -166,33 +176,43 @@ class FunctionUnit:
             total += register(self.stages - 1) + negate(self.finish.source.width)
         if self._finishes:
             total += self.finish.inventory()
-        if not form.degree:
-            return total
+        return total + self._polynomial() if form.degree else total
+
+    def _polynomial(self) -> Inventory:
+        """Products and sums of one lane, and what waits beside them."""
+        form, tables, registers = self.form, self.tables, self.registers
         u, lowest = form.longest, tables.columns(0, self._lowest_bits)
         masked = len(tables.formats) > form.degree + 1
-        if masked:
-            total += logic(2, u - form.shortest)
-        y = self.registers["product"]
-        raw = y.format.width + y.zeros + form.cut
+        total = adder(self.sum.width + form.guard) + register(self.sum.width)
+        total += logic(2, u - form.shortest) if masked else Inventory()
         if form.degree == 1:
-            factor = tables.formats[1]
-            product = Product(u, False, factor.width, factor.signed, raw)
-            above = register(u) if masked else operand_register(u, [product])
-            total += above + multiplier(*product[:5])
-            total += operand_register(y.format.width, [product]) + register(len(lowest))
+            product = self._product(tables.formats[1], "product", form.cut - self.zeros)
+            total += register(u) if masked else operand_register(u, [product])
+            total += register(len(lowest))
         else:
-            bend, slope = self.registers["bend"], self.registers["slope"]
-            factor = tables.formats[2]
-            first = Product(u, False, factor.width, factor.signed, bend.format.width + bend.zeros)
-            second = Product(u, False, slope.format.width + slope.zeros, slope.format.signed, raw)
-            total += multiplier(*first[:5]) + operand_register(bend.format.width, [first])
-            total += adder(slope.format.width + slope.zeros - form.lift)
-            total += operand_register(slope.format.width, [second])
-            total += multiplier(*second[:5]) + operand_register(y.format.width, [second])
+            slope = registers["slope"]
+            width = slope.format.width + slope.zeros
+            bend = self._product(tables.formats[2], "bend", -self.zeros)
+            product = self._product(Format(width, 0, slope.format.signed), "product", form.cut)
+            total += multiplier(*bend[:5]) + operand_register(
+                registers["bend"].format.width, [bend]
+            )
+            total += adder(width - form.lift) + operand_register(slope.format.width, [product])
+            total += register(2 * u) + operand_register(u, [product])
             straight = tables.columns(1, self._slope_bits)
-            total += register(2 * u) + operand_register(u, [second])
             total += register(len(lowest | straight) + 2 * len(lowest))
-        return total + adder(self.sum.width + form.guard) + register(self.sum.width)
+        kept = registers["product"]
+        if form.cut + kept.zeros:  # multiplier blocks take in whole results only
+            held = register(kept.format.width)
+        else:
+            held = product_register(product)
+        return total + multiplier(*product[:5]) + held
+
+    def _product(self, factor: Format, name: str, cut: int) -> Product:
+        """A place above its segment's start times ``factor``."""
+        kept = self.registers[name]
+        whole = kept.format.width + kept.zeros + cut
+        return Product(self.form.longest, False, factor.width, factor.signed, whole)
 
     def _look_up(self) -> Inventory:
         tables = self.tables
@@ -295,12 +315,15 @@ class _Lane:
         form = self.form
         lowest, slope = coefficients[0], coefficients[1]
         if form.degree == 2:
-            bend = self.kept("bend", coefficients[2] * above)
+            bend = self.kept("bend", (coefficients[2] * above) << self.design.zeros)
             lowest, slope, above, negative = self.moved(lowest, slope, above, negative)
             whole = (slope << form.lift) + bend
             slope = self.kept("slope", whole)
             lowest, above, negative = self.moved(lowest, above, negative)
-        product = self.kept("product", slope * above, form.cut)
+            whole = slope * above
+        else:
+            whole = (slope * above) << self.design.zeros
+        product = self.kept("product", whole, form.cut)
         lowest, negative = self.moved(lowest, negative)
         y = self.register("sum", ((lowest + product) >> form.guard), shape(self.design.sum))
         (negative,) = self.moved(negative)

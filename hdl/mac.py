@@ -1,15 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Multiply-accumulate array: the folded product of a constant matrix and a stream of vectors."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import copy
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
-from amaranth import Cat, Const, Module, Mux, Signal
+from amaranth import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Shape
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from quant import Format, Ints, dot_bounds
 
@@ -36,69 +38,69 @@ class Adder(NamedTuple):
     zeros: int
 
 
-class Mac:
-    """``W @ x`` folded onto ``pe * simd`` multipliers: ``groups`` times ``steps`` cycles a vector.
+class MacCore:
+    """Sums of products with constants: ``pe * simd`` multipliers that serve many rows in turn.
 
-    In each cycle ``simd`` elements of x meet ``pe`` rows of W; after ``steps`` cycles ``pe`` sums
-    are complete and leave, while the first products of the next rows load the accumulators. A
-    vector stays in a buffer for its ``groups`` passes and is replaced, word by word, during the
-    last, so no cycle passes without products as long as words come in and sums are taken.
+    In each cycle ``simd`` elements meet ``pe`` rows; after some cycles ``pe`` sums are complete and
+    leave, while the first products of the next rows load the accumulators: no cycle clears them.
+    Which elements meet which weights, and how many make a sum, a *front* decides step by step; a
+    sum may leave out products, or consist of none.
 
     Pipeline: read (weights and elements), product, a level of the adder tree a stage, accumulator.
 
     Parameters
     ----------
-    weight : ints, shape (outputs, inputs), not all zero
-    number : Format of x
-    pe, simd : int, dividing outputs and inputs
-    weight_style : "block" or "logic", what the memory of W becomes
-    buffer_style : "block", "distributed" or "registers", what the memory of x becomes
+    weight : ints, shape (groups, pe, steps, simd); word ``group * steps + step`` of the memory
+        holds the weights of a step
+    number : Format of the elements
+    style : "block" or "logic", what the memory of the weights becomes
+    accumulates : whether any sum takes more than one step
+    empties : whether any sum is empty: one step whose products do not count
+    bounds : smallest and largest sum of each row, if not every step counts once
+    in_turn : whether the words of the memory are read one after the other, over and over
 
     Members
     -------
-    groups, steps : int
     sums : Format of each distinct sum that leaves together
     sources : for each of the ``pe`` lanes, which of ``sums`` is its own
     inverted : for each lane False: no sum comes inverted
-    offset : ints, shape (outputs,): zeros, nothing has to be added
-    scale : ints, shape (outputs,): the sum stands for ``W @ x >> scale``, without the powers of two
-        that all rows of a lane share
-    low, high : ints, shape (outputs,): bounds of each row's sum
+    offset : ints, shape (groups * pe,): zeros, nothing has to be added
+    scale : ints, shape (groups * pe,): the sum stands for ``W @ x >> scale``, without the powers of
+        two that all rows of a lane share
+    low, high : ints, shape (groups * pe,): bounds of each row's sum
     """
 
     def __init__(
         self,
         weight: Ints,
         number: Format,
-        pe: int,
-        simd: int,
-        weight_style: str = "block",
-        buffer_style: str = "block",
+        style: str = "block",
+        accumulates: bool = True,
+        empties: bool = False,
+        bounds: tuple[Ints, Ints] | None = None,
+        in_turn: bool = False,
     ):
-        outputs, inputs = weight.shape
-        if outputs % pe or inputs % simd:
-            raise ValueError(
-                f"Mac pe and simd must divide {outputs} outputs and {inputs} inputs, "
-                f"not be {pe} and {simd}"
-            )
-        if not weight.any():
-            raise ValueError("Mac weight must not be all zero")
-        self.number, self.pe, self.simd = number, pe, simd
-        self.inverted, self.offset = [False] * pe, np.zeros(outputs, np.int64)
-        self.groups, self.steps = outputs // pe, inputs // simd
-        self.weight_style, self.buffer_style = weight_style, buffer_style
-        lanes = weight.reshape(self.groups, pe, self.steps, simd).transpose(1, 0, 2, 3)
-        scales = [trailing_zeros(lane) for lane in lanes]
-        self.scale = np.tile(np.array(scales, np.int64), self.groups)
-        lanes = lanes >> np.array(scales).reshape(-1, 1, 1, 1)
-        self.low, self.high = dot_bounds(weight >> self.scale[:, None], number, "Mac")
+        self.number, self.style, self.in_turn = number, style, in_turn
+        self.accumulates, self.empties = accumulates, empties
+        groups, self.pe, steps, self.simd = weight.shape
+        self.depth = groups * steps
+        self.inverted = [False] * self.pe
+        self.offset = np.zeros(groups * self.pe, np.int64)
+        lanes = weight.transpose(1, 0, 2, 3)
+        scales = np.array([trailing_zeros(lane) for lane in lanes], np.int64)
+        self.scale = np.tile(scales, groups)
+        lanes = lanes >> scales.reshape(-1, 1, 1, 1)
+        table = (weight >> scales.reshape(1, -1, 1, 1)).reshape(groups * self.pe, -1)
+        self.low, self.high = dot_bounds(table, number, "Mac")
+        if bounds is not None:
+            self.low, self.high = (ends >> self.scale for ends in bounds)
         rows: dict[bytes, int] = {}
         self.sources = [rows.setdefault(lane.tobytes(), len(rows)) for lane in lanes]
         self.rows = [lanes[self.sources.index(row)] for row in range(len(rows))]
         self._kept, self._skipped = [64] * len(rows), [0] * len(rows)
         self._tree()
 
-    def reading(self, skipped: Ints, kept: Ints, gaps: Ints) -> "Mac":
+    def reading(self, skipped: Ints, kept: Ints, gaps: Ints) -> "MacCore":
         """The same without the upper bits of the sums that nobody reads.
 
         ``kept`` bits of the sum of each lane are read, the ``skipped`` lowest aside; ``gaps`` among
@@ -108,7 +110,7 @@ class Mac:
         rows = range(len(self.rows))
         lanes = [[p for p in range(self.pe) if self.sources[p] == row] for row in rows]
         part._kept = [max(int(kept[p]) for p in row) for row in lanes]
-        if self.steps == 1:  # an accumulator needs what it carries from
+        if not self.accumulates:  # an accumulator needs what it carries from
             part._skipped = [min(int(skipped[p]) for p in row) for row in lanes]
         part._tree()
         return part
@@ -150,7 +152,8 @@ class Mac:
                     self.products.append(Product(k, kept, zeros))
                 places.append(known[key])
             rows.append(places)
-        self.tables = Tables(tables, self.weight_style)
+        self.tables = Tables(tables, self.style, self.in_turn)
+        self.tree_stages = (max(map(len, rows)) - 1).bit_length() if tables else 0
         level: Sequence[Product | Adder] = self.products
         for _ in range(self.tree_stages):
             adders: dict[Adder, int] = {}
@@ -164,31 +167,33 @@ class Mac:
         self.totals = [places[0] if places else None for places in rows]
 
     @property
-    def tree_stages(self) -> int:
-        """Levels of the adder tree, a register after each."""
-        return (self.simd - 1).bit_length()
-
-    @property
-    def front_stages(self) -> int:
+    def stages(self) -> int:
         """Registers between the issue of a step and the accumulator."""
         return 2 + self.tree_stages
 
     @property
-    def used_lanes(self) -> list[int]:
-        """Lanes of x that meet any weight that is not zero."""
-        return sorted({product.lane for product in self.products})
+    def addressed(self) -> bool:
+        """Whether the weights change from step to step, so that there is a memory of them."""
+        return self.tables.width > 0
 
-    def inventory(self) -> Inventory:
-        """What it is made of."""
-        steps, front = self.steps, self.front_stages
-        total = cost.elastic(front) + cost.register(1) + cost.logic(3, 2)
-        if self.tables.width:
-            total += cost.counter(self.tables.depth) + cost.logic(2)
-        if steps > 1:
-            total += cost.counter(steps) + cost.register(front + 1) + cost.logic(3)
+    @property
+    def elements(self) -> dict[int, int]:
+        """Lanes of the elements that meet any weight that is not zero, and their bits in use."""
+        widths: dict[int, int] = {}
+        for product, priced in zip(self.products, self.priced, strict=True):
+            widths[product.lane] = max(widths.get(product.lane, 0), priced.a_width)
+        return dict(sorted(widths.items()))
+
+    @property
+    def word_bits(self) -> int:
+        """Bits of a word that are in use."""
+        return sum(self.elements.values())
+
+    @property
+    def priced(self) -> list[cost.Product]:
+        """The multipliers."""
         tables = self.tables
-        total += cost.rom(tables.depth, tables.width, self.weight_style, tables.words)
-        products = [
+        return [
             cost.Product(
                 min(self.number.width, product.format.width),
                 self.number.signed,
@@ -198,11 +203,23 @@ class Mac:
             )
             for n, product in enumerate(self.products)
         ]
+
+    def inventory(self) -> Inventory:
+        """What it is made of."""
+        total = cost.elastic(self.stages) + cost.register(1) + cost.logic(3, 2)
+        if self.addressed:
+            total += cost.logic(2)
+        if self.accumulates:
+            total += cost.register(self.stages + 1) + cost.logic(3)
+        if self.empties:
+            total += cost.register(self.stages)
+        tables = self.tables
+        total += cost.rom(tables.depth, tables.width, self.style, tables.words)
+        products = self.priced
         unread = self._unread()
         for product, low in zip(products, unread[0], strict=True):
             low = min(low, product.y_width)
             total += cost.multiplier(*product[:5]) + cost.product_register(product, low)
-        total += self._buffer_inventory(products)
         readers = self.adders[0] if self.adders else []
         uses = [t for adder in readers for t in adder.terms] if readers else self.totals
 
@@ -219,7 +236,9 @@ class Mac:
         for number, source, low in zip(self.sums, self.totals, self._skipped, strict=True):
             if source is not None:
                 term = None if self.adders else alone(source, 0)
-                total += cost.product_adder(number.width, [term], load=steps > 1, skipped=low)
+                total += cost.product_adder(
+                    number.width, [term], load=self.accumulates, skipped=low
+                )
         return total
 
     def _unread(self) -> list[list[int]]:
@@ -240,17 +259,141 @@ class Mac:
                     unread[depth - 1][t] = min(unread[depth - 1][t], passed)
         return unread
 
-    def _buffer_inventory(self, products: list[cost.Product]) -> Inventory:
+    @property
+    def output(self) -> stream.Signature:
+        """Stream of the sums of ``pe`` rows, fields ``sum_0``, ``sum_1``, ..."""
+        return sums_signature(self.sums)
+
+    def component(self) -> "MacCoreArray":
+        """A new circuit."""
+        return MacCoreArray(self)
+
+
+@dataclass(frozen=True)
+class Issues:
+    """The issues of a frame's steps, one a cycle where nothing delays them, as an event.
+
+    Parameters
+    ----------
+    event : its name
+    total : steps in a frame
+    chosen : ascending, the steps that stand for themselves; the others follow by counting
+    """
+
+    event: str
+    total: int
+    chosen: Ints
+
+    def follow(self, graph: Events, target: str, wanted: Ints, delay: int) -> None:
+        """Firing k of ``target`` comes ``delay`` after step ``wanted[k]``, negative: of an earlier
+        frame, through the nearest one before it that stands for itself.
+        """
+        frame = wanted // self.total
+        place = np.searchsorted(self.chosen, wanted % self.total, "right") - 1
+        index = place + frame * len(self.chosen)
+        nearest = self.chosen[place] + index // len(self.chosen) * self.total
+        graph.after(target, self.event, delay + wanted - nearest, index)
+
+
+def reduction_events(
+    stages: int, lengths: Ints, waiting: Ints, issue: str = "u"
+) -> tuple[Events, "Issues"]:
+    """Events of a frame: ``issue``, of a step; ``a``, entry of a sum; ``o``, of its transfer.
+
+    Only those steps stand for themselves that something other than the step before can delay.
+
+    Parameters
+    ----------
+    stages : registers between the issue of a step and its entry
+    lengths : steps of each sum of a frame
+    waiting : the steps, counted through the frame, that the front can delay
+    """
+    lengths = np.asarray(lengths, np.int64)
+    firsts, total = np.cumsum(lengths) - lengths, int(lengths.sum())
+    issues = Issues(issue, total, np.union1d(waiting, (firsts + stages) % total))
+    graph, sums = Events(), len(lengths)
+    graph.event(issue, len(issues.chosen), spacing=None)
+    graph.event("a", sums, spacing=None)
+    graph.event("o", sums)
+    issues.follow(graph, issue, issues.chosen - 1, 1)
+    behind = issues.chosen - stages  # of these only firsts of a sum are ever delayed
+    entered = np.searchsorted(firsts, behind % total, "right") - 1
+    first = firsts[entered] == behind % total
+    graph.after(issue, "a", 0, np.where(first, entered + behind // total * sums, NEVER))
+    issues.follow(graph, "a", firsts, stages)
+    graph.after("a", "a", np.roll(lengths, 1), np.arange(sums) - 1)
+    graph.after("a", "o", 0, np.arange(sums) - 1)
+    graph.after("o", "a", lengths)
+    issues.follow(graph, "o", firsts + lengths - 1, stages + 1)
+    return graph, issues
+
+
+class Mac:
+    """``W @ x`` folded onto ``pe * simd`` multipliers: ``groups`` times ``steps`` cycles a vector.
+
+    A vector stays in a buffer for its ``groups`` passes and is replaced, word by word, during the
+    last, so no cycle passes without products as long as words come in and sums are taken.
+
+    Parameters
+    ----------
+    weight : ints, shape (outputs, inputs), not all zero
+    number : Format of x
+    pe, simd : int, dividing outputs and inputs
+    weight_style : "block" or "logic", what the memory of W becomes
+    buffer_style : "block", "distributed" or "registers", what the memory of x becomes
+
+    Members
+    -------
+    groups, steps : int
+    core : MacCore, the products and sums
+    """
+
+    def __init__(
+        self,
+        weight: Ints,
+        number: Format,
+        pe: int,
+        simd: int,
+        weight_style: str = "block",
+        buffer_style: str = "block",
+    ):
+        outputs, inputs = weight.shape
+        if outputs % pe or inputs % simd:
+            raise ValueError(
+                f"Mac pe and simd must divide {outputs} outputs and {inputs} inputs, "
+                f"not be {pe} and {simd}"
+            )
+        if not weight.any():
+            raise ValueError("Mac weight must not be all zero")
+        self.groups, self.steps = outputs // pe, inputs // simd
+        self.buffer_style = buffer_style
+        folded = weight.reshape(self.groups, pe, self.steps, simd)
+        accumulates = self.steps > 1
+        self.core = MacCore(folded, number, weight_style, accumulates, in_turn=True)
+
+    def over(self, core: MacCore) -> "Mac":
+        """The same in front of another core for the same elements."""
+        part = copy(self)
+        part.core = core
+        return part
+
+    def inventory(self) -> Inventory:
+        """What it is made of."""
+        total = self.core.inventory()
+        if self.core.addressed:
+            total += cost.counter(self.core.tables.depth)
+        if self.steps > 1:
+            total += cost.counter(self.steps)
+        return total + self._buffer_inventory()
+
+    def _buffer_inventory(self) -> Inventory:
         """What holds the elements of x."""
-        readers: dict[int, list[cost.Product]] = {lane: [] for lane in self.used_lanes}
-        for product, priced in zip(self.products, products, strict=True):
+        core = self.core
+        readers: dict[int, list[cost.Product]] = {lane: [] for lane in core.elements}
+        for product, priced in zip(core.products, core.priced, strict=True):
             readers[product.lane].append(priced)
-        widths = [max(priced.a_width for priced in lane) for lane in readers.values()]
-        operands = [
-            cost.operand_register(width, lane)
-            for width, lane in zip(widths, readers.values(), strict=True)
-        ]
-        bits = sum(widths)
+        operands = (cost.operand_register(core.elements[k], lane) for k, lane in readers.items())
+        bits = core.word_bits
         if self.groups == 1:
             return sum(operands, Inventory())
         passes = cost.counter(self.groups) + cost.logic((self.groups - 1).bit_length(), 2)
@@ -261,44 +404,17 @@ class Mac:
         return passes + levels + cost.counter(self.steps) + memory
 
     def events(self) -> Events:
-        """Transfers of ``i`` and ``o`` for one vector.
-
-        Between them ``u``, the issue of a step, and ``a``, its entry into the accumulators; only
-        those steps stand for themselves that something other than the step before can delay.
-        """
-        steps, groups, front = self.steps, self.groups, self.front_stages
-        total = steps * groups
-        firsts = np.arange(groups) * steps
-        if groups == 1:
-            issues = np.arange(steps)
-        else:
-            issues = np.unique(np.concatenate([np.arange(steps), (firsts + front) % total]))
-        graph = Events()
-        u = graph.event("i", steps) if groups == 1 else graph.event("u", len(issues), spacing=None)
-        graph.event("a", groups, spacing=None)
-        graph.event("o", groups)
-
-        def follow(target: str, wanted, chosen, source: str, delay: int) -> None:
-            """Step ``wanted[k]`` after the step, through the nearest one that stands for itself."""
-            vector = wanted // total
-            place = np.searchsorted(chosen, wanted % total, "right") - 1
-            index = place + vector * len(chosen)
-            nearest = chosen[place % len(chosen)] + index // len(chosen) * total
-            graph.after(target, source, delay + wanted - nearest, index)
-
-        follow(u, issues - 1, issues, u, 1)
-        follow(u, issues - front, firsts, "a", 0)
-        follow("a", firsts, issues, u, front)
-        graph.after("a", "a", steps, np.arange(groups) - 1)
-        graph.after("a", "o", 0, np.arange(groups) - 1)
-        graph.after("o", "a", steps)
-        follow("o", firsts + steps - 1, issues, u, front + 1)
+        """Transfers of ``i`` and ``o`` for one vector."""
+        steps, groups = self.steps, self.groups
+        arriving = np.arange(steps)
+        issue = "i" if groups == 1 else "u"
+        graph, issues = reduction_events(self.core.stages, np.full(groups, steps), arriving, issue)
         if groups > 1:
             graph.event("i", steps)
-            arrivals = np.full(len(issues), NEVER)
-            arrivals[np.isin(issues, np.arange(steps))] = np.arange(steps)
-            graph.after(u, "i", 1, arrivals)
-            follow("i", np.arange(steps) - steps, issues, u, int(steps > 1))
+            arrivals = np.full(len(issues.chosen), NEVER)
+            arrivals[np.isin(issues.chosen, arriving)] = arriving
+            graph.after(issue, "i", 1, arrivals)
+            issues.follow(graph, "i", arriving - steps, int(steps > 1))
         return graph
 
 
@@ -333,6 +449,143 @@ def _adder(level: Sequence[Product | Adder], pair: tuple, width: int) -> Adder:
     return Adder(terms, within(low, high, width - zeros), zeros)
 
 
+def sums_signature(sums: Sequence[Format]) -> stream.Signature:
+    """Stream of sums, fields ``sum_0``, ``sum_1``, ..."""
+    return stream.Signature(
+        data.StructLayout({f"sum_{n}": shape(number) for n, number in enumerate(sums)})
+    )
+
+
+def pick(word: Value, number: Format, elements: Mapping[int, int]) -> Value:
+    """Of a word the lanes and so many low bits of each."""
+    return Cat(word[k * number.width :][:width] for k, width in elements.items())
+
+
+def step_signature(design: Any) -> stream.Signature:
+    """Stream of steps: address of the weights, whether it ends its sum, whether that is empty."""
+    fields: dict[str, Any] = {"address": range(design.tables.depth if design.addressed else 1)}
+    if design.accumulates:
+        fields["last"] = 1
+    if design.empties:
+        fields["empty"] = 1
+    return stream.Signature(data.StructLayout(fields))
+
+
+def delayed(m: Module, flag: Value, enables: Value, name: str) -> Value:
+    """A bit that travels with the words of an elastic pipeline."""
+    for s in range(len(enables)):
+        previous, flag = flag, Signal(name=f"{name}_{s}", reset_less=True)
+        with m.If(enables[s]):
+            m.d.sync += flag.eq(previous)
+    return flag
+
+
+def accumulation(m: Module, step, stages: int, o, accumulates: bool):
+    """Control of accumulators behind ``stages`` stages: complete results wait until they are taken.
+
+    Returns the enables of the stages, whether the accumulators take a term, and whether it is the
+    first of its result. The handshakes of ``step`` and ``o`` are connected.
+    """
+    ready, done, begin = Signal(), Signal(), Signal(init=1)
+    enables, valids = elastic(m, step.valid, stages, ready)
+    last = delayed(m, step.payload.last, enables, "last") if accumulates else Const(1, 1)
+    m.d.comb += [step.ready.eq(enables[0]), o.valid.eq(done), ready.eq(~done | o.ready)]
+    with m.If(ready):
+        m.d.sync += done.eq(valids[-1] & last)
+        if accumulates:
+            with m.If(valids[-1]):
+                m.d.sync += begin.eq(last)
+    return enables, ready & valids[-1], begin
+
+
+class MacCoreArray(wiring.Component):
+    """Hardware of :class:`MacCore`.
+
+    Members
+    -------
+    step : stream of steps, see :func:`step_signature`
+    word : the elements of the used lanes, from the cycle after their step until the next step
+    o : stream of the sums of ``pe`` rows, fields ``sum_0``, ``sum_1``, ...
+    """
+
+    def __init__(self, design: MacCore):
+        self.design = design
+        super().__init__(
+            {
+                "step": In(step_signature(design)),
+                "word": In(design.word_bits),
+                "o": Out(design.output),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        design, step = self.design, self.step
+        m.submodules.rom = rom = Rom(design.tables)
+        m.d.comb += [
+            rom.address.eq(step.payload.address),
+            rom.enable.eq(step.valid & step.ready),
+        ]
+        enables, take, begin = accumulation(m, step, design.stages, self.o, design.accumulates)
+        empty = Const(0)
+        if design.empties:
+            empty = delayed(m, step.payload.empty, enables, "empty")
+        self._accumulators(m, self._sums(m, enables, rom.data), take, begin, empty)
+        return m
+
+    def _sums(self, m: Module, enables, weights):
+        """Products of every row, summed by a tree with a register after each level."""
+        design = self.design
+        elements, place = {}, 0
+        for k, width in design.elements.items():
+            elements[k] = Signal(Shape(width, design.number.signed), name=f"element_{k}")
+            m.d.comb += elements[k].eq(self.word[place : place + width])
+            place += width
+
+        def register(stage: int, number: Format, value, name: str):
+            result = Signal(shape(number), name=name, reset_less=True)
+            with m.If(enables[stage]):
+                m.d.sync += result.eq(value)
+            return result
+
+        level = [
+            register(
+                1,
+                product.format,
+                elements[product.lane] * design.tables.number(n, weights),
+                f"product_{n}",
+            )
+            for n, product in enumerate(design.products)
+        ]
+        parts: Sequence[Product | Adder] = design.products
+        for depth, adders in enumerate(design.adders):
+            values = []
+            for n, adder in enumerate(adders):
+                terms = [level[t] << (parts[t].zeros - adder.zeros) for t in adder.terms]
+                total = terms[0] + terms[1] if len(terms) == 2 else terms[0]
+                values.append(register(2 + depth, adder.format, total, f"sum_{depth}_{n}"))
+            level, parts = values, adders
+        return [None if t is None else level[t] << parts[t].zeros for t in design.totals]
+
+    def _accumulators(self, m: Module, sums, take, begin, empty):
+        """Load on the first step, add on the others."""
+        for p, total in enumerate(sums):
+            lane = getattr(self.o.payload, f"sum_{p}")
+            if total is None:
+                m.d.comb += lane.eq(0)
+                continue
+            accumulator = Signal(
+                shape(self.design.sums[p]), name=f"accumulator_{p}", reset_less=True
+            )
+            kept = Mux(begin, 0, accumulator) if self.design.accumulates else 0
+            with m.If(take):
+                m.d.sync += accumulator.eq(kept + total)
+                if self.design.empties:
+                    with m.If(empty):
+                        m.d.sync += accumulator.eq(0)
+            m.d.comb += lane.eq(accumulator)
+
+
 class MacArray(wiring.Component):
     """Hardware of :class:`Mac`.
 
@@ -344,68 +597,48 @@ class MacArray(wiring.Component):
 
     def __init__(self, design: Mac):
         self.design = design
-        sums = {f"sum_{n}": shape(number) for n, number in enumerate(design.sums)}
+        core = design.core
         super().__init__(
             {
-                "i": In(stream_signature(design.number, design.simd)),
-                "o": Out(stream.Signature(data.StructLayout(sums))),
+                "i": In(stream_signature(core.number, core.simd)),
+                "o": Out(core.output),
             }
         )
 
     def elaborate(self, platform):
         m = Module()
         design = self.design
-        stages = design.front_stages
-        m.submodules.rom = rom = Rom(design.tables)
-        available, issue = Signal(), Signal()
-        accumulate = Signal()  # the accumulators take what the front offers
-        enables, valids = elastic(m, available, stages, accumulate)
-        m.d.comb += issue.eq(available & enables[0])
+        m.submodules.core = core = design.core.component()
+        connect(m, core.o, flipped(self.o))
+        available, issue = core.step.valid, Signal()
+        m.d.comb += issue.eq(available & core.step.ready)
 
         steps = design.steps
-        depth = design.tables.depth
-        place = Signal(range(depth))
-        with m.If(issue):
-            m.d.sync += place.eq(Mux(place == depth - 1, 0, place + 1))
-        m.d.comb += [rom.address.eq(place), rom.enable.eq(issue)]
+        if design.core.addressed:
+            depth = design.core.tables.depth
+            place = Signal(range(depth))
+            with m.If(issue):
+                m.d.sync += place.eq(Mux(place == depth - 1, 0, place + 1))
+            m.d.comb += core.step.payload.address.eq(place)
         step, last = Signal(range(steps)), Const(1, 1)
         if steps > 1:
             last = Signal()
-            m.d.comb += last.eq(step == steps - 1)
+            m.d.comb += [last.eq(step == steps - 1), core.step.payload.last.eq(last)]
             with m.If(issue):
                 m.d.sync += step.eq(Mux(last, 0, step + 1))
-        elements = self._elements(m, available, enables[0], issue, step, last)
 
-        sums = self._sums(m, enables, elements, rom.data)
-        if steps > 1:
-            for s in range(stages):
-                previous, last = last, Signal(name=f"last_{s}", reset_less=True)
-                with m.If(enables[s]):
-                    m.d.sync += last.eq(previous)
-        self._accumulators(m, sums, valids[-1], last, accumulate)
-        return m
-
-    def _elements(self, m: Module, available, enable, issue, step, last):
-        """Elements of x a cycle after their step was issued; says when a step is available."""
-        i, word = self.i, self.i.payload.as_value()
-        element = self.design.number.width
-        lanes = self.design.used_lanes
-        word = Cat(word[k * element : (k + 1) * element] for k in lanes)
-        if self.design.groups == 1:
-            m.d.comb += [available.eq(i.valid), i.ready.eq(enable)]
+        word = pick(self.i.payload.as_value(), design.core.number, design.core.elements)
+        if design.groups == 1:
+            m.d.comb += [available.eq(self.i.valid), self.i.ready.eq(core.step.ready)]
             read = Signal(len(word), reset_less=True)
             with m.If(issue):
                 m.d.sync += read.eq(word)
-        elif self.design.steps == 1:
+        elif steps == 1:
             read = self._held_word(m, available, issue, word)
         else:
             read = self._buffered_words(m, available, issue, step, last, word)
-        number = shape(self.design.number)
-        elements = {}
-        for place, k in enumerate(lanes):
-            elements[k] = Signal(number, name=f"element_{k}")
-            m.d.comb += elements[k].eq(read[place * element : (place + 1) * element])
-        return elements
+        m.d.comb += core.word.eq(read)
+        return m
 
     def _passes(self, m: Module, issue, last):
         """Signals for the first and the last of the passes over one vector."""
@@ -463,55 +696,3 @@ class MacArray(wiring.Component):
             with m.If(used & ~put):
                 m.d.sync += counter.eq(counter - 1)
         return read.data
-
-    def _sums(self, m: Module, enables, elements, weights):
-        """Products of every row, summed by a tree with a register after each level."""
-        design = self.design
-
-        def register(stage: int, number: Format, value, name: str):
-            result = Signal(shape(number), name=name, reset_less=True)
-            with m.If(enables[stage]):
-                m.d.sync += result.eq(value)
-            return result
-
-        level = [
-            register(
-                1,
-                product.format,
-                elements[product.lane] * design.tables.number(n, weights),
-                f"product_{n}",
-            )
-            for n, product in enumerate(design.products)
-        ]
-        parts: Sequence[Product | Adder] = design.products
-        for depth, adders in enumerate(design.adders):
-            values = []
-            for n, adder in enumerate(adders):
-                terms = [level[t] << (parts[t].zeros - adder.zeros) for t in adder.terms]
-                total = terms[0] + terms[1] if len(terms) == 2 else terms[0]
-                values.append(register(2 + depth, adder.format, total, f"sum_{depth}_{n}"))
-            level, parts = values, adders
-        return [None if t is None else level[t] << parts[t].zeros for t in design.totals]
-
-    def _accumulators(self, m: Module, sums, valid, last, accumulate):
-        """Load on the first step, add on the others; complete sums wait until they are taken."""
-        o, done = self.o, Signal()
-        m.d.comb += [o.valid.eq(done), accumulate.eq(~done | o.ready)]
-        begin = Signal(init=1)
-        with m.If(accumulate):
-            m.d.sync += done.eq(valid & last)
-            if self.design.steps > 1:
-                with m.If(valid):
-                    m.d.sync += begin.eq(last)
-        for p, total in enumerate(sums):
-            lane = getattr(o.payload, f"sum_{p}")
-            if total is None:
-                m.d.comb += lane.eq(0)
-                continue
-            accumulator = Signal(
-                shape(self.design.sums[p]), name=f"accumulator_{p}", reset_less=True
-            )
-            kept = Mux(begin, 0, accumulator) if self.design.steps > 1 else 0
-            with m.If(accumulate & valid):
-                m.d.sync += accumulator.eq(kept + total)
-            m.d.comb += lane.eq(accumulator)

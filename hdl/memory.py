@@ -16,23 +16,24 @@ from quant import Format, Ints
 class Tables:
     """Several tables of one depth, packed side by side into the words of one memory.
 
-    Only what differs is stored: each column of bits that is neither constant nor equal to another,
-    and of words that repeat one period.
+    Only what differs is stored: each column of bits that is neither constant nor equal to another.
 
     Parameters
     ----------
     tables : arrays of ints, each of shape (depth,)
     style : "block" or "logic": what the memory becomes
+    in_turn : whether words are read one after the other, over and over, so that of words that
+        repeat one period is enough
 
     Members
     -------
-    depth, width : words of the memory, after which it begins again, and bits of a word
+    depth, width : words of the memory, and bits of a word
     formats : Format of each table, the narrowest
     constants : for each table the number that it always holds, or None
     words : the stored words
     """
 
-    def __init__(self, tables: Sequence[Ints], style: str):
+    def __init__(self, tables: Sequence[Ints], style: str, in_turn: bool = False):
         self.style = style
         self.formats = [Format.containing(int(t.min()), int(t.max()), 0) for t in tables]
         self.constants = [int(t[0]) if (t == t[0]).all() else None for t in tables]
@@ -54,7 +55,7 @@ class Tables:
         count = len(tables[0]) if self.width else 1
         bits = stored.reshape(self.width, count).T.tolist()
         words = [int("".join(map(str, word[::-1])) or "0", 2) for word in bits]
-        periods = (d for d in range(1, count + 1) if count % d == 0)
+        periods = (d for d in range(1 if in_turn else count, count + 1) if count % d == 0)
         self.depth = next(d for d in periods if words == words[:d] * (count // d))
         self.words = words[: self.depth]
 

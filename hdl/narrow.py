@@ -50,7 +50,7 @@ def simplest_rounding(
     overflow: Overflow,
     ties: bool = True,
 ) -> Rounding:
-    """The cheapest rounding mode with the same results.
+    """The cheapest rounding mode with the same results, for ``drop`` bits that may be other than 0.
 
     Where nothing is negative, or what is negative becomes 0, modes that differ below zero only are
     one; half a unit is the only tie of a single dropped bit; and without ``ties``, where what is
@@ -94,6 +94,7 @@ class Narrowing:
 
     def __post_init__(self) -> None:
         drop = self.source.frac - self.target.frac
+        drop -= trailing_zeros(self.low | 1 << self.fixed)
         modes = self.target, below_zero(self.overflow, self.offset), self._ties
         mode = simplest_rounding(self.rounding, drop, self.low, *modes)
         object.__setattr__(self, "rounding", mode)
@@ -131,9 +132,7 @@ class Narrowing:
             if self.overflow is not Overflow.WRAP:
                 fitted = self._fitted(n)
                 differing = (fitted ^ usual) & ((1 << count) - 1)
-                count = (
-                    min(count, (differing & -differing).bit_length() - 1) if differing else count
-                )
+                count = min(count, trailing_zeros(differing)) if differing else count
         return count
 
     def _fitted(self, n: int) -> int:
@@ -239,6 +238,11 @@ class Narrowing:
 def below_zero(overflow: Overflow, offset: int) -> Overflow:
     """The overflow as it matters to numbers below zero: what is added may take them above it."""
     return Overflow.WRAP if offset else overflow
+
+
+def trailing_zeros(n: int) -> int:
+    """Power of two that divides ``n``, which is not 0."""
+    return (n & -n).bit_length() - 1
 
 
 def _shifted(mask: int, drop: int) -> int:

@@ -52,6 +52,12 @@ class Parallel:
         low, high = (np.array(n, np.int64) for n in zip(*self._graph.output_bounds, strict=True))
         self.low, self.high = ((n >> self.scale) - self.inverted for n in (low, high))
         self._kept, self._gaps = np.full_like(self.scale, 64), np.zeros_like(self.scale)
+        self._skipped = np.zeros_like(self.scale)
+
+    @property
+    def read(self) -> int:
+        """Low bits of every x that the sums depend on, as far as those are read."""
+        return int((self._kept + self._skipped).max())
 
     def reading(self, skipped: Ints, kept: Ints, gaps: Ints) -> "Parallel":
         """The same without what nobody reads of the sums: they begin ``skipped`` bits higher.
@@ -60,7 +66,7 @@ class Parallel:
         """
         part = copy(self)
         part._kept = np.maximum(kept - skipped, 0)
-        part._gaps = gaps >> skipped
+        part._gaps, part._skipped = gaps >> skipped, skipped
         part.scale = self.scale + skipped
         part.low, part.high = self.low >> skipped, self.high >> skipped
         return part

@@ -17,7 +17,7 @@ from .cost import Inventory, adder, constant_adder, counter, mux, mux2, register
 from .cost import elastic as elastic_stages
 from .events import Events, pipeline_events
 from .memory import Rom, Tables
-from .narrow import Narrowing, below_zero, divide, simplest_rounding
+from .narrow import Narrowing, below_zero, divide, simplest_rounding, trailing_zeros
 from .stream import elastic, shape, stream_signature
 
 STAGES = 2
@@ -61,17 +61,23 @@ class Lane:
         overflow: Overflow,
         offset: int = 0,
         left: Ints | None = None,
+        cut: int = 0,
     ) -> "Lane":
-        """The lane of rows with sums from ``low`` to ``high``; all of shape (groups,)."""
+        """The lane of rows with sums from ``low`` to ``high``; all of shape (groups,).
+
+        ``cut`` low bits of the sum with its constant are cut off before anything is rounded.
+        """
         modes = target, rounding, overflow
         if left is not None:
             return cls._twice(low, high, shift, bias, left, frac, modes, offset)
-        drop, dropped = frac - target.frac, 0
+        drop, dropped = frac - target.frac, cut
         least = int(((low << shift) + bias).min())
         below = np.clip(np.minimum(shift, drop - 1), 0, 62)  # constant bits below half a unit
-        ties = bool((bias & ((1 << below) - 1) == 0).any())
+        ties = cut > 0 or bool((bias & ((1 << below) - 1) == 0).any())
+        zeros = trailing_zeros(int(np.bitwise_or.reduce(bias)) | 1 << int(shift.min()))
+        exact = drop - (0 if cut else zeros)
         matters = below_zero(overflow, offset)
-        rounding = simplest_rounding(rounding, drop, least, target, matters, ties)
+        rounding = simplest_rounding(rounding, exact, least, target, matters, ties)
         if offset and _commutes(rounding, drop, offset):
             bias, offset = bias + (offset << drop), 0
         if rounding is Rounding.RND and 0 < drop < 62:
@@ -141,7 +147,7 @@ class Lane:
     def skipped(self) -> int:
         """Low bits of the sum that cannot change y: cut off, and no constant carries from them."""
         zeros = [
-            min(self.dropped - s, _trailing_zeros(b >> s)) if b >> s else self.dropped - s
+            min(self.dropped - s, trailing_zeros(b >> s)) if b >> s else self.dropped - s
             for s, b in zip(self.shift.tolist(), self.bias.tolist(), strict=True)
         ]
         return max(0, min(zeros))
@@ -166,10 +172,6 @@ def _commutes(rounding: Rounding, drop: int, offset: int) -> bool:
     return shifted and 0 <= drop and offset.bit_length() + drop < 60
 
 
-def _trailing_zeros(n: int) -> int:
-    return (n & -n).bit_length() - 1
-
-
 def read_bits(
     low: Ints,
     high: Ints,
@@ -182,6 +184,7 @@ def read_bits(
     overflow: Overflow,
     offset: int = 0,
     left: Ints | None = None,
+    cut: int = 0,
 ) -> tuple[Ints, Ints, Ints]:
     """Low bits of the sum of each lane that cannot change y; bits that y depends on; gaps in them.
 
@@ -189,7 +192,7 @@ def read_bits(
     Requantisation.
     """
     modes = frac, target, rounding, overflow, offset
-    made = _lanes(low, high, shift, bias, left, lanes, modes)
+    made = _lanes(low, high, shift, bias, left, lanes, modes, cut)
     return (
         np.array([lane.skipped for lane in made], np.int64),
         np.array([lane.kept for lane in made], np.int64),
@@ -205,12 +208,13 @@ def _lanes(
     left: Ints | None,
     lanes: int,
     modes: tuple[int, Format, Rounding, Overflow, int],
+    cut: int,
 ) -> list[Lane]:
     """Each lane of rows of shape (groups * lanes,)."""
     rows = zip(*(n.reshape(-1, lanes).T for n in (low, high, shift, bias)), strict=True)
     lefts = [None] * lanes if left is None else left.reshape(-1, lanes).T
     return [
-        Lane.of(lane_low, lane_high, lane_shift, lane_bias, *modes, lane_left)
+        Lane.of(lane_low, lane_high, lane_shift, lane_bias, *modes, lane_left, cut)
         for (lane_low, lane_high, lane_shift, lane_bias), lane_left in zip(rows, lefts, strict=True)
     ]
 
@@ -233,6 +237,7 @@ class Requantisation:
     offset : int that is added to each rounded number; only where no fraction bits are gained
     left : None, or ints, shape (groups * lanes,): 31 bits of each sum with its bias are rounded off
         first, ties up, and the rest is shifted by these; ``frac`` counts the fraction bits of that
+    cut : low bits of the sum with its constant that are cut off before anything is rounded
 
     Members
     -------
@@ -256,12 +261,13 @@ class Requantisation:
         style: str = "logic",
         offset: int = 0,
         left: Ints | None = None,
+        cut: int = 0,
     ):
         self.inverted = inverted or [False] * len(sources)
         self.sums, self.sources, self.lanes = sums, sources, len(sources)
         self.groups, self.target, self.style = len(bias) // self.lanes, target, style
         modes = frac, target, rounding, overflow, offset
-        self.rows = _lanes(low, high, shift, bias, left, self.lanes, modes)
+        self.rows = _lanes(low, high, shift, bias, left, self.lanes, modes, cut)
         keys = [
             (source, inverted, *(n.tobytes() for n in (lane.bias, lane.shift, lane.left_shift)))
             for source, inverted, lane in zip(sources, self.inverted, self.rows, strict=True)
@@ -282,7 +288,7 @@ class Requantisation:
             return None
         shifts = [lane.shift - lane.shift.min() for lane in self.rows]
         shifts += [lane.left_shift - lane.left_shift.min() for lane in self.rows]
-        return Tables([*(lane.bias for lane in self.rows), *shifts], self.style)
+        return Tables([*(lane.bias for lane in self.rows), *shifts], self.style, in_turn=True)
 
     def inventory(self) -> Inventory:
         """What it is made of."""
@@ -320,15 +326,16 @@ def requantised(
     overflow: Overflow,
     offset: int = 0,
     left: Ints | None = None,
+    cut: int = 0,
 ) -> tuple[Any, Requantisation]:
     """Exact sums without what nobody reads of them, and what narrows them.
 
     Parameters
     ----------
-    part : Mac, Parallel or Scale
+    part : MacCore, Parallel or Scale
     shift, bias : ints: row j stands for ``(row << shift[j]) + bias[j]``; where they are more than
         the rows of the part, these come again and again
-    frac, target, rounding, overflow, offset, left : of :class:`Requantisation`
+    frac, target, rounding, overflow, offset, left, cut : of :class:`Requantisation`
     """
     modes = frac, target, rounding, overflow
 
@@ -337,8 +344,8 @@ def requantised(
         return low, high, scale + shift, bias
 
     bias, lanes = bias + (np.resize(part.offset, bias.shape) << shift), len(part.sources)
-    part = part.reading(*read_bits(*rows(part), lanes, *modes, offset, left))
-    more = part.inverted, "logic", offset, left
+    part = part.reading(*read_bits(*rows(part), lanes, *modes, offset, left, cut))
+    more: Any = (part.inverted, "logic", offset, left, cut)
     return part, Requantisation(part.sums, part.sources, *rows(part), *modes, *more)
 
 

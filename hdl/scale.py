@@ -128,7 +128,7 @@ class Scale:
     def tables(self) -> Tables:
         """The constants of the used lanes."""
         constants = [wrapped(self.weight[:, p] >> self._zeros[p], self._read[p]) for p in self.used]
-        return Tables(constants, self.style)
+        return Tables(constants, self.style, in_turn=True)
 
     def inventory(self) -> Inventory:
         """What it is made of."""

@@ -15,12 +15,21 @@ from .fitting import approximate, candidates
 from .floats import from_float, to_float
 from .format import Format, Ints
 from .function import FUNCTIONS, Function, Symmetry, celu, elu
-from .kernels import DenseKernel, Kernel, PlainKernel, ProductKernel, SumKernel, Tile
+from .kernels import (
+    DenseKernel,
+    Kernel,
+    MaximumKernel,
+    MoveKernel,
+    PlainKernel,
+    ProductKernel,
+    SumKernel,
+    Tile,
+    WindowKernel,
+)
 from .matmul import Matmul
 from .narrow import Overflow, Rounding, narrow
 from .program import Program, ProgramInput, Step
 from .rescale import Rule, rescale, rescale_bounds
-from .softmax import Softmax
 
 __all__ = [
     "FUNCTIONS",
@@ -31,6 +40,8 @@ __all__ = [
     "Ints",
     "Kernel",
     "Matmul",
+    "MaximumKernel",
+    "MoveKernel",
     "Overflow",
     "PlainKernel",
     "ProductKernel",
@@ -38,11 +49,11 @@ __all__ = [
     "ProgramInput",
     "Rounding",
     "Rule",
-    "Softmax",
     "Step",
     "SumKernel",
     "Symmetry",
     "Tile",
+    "WindowKernel",
     "accumulator_format",
     "approximate",
     "attaining_inputs",

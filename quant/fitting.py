@@ -98,8 +98,8 @@ def approximate(
     )
     if not found:
         raise ValueError(
-            f"Approximation of {function.name} must have degree 0 for an error below {error}, "
-            f"not {degree}"
+            f"Approximation of {function.name} must have another degree for an error below "
+            f"{error}, not {degree}"
         )
     return min(found, key=lambda form: (form.storage_bits, form.longest))
 
@@ -198,7 +198,7 @@ class _Goal:
             found = False
             for shape in _shapes(limits, degree):
                 spec = self._spec(limits, *shape[:3])
-                if spec.longest and spec.coefficients[-1].any() and self._is_faithful(spec):
+                if spec.longest and _bends(spec) and self._is_faithful(spec):
                     found = True
                     yield spec
             if found:
@@ -277,6 +277,11 @@ class _Goal:
         coefficients: Ints,
         scale: _Scale,
     ) -> Approximation:
+        if len(coefficients) > 1:  # what no lowest coefficient has bits for is cut at once
+            unused = min(_trailing_zeros(coefficients[0]), scale.guard)
+            coefficients = coefficients.copy()
+            coefficients[0] >>= unused
+            scale = _Scale(scale.cut + unused, scale.lift, scale.guard - unused)
         spec = Approximation(
             self.function.name,
             self.input_format,
@@ -302,6 +307,19 @@ class _Goal:
         constant = rises and falls
         assert spec.max_error is not None  # measured when it was made
         return spec.max_error < self.error and (ordered or constant)
+
+
+def _bends(spec: Approximation) -> bool:
+    """Whether the highest coefficient is worth a multiplier; a lower degree serves if not."""
+    highest = spec.coefficients[-1]
+    largest = int(np.abs(highest >> _trailing_zeros(highest)).max())
+    return largest > (1 if spec.degree > 1 else 0)
+
+
+def _trailing_zeros(values: Ints) -> int:
+    """Power of two that divides all of ``values``; 62 if all are 0."""
+    together = int(np.bitwise_or.reduce(values))
+    return (together & -together).bit_length() - 1 if together else 62
 
 
 def _shapes(limits: _Limits, degree: int) -> Iterator[_Shape]:

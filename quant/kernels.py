@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from .bounds import accumulator_format, dot_bounds, to_ints
 from .check import check_shape
 from .format import Format, Ints
-from .matmul import FLOAT_BITS, Matmul, dot_magnitude
+from .matmul import FLOAT_BITS, Matmul, dot_magnitude, float_dtype
 from .narrow import Overflow, Rounding, round_shift, saturation_range, shift_narrow
 
 Tile = np.ndarray[Any, Any]
@@ -224,6 +224,116 @@ class DenseKernel:
         self.finish(y)
 
 
+class WindowKernel:
+    """``y = narrow(weight @ window + bias)`` for windows of a frame: a convolution.
+
+    Windows are gathered pixel by pixel, a few at a time, so that they stay in the cache, and meet
+    the weights in a matrix product each. Raises ValueError where a sum can exceed 63 bits, starting
+    with ``name``.
+
+    Parameters
+    ----------
+    weight : ints with weight_frac fraction bits, shape (outputs, taps, channels)
+    bias : ints with the fraction bits of the sums, shape (outputs,)
+    places : ints, shape (positions, taps): the pixel that each tap of each window meets, -1 where
+        that lies outside the frame
+    pixels : of a frame
+    groups : parts of the outputs, each of which meets a part of the channels of a pixel
+    """
+
+    BUFFER = 1 << 20
+    """Bytes of gathered windows."""
+
+    def __init__(
+        self,
+        weight: ArrayLike,
+        bias: ArrayLike,
+        weight_frac: int,
+        input_format: Format,
+        output_format: Format,
+        rounding: Rounding | str,
+        overflow: Overflow | str,
+        places: Ints,
+        pixels: int,
+        groups: int = 1,
+        name: str = "WindowKernel",
+    ):
+        weight, bias = to_ints(weight, f"{name} weight"), to_ints(bias, f"{name} bias")
+        outputs, taps, channels = weight.shape
+        flat = weight.reshape(outputs, taps * channels)
+        dots = dot_bounds(flat, input_format, name)
+        biases: list[int] = bias.tolist()
+        low = min(n + b for n, b in zip(dots[0].tolist(), biases, strict=True))
+        high = max(n + b for n, b in zip(dots[1].tolist(), biases, strict=True))
+        frac = weight_frac + input_format.frac
+        accumulator_format(low, high, frac, name)
+        magnitude = dot_magnitude(flat, input_format) + max(map(abs, biases))
+        drop = frac - output_format.frac
+        self.finish = Finish(low, high, magnitude, drop, output_format, rounding, overflow)
+        self.dtype = self.finish.dtype
+        self.groups, self.channels, self.pixels = groups, channels, pixels
+        self.sizes, self.size = (pixels * groups * channels,), len(places) * outputs
+        # Row p * groups + g of the frame holds the channels of group g of pixel p.
+        rows = places[:, None, :] * groups + np.arange(groups)[:, None]
+        self.outside = np.broadcast_to(places[:, None, :] < 0, rows.shape)
+        self.rows = np.maximum(rows, 0)
+        matrix = flat.reshape(groups, outputs // groups, taps * channels)
+        column = bias.reshape(groups, -1, 1)
+        if self.dtype == INT64:
+            self.matrix, self.bias = matrix, column
+        else:
+            self.matrix = (matrix * self.finish.scale).astype(self.dtype)
+            self.bias = (column * self.finish.scale + self.finish.offset).astype(self.dtype)
+
+    def __call__(self, out: Tile, x: Tile) -> None:
+        frames = x.shape[1]
+        pixels = x[:-1].reshape(self.pixels * self.groups, self.channels * frames)
+        positions, groups, taps = self.rows.shape
+        sums = out[:-1].reshape(positions, groups, -1, frames)
+        bytes_each = groups * taps * pixels[0].nbytes
+        block = min(positions, max(1, self.BUFFER // bytes_each))
+        buffer = np.empty((block, groups, taps, self.channels * frames), x.dtype)
+        for start in range(0, positions, block):
+            end = min(start + block, positions)
+            windows = buffer[: end - start]
+            np.take(pixels, self.rows[start:end], axis=0, out=windows, mode="clip")
+            windows[self.outside[start:end]] = 0
+            vectors = windows.reshape(end - start, groups, taps * self.channels, frames)
+            np.matmul(self.matrix, vectors, out=sums[start:end])
+        sums += self.bias
+        if self.dtype == INT64:
+            out[:-1] = self.finish.exact(out[:-1])
+        else:
+            self.finish(out[:-1])
+
+
+class MaximumKernel:
+    """The largest number of every window of a frame, channel by channel.
+
+    Parameters
+    ----------
+    places : ints, shape (positions, taps): the pixel that each tap of each window meets, -1 where
+        that lies outside the frame; every window meets one
+    pixels : of a frame
+    channels : of a pixel
+    number : Format of the numbers
+    """
+
+    def __init__(self, places: Ints, pixels: int, channels: int, number: Format):
+        first = places[np.arange(len(places)), (places >= 0).argmax(axis=1)]
+        self.places = np.where(places < 0, first[:, None], places)  # once more what is seen anyway
+        self.dtype = float_dtype(max(-number.min, number.max)) or INT64
+        self.channels = channels
+        self.sizes, self.size = (pixels * channels,), len(places) * channels
+
+    def __call__(self, out: Tile, x: Tile) -> None:
+        row = self.channels * x.shape[1]
+        pixels, y = x[:-1].reshape(-1, row), out[:-1].reshape(-1, row)
+        np.take(pixels, self.places[:, 0], axis=0, out=y, mode="clip")
+        for tap in self.places.T[1:]:
+            np.maximum(y, pixels[tap], out=y)
+
+
 class SumKernel:
     """``y = narrow(sum of weight * x)``, element by element, over one or more terms.
 
@@ -332,8 +442,31 @@ class ProductKernel:
         _finish(self.finish, y)
 
 
+class MoveKernel:
+    """``y = x[index]`` on the elements of all tiles, one tile behind the other.
+
+    Parameters
+    ----------
+    index : ints, any shape, raveled; -1 for ``fill``
+    sizes : elements per frame of each tile
+    format : of all numbers
+    fill : int in ``format``
+    """
+
+    def __init__(self, index: Ints, sizes: tuple[int, ...], format: Format, fill: int = 0):
+        self.index, self.sizes, self.size = index.ravel(), sizes, index.size
+        self.filled, self.fill = np.flatnonzero(self.index < 0), fill
+        wide = (dtype for dtype, bits in FLOAT_BITS.items() if format.width <= bits)
+        self.dtype: np.dtype[Any] = next(wide, INT64)
+
+    def __call__(self, out: Tile, *tiles: Tile) -> None:
+        x = tiles[0] if len(tiles) == 1 else np.concatenate([tile[:-1] for tile in tiles])
+        np.take(x, self.index, axis=0, out=out[:-1], mode="wrap")
+        out[self.filled] = self.fill
+
+
 class PlainKernel:
-    """A reference as it is, on int64 tiles: for what gains nothing from floats.
+    """A reference as it is, on int64 tiles, a frame at a time: for what floats do no quicker.
 
     Parameters
     ----------

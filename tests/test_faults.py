@@ -18,34 +18,53 @@ import pytest
 from amaranth import Cat, Module, Signal
 from amaranth.lib import wiring
 
+import blocks.convolution
 import blocks.network
+import blocks.pooling
 import hdl
 import hdl.extremum
+import hdl.lookup
 import hdl.mac
+import hdl.merge
 import hdl.parallel
+import hdl.rearrange
 import hdl.requantise
 import hdl.stream
 from blocks import (
     Add,
     ArgMax,
     ArgMin,
+    AveragePool,
+    Concat,
+    Convolution,
+    Divide,
+    Embedding,
     Folded,
     Identity,
     Lanes,
     Linear,
     Maximum,
+    MaxPool,
     Minimum,
+    Moves,
     Mul,
     Network,
     NetworkPlan,
     Neuron,
     Node,
+    Nonlinearity,
+    Pooled,
     PReLU,
+    Reads,
+    Rearrange,
     ReLU,
     Rescale,
     Reshape,
+    SquareRoot,
     Sub,
+    TableLanes,
     Tensor,
+    TransposedConvolution,
     Unrolled,
     Weight,
     activation,
@@ -53,7 +72,7 @@ from blocks import (
 from blocks.catalogue import CATALOGUE
 from blocks.configurations import Configuration
 from hdl import Events, Fifo
-from quant import Format, Overflow, Rounding, Rule
+from quant import FUNCTIONS, Format, Overflow, Rounding, Rule, approximate
 from sim import has_icarus
 
 X = Tensor((4,), Format(6, 3))
@@ -61,6 +80,7 @@ NARROW = Format(3, 1)
 MODES = (Rounding.RND, Overflow.SAT)
 W = np.array([[3, -5, 7, 2], [-6, 1, 4, -7], [5, 5, -3, 1], [-1, 6, 2, -4]])
 BIAS = np.array([9, -14, 3, 21])
+CODES = Tensor((4,), Format(2, 0, False))
 
 
 FACTORS, SHIFTS = np.array([1 << 30, 3 << 29, 1 << 30, 5 << 28]), np.array([32, 33, 33, 34])
@@ -68,6 +88,9 @@ PIECES: list[activation.Piece] = [
     (None, True, (0, Fraction(2, 3), Fraction(-1, 8))),
     (Fraction(1, 2), True, (0, 1, 0)),
 ]
+IMAGE = Tensor((3, 4, 2), Format(6, 3))
+ROOTED = Tensor((4,), Format(6, 3, False))
+TANH = approximate(FUNCTIONS["tanh"], X.format, Format(6, 5), degree=1)
 
 
 def _network(y: Format) -> tuple[Network, NetworkPlan]:
@@ -87,6 +110,8 @@ def _network(y: Format) -> tuple[Network, NetworkPlan]:
 def examples(y: Format) -> dict[str, tuple[Any, Any]]:
     """A block of every kind and a plan for it; ``y`` is the format of what most of them give."""
     linear = Linear(X, W, BIAS, Format(4, 2), y, None, *MODES)
+    kernel = W.reshape(2, 2, 2, 2), BIAS[:2], Format(4, 2), y
+    convolution = Convolution(IMAGE, *kernel, padding=((1, 0), (0, 1)))
     return {
         "Identity": (Identity(X, y, *MODES), Lanes(2)),
         "ReLU": (ReLU(X, Format(2, 1, False), *MODES), Lanes(2)),
@@ -96,8 +121,14 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
         "Minimum": (Minimum(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
         "Maximum": (Maximum(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
         "Piecewise": (activation.from_pieces(X, PIECES, y, *MODES), Lanes(2)),
+        "Divide": (Divide(X, Tensor((4,), Format(5, 2)), y, 1, *MODES), Lanes(2)),
+        "SquareRoot": (SquareRoot(ROOTED, y, *MODES), Lanes(2)),
+        "Nonlinearity": (Nonlinearity(X, TANH), TableLanes(2)),
         "PReLU": (PReLU(X, W[0] * 2, Format(5, 2), y, *MODES), Lanes(4)),
         "Reshape": (Reshape(X, (2, 2)), Lanes(2)),
+        "Rearrange": (Rearrange(X, np.array([2, 3, -1, -1, 0, 1]), 5), Moves(2)),
+        "Concat": (Concat((X, X)), Lanes(2)),
+        "Embedding": (Embedding(CODES, W, Format(4, 2)), Reads(2)),
         "Weight": (Weight(X, W[0], Format(4, 2), y, *MODES), Lanes(2)),
         "ArgMax": (ArgMax(X), Lanes(2)),
         "ArgMin": (ArgMin(X, True), Lanes(1)),
@@ -105,19 +136,32 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
         "Neuron": (Neuron(X, W[0], 9, Format(4, 2), y, *MODES), Folded(1, 2)),
         "Linear folded": (linear, Folded(2, 2)),
         "Linear unrolled": (linear, Unrolled()),
+        "Convolution folded": (convolution, Folded(1, 2)),
+        "Convolution unrolled": (convolution, Unrolled()),
+        "TransposedConvolution": (
+            TransposedConvolution(IMAGE, *kernel, stride=(2, 1)),
+            Folded(2, 2),
+        ),
+        "MaxPool": (MaxPool(IMAGE, (2, 3), padding=((0, 1), (1, 1))), Pooled(2)),
+        "AveragePool": (AveragePool(IMAGE, (2, 3), y, padding=((0, 0), (1, 0))), Pooled(2)),
         "Network": _network(y),
     }
 
 
 BLOCKS = examples(NARROW)
 WIDE = examples(Format(14, 5))  # where saturation would hide what a fault changes
-assert {name.split()[0] for name in BLOCKS} == set(CATALOGUE)
+COMPOSED = {name for name, entry in CATALOGUE.items() if not isinstance(entry.kind, type)}
+assert {name.split()[0] for name in BLOCKS} == set(CATALOGUE) - COMPOSED
 SEARCHING = ["ArgMax", "ArgMin"]
-BINARY = ["Add", "Sub", "Mul", "Minimum", "Maximum"]
-NARROWING = [name for name in BLOCKS if name not in ("Reshape", *SEARCHING)]
-WEIGHTED = ["Weight", "Neuron", "Linear folded", "Linear unrolled", "Network"]
-FOLDED = ["Neuron", "Linear folded", "Network"]
-BIASED = ["Neuron", "Linear folded", "Linear unrolled", "Network"]
+MOVING = ["Reshape", "Rearrange", "Concat", "Embedding", "Nonlinearity"]
+NARROWING = [name for name in BLOCKS if name not in (*MOVING, *SEARCHING, "MaxPool")]
+BINARY = ["Add", "Sub", "Mul", "Minimum", "Maximum", "Divide"]
+PORTS = dict.fromkeys(BINARY, "i_a") | {"Concat": "i_0"}  # of the first input; the others have i
+CONVOLUTIONS = ["Convolution folded", "Convolution unrolled", "TransposedConvolution"]
+BIASED = ["Neuron", "Linear folded", "Linear unrolled", *CONVOLUTIONS, "Network"]
+WEIGHTED = ["Weight", *BIASED]
+FOLDED = ["Neuron", "Linear folded", "Convolution folded", "TransposedConvolution", "Network"]
+WINDOWS = ["Convolution folded", "TransposedConvolution", "MaxPool", "AveragePool"]
 
 
 SIMULATOR = "icarus" if has_icarus() else "verilator"  # Icarus compiles small designs at once
@@ -207,7 +251,7 @@ def test_wrong_overflow_is_caught_by_the_values(name):
     caught(name, spec=replacing(overflow=Overflow.WRAP))
 
 
-@pytest.mark.parametrize("name", [n for n in NARROWING if n != "ReLU"])
+@pytest.mark.parametrize("name", [n for n in NARROWING if n not in ("ReLU", "SquareRoot")])
 def test_saturation_off_by_one_is_caught_by_the_values(name):
     caught(name, spec=replacing(overflow=Overflow.SAT_SYM))
 
@@ -233,6 +277,21 @@ def test_swapped_rows_are_caught_by_the_values(name):
         return np.array(weight)[::-1].copy()
 
     caught(name, spec=replacing(weight=swap))
+
+
+@pytest.mark.parametrize(
+    "index", [[2, 3, -1, -1, 2, 3], [0, 1, -1, -1, 2, 3], [2, 3, 0, 1, -1, -1]]
+)
+def test_a_wrong_order_is_caught_by_the_values(index):
+    caught("Rearrange", spec=replacing(index=np.array(index)))
+
+
+def test_a_wrong_row_is_caught_by_the_values():
+    caught("Embedding", spec=replacing(table=W[[0, 2, 1, 3]]))
+
+
+def test_a_wrong_constant_is_caught_by_the_values():
+    caught("Rearrange", spec=replacing(fill=4))
 
 
 def test_a_break_in_the_wrong_place_is_caught_by_the_values():
@@ -309,15 +368,17 @@ class SwappedLanes(wiring.Component):
 
 @pytest.mark.parametrize("name", BLOCKS)
 def test_swapped_lanes_are_caught_by_the_values(name):
-    caught(name, wrap=lambda circuit: SwappedLanes(circuit, "i_a" if name in BINARY else "i"))
+    caught(name, wrap=lambda circuit: SwappedLanes(circuit, PORTS.get(name, "i")))
 
 
-SIGNED = [*(n for n in NARROWING if n != "Network"), *SEARCHING]
+SIGNED = [n for n in NARROWING if n not in ("Network", "SquareRoot")]
 
 
-@pytest.mark.parametrize("name", SIGNED)
+@pytest.mark.parametrize("name", [*SIGNED, *SEARCHING])
 def test_a_wrong_sign_extension_is_caught_by_the_values(name):
-    unsigned = Tensor(X.shape, Format(X.format.width, X.format.frac, False))
+    def unsigned(tensor: Tensor) -> Tensor:
+        return Tensor(tensor.shape, Format(tensor.format.width, tensor.format.frac, False))
+
     caught(name, spec=replacing(input=unsigned, input_a=unsigned))
 
 
@@ -330,10 +391,19 @@ def broken_elastic(m: Any, valid: Any, stages: int, ready: Any, name: str = "sta
     return enables, valids
 
 
-@pytest.mark.parametrize("name", [*NARROWING, "ArgMax"])
+@pytest.mark.parametrize("name", [n for n in BLOCKS if n not in ("Reshape", "ArgMin")])
 def test_a_stall_that_loses_a_word_is_caught_by_the_values(name):
     with pytest.MonkeyPatch.context() as patch:
-        for module in (hdl.stream, hdl.mac, hdl.requantise, hdl.parallel, hdl.extremum):
+        for module in (
+            hdl.stream,
+            hdl.mac,
+            hdl.requantise,
+            hdl.parallel,
+            hdl.rearrange,
+            hdl.merge,
+            hdl.lookup,
+            hdl.extremum,
+        ):
             patch.setattr(module, "elastic", broken_elastic)
         caught(name)
 
@@ -350,6 +420,28 @@ def test_a_stale_accumulator_after_reset_is_caught_by_the_values(name):
     caught(name, WIDE, text=stale)
 
 
+@pytest.mark.parametrize("name", WINDOWS)
+@pytest.mark.parametrize("fault", ["need", "release"])
+def test_a_window_that_does_not_wait_is_caught_by_the_values(name, fault):
+    """It begins before its last word is there, or lets go of its first word too early."""
+
+    class Hasty(hdl.Window):
+        def _nest(self) -> None:
+            if fault == "need":
+                self.need = np.maximum(self.need - self.words, 0)
+            else:
+                self.release = self.release + 1
+            super()._nest()
+
+    made = blocks.convolution._design, blocks.pooling._largest, blocks.pooling._mean
+    for designs in made:
+        designs.cache_clear()
+    with patched(blocks.convolution, "Window", Hasty), patched(blocks.pooling, "Window", Hasty):
+        caught(name)
+    for designs in made:
+        designs.cache_clear()
+
+
 def test_a_fifo_one_word_short_is_caught_by_the_times():
     class Short(Fifo):
         def __init__(self, payload, depth, style="block"):
@@ -363,7 +455,7 @@ def test_a_fifo_one_word_short_is_caught_by_the_times():
 def test_latency_off_by_one_is_caught_by_the_times(name):
     def late(graph: Events) -> Events:
         result = Events(dict(graph.firings), list(graph.edges), dict(graph.ports))
-        start, end = graph.port("i_a" if name in BINARY else "i"), graph.port("o")
+        start, end = graph.port(PORTS.get(name, "i")), graph.port("o")
         if start == end:
             raise ValueError("wires have no latency")
         extra = next(e for e in graph.edges if e.target == end and e.source != end)

@@ -212,6 +212,39 @@ def test_costs_are_those_of_synthesis(target):
     assert max(errors) < 0.4, errors
 
 
+MANY = [
+    ("tanh", S(8, 5), S(8, 7)),
+    ("sigmoid", S(6, 3), U(6, 6)),
+    ("exp", S(6, 3), U(8, 4)),
+    ("gelu", S(8, 5), S(8, 5)),
+    ("softsign", S(8, 4), S(8, 7)),
+    ("cos", S(7, 4), S(8, 6)),
+    ("exp2", U(8, 8), U(9, 8)),
+    ("elu", S(7, 4), S(7, 4)),
+    ("atan", S(5, 2), S(5, 3)),
+    ("mish", S(3, 1), S(4, 1)),
+    ("softplus", S(7, 3), U(6, 2)),
+]
+
+
+@pytest.mark.full
+def test_costs_of_many_forms_are_those_of_synthesis():
+    target = Target.named("ecp5")
+    designs = [
+        FunctionUnit(form, 1)
+        for name, number, result in MANY
+        for form in candidates(FUNCTIONS[name], number, result)
+        if form.degree == 0 or form.longest > 2
+    ]
+    assert len(designs) > 60
+    text = "\n".join(verilog(FunctionArray(d), f"u{n}") for n, d in enumerate(designs))
+    found = synthesise_many(text, [f"u{n}" for n in range(len(designs))], target)
+    for n, design in enumerate(designs):
+        price, made = design.inventory().cost(target), found[f"u{n}"].cost
+        wanted = (made.ff, made.dsp, made.bram)
+        assert (price.ff, price.dsp, price.bram) == wanted, design.form.statement()
+
+
 def test_the_cheapest_form_depends_on_what_the_target_has():
     narrow = candidates(FUNCTIONS["tanh"], S(7, 4), S(7, 6))
     for name in Target.names():

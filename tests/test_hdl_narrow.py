@@ -231,6 +231,32 @@ def test_a_number_depends_on_no_bit_that_is_not_needed():
             assert seen.setdefault(value & needed, result) == result, kept
 
 
+def alive(results, narrowing):
+    """Whether there are two bits or more, and each changes and is no copy of another."""
+    columns = [tuple(r >> k & 1 for r in results) for k in range(narrowing.target.width)]
+    changing = all(len(set(column)) > 1 for column in columns)
+    return changing and len(set(columns)) == len(columns) > 1
+
+
+def test_a_number_depends_on_every_bit_that_is_needed():
+    """Where every value of the source comes, and no bit of two or more is dead in the result."""
+    tried = 0
+    for kept in random_registers(12000, 6):
+        narrowing = kept.narrowing
+        if len(kept.values) < 1 << narrowing.source.width or not alive(kept.results, narrowing):
+            continue
+        results = dict(zip(kept.values, kept.results, strict=True))
+        width, number = narrowing.source.width, narrowing.source
+        for place in range(narrowing.needed.bit_length()):
+            if narrowing.needed >> place & 1:
+                flipped = {v: (v ^ 1 << place) & ((1 << width) - 1) for v in results}
+                if number.signed:
+                    flipped = {v: signed(other, width) for v, other in flipped.items()}
+                assert any(results[v] != results[flipped[v]] for v in results), (place, kept)
+        tried += 1
+    assert tried > 200
+
+
 def test_the_simplest_rounding_gives_the_same_numbers():
     simpler = 0
     for cast in random_casts(60, 4):

@@ -47,8 +47,8 @@ def sums_of(design):
     """Reads the sums of all rows from a payload, with the powers of two that rows share."""
 
     def read(payload):
-        fields = [int(getattr(payload, f"sum_{source}")) for source in design.sources]
-        return [total << int(z) for total, z in zip(fields, design.scale, strict=False)]
+        fields = [int(getattr(payload, f"sum_{source}")) for source in design.core.sources]
+        return [total << int(z) for total, z in zip(fields, design.core.scale, strict=False)]
 
     return read
 
@@ -113,33 +113,35 @@ def test_the_array_never_idles(seed):
     design = Mac(matrix(pe * groups, simd * steps), NUMBERS["s5"], pe, simd)
     schedule = design.events().schedule(["i"], ["o"])
     assert schedule.interval == schedule.longest_interval == groups * steps
-    front = 2 + (simd - 1).bit_length()
+    front = design.core.stages
+    assert front == 2 + (simd - 1).bit_length()
     waits = 1 if groups > 1 else 0
     assert schedule.latency == groups * steps + front + waits
 
 
 def test_equal_rows_and_products_are_there_once():
     design = Mac(WEIGHTS["rows alike"], NUMBERS["s5"], 4, 2)
-    assert design.sources == [0, 0, 0, 0]
-    assert len(design.sums) == 1
-    assert len(design.products) == 2
-    assert design.used_lanes == [0, 1]
+    assert design.core.sources == [0, 0, 0, 0]
+    assert len(design.core.sums) == 1
+    assert len(design.core.products) == 2
+    assert list(design.core.elements) == [0, 1]
 
 
 def test_columns_of_zeros_have_no_multiplier():
     design = Mac(WEIGHTS["column zero"], NUMBERS["s5"], 1, 4)
-    assert design.used_lanes == [0, 2]
-    assert len(design.products) == 2
+    assert list(design.core.elements) == [0, 2]
+    assert len(design.core.products) == 2
 
 
 def test_bounds_are_those_of_each_row():
     weight, number = WEIGHTS["powers of two"], NUMBERS["u4"]
     design = Mac(weight, number, 2, 2)
-    for row, low, high, scale in zip(weight, design.low, design.high, design.scale, strict=True):
+    core = design.core
+    for row, low, high, scale in zip(weight, core.low, core.high, core.scale, strict=True):
         ends = [(int(w) * number.min, int(w) * number.max) for w in row]
         assert low << scale == sum(min(pair) for pair in ends)
         assert high << scale == sum(max(pair) for pair in ends)
-    assert design.scale.tolist() == [3, 2, 3, 2]
+    assert core.scale.tolist() == [3, 2, 3, 2]
 
 
 @pytest.mark.parametrize("shape", [(4, 6, 2, 3), (4, 6, 4, 2), (4, 3, 1, 3), (3, 4, 1, 1)], ids=str)
@@ -202,7 +204,8 @@ def test_bits_that_are_read_are_those_of_the_sums(shape, kept):
     outputs, inputs, pe, simd = shape
     weight, number = matrix(outputs, inputs) << 1, NUMBERS["s5"]
     weight[0] <<= 2
-    whole = Mac(weight, number, pe, simd)
+    mac = Mac(weight, number, pe, simd)
+    whole = mac.core
     zeros = np.zeros(pe, np.int64)
     design = whole.reading(zeros, np.full(pe, kept), zeros)
     assert [f.width for f in design.sums] == [max(1, min(kept, f.width)) for f in whole.sums]
@@ -218,10 +221,10 @@ def test_bits_that_are_read_are_those_of_the_sums(shape, kept):
         return [total & (1 << kept) - 1 for total in fields]
 
     check_circuit(
-        lambda: MacArray(design),
+        lambda: MacArray(mac.over(design)),
         {"i": x.reshape(-1, simd).tolist()},
         {"o": np.reshape(wanted, (-1, pe)).tolist()},
-        design.events(),
+        mac.over(design).events(),
         3,
         read,
     )

@@ -121,7 +121,7 @@ def test_random_tables_come_back(seed):
     ],
 )
 def test_words_that_repeat_are_stored_once(rows, depth):
-    tables = Tables([np.array(row) for row in rows], "logic")
+    tables = Tables([np.array(row) for row in rows], "logic", in_turn=True)
     assert tables.depth == depth
     found = read_back(tables, [(n % depth, 1) for n in range(len(rows[0]))])
     assert found == np.transpose(rows).tolist()

@@ -10,69 +10,12 @@ import pytest
 from material import NETWORKS
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
+from onnx_models import assert_equals_onnx, model_of, norm, outputs_of, refusal, saved, seeded
 
 from bitblocks import InputError, evaluate, import_onnx
-from bitblocks.graph import Identity, Linear, Reshape, Scale
+from bitblocks.layers import Identity, Linear, Reshape, Scale
 
 DIGITS = Path(__file__).parents[1] / "examples" / "digits" / "digits.onnx"
-
-
-def seeded(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def model_of(nodes, inputs, outputs, constants=None, opset=17, batch="N"):
-    """A model; ``inputs`` maps names to frame shapes, ``outputs`` lists tensor names."""
-    graph = helper.make_graph(
-        nodes,
-        "test",
-        [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, *shape])
-            for name, shape in inputs.items()
-        ],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
-        [numpy_helper.from_array(value, name) for name, value in (constants or {}).items()],
-    )
-    opsets = [helper.make_opsetid("", opset)]
-    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
-
-
-def saved(model, folder, name="model.onnx"):
-    path = folder / name
-    path.write_bytes(model.SerializeToString())
-    return path
-
-
-def outputs_of(graph, x):
-    """Outputs in the model's own layout, by name."""
-    tensors = evaluate(graph, x)
-    results = {}
-    for port in graph.outputs:
-        back = np.argsort([0, *(axis + 1 for axis in port.axes)])
-        results[port.name] = tensors[port.source].transpose(back)
-    return results
-
-
-def assert_equals_onnx(model, folder, inputs, frames=3):
-    """The graph gives what onnx's reference evaluator gives; returns the graph."""
-    graph = import_onnx(saved(model, folder))
-    x = {
-        name: seeded(frames, *shape, seed=index)
-        for index, (name, shape) in enumerate(inputs.items())
-    }
-    expected = ReferenceEvaluator(model).run(None, x)
-    for port, want in zip(graph.outputs, expected, strict=True):
-        have = outputs_of(graph, x)[port.name]
-        assert have.shape == want.shape
-        np.testing.assert_allclose(have, want, rtol=1e-5, atol=1e-5)
-    return graph
-
-
-def refusal(model, folder, cut=None):
-    path = model if isinstance(model, Path) else saved(model, folder)
-    with pytest.raises(InputError) as caught:
-        import_onnx(path, cut)
-    return str(caught.value).replace(str(folder), "FOLDER")
 
 
 GEMM = {
@@ -139,6 +82,48 @@ def test_added_constant_equals_onnx(tmp_path, shape, swap):
     assert [type(node) for node in graph.nodes] == [Scale]
 
 
+@pytest.mark.parametrize("shape", [(), (4,), (3, 1), (1, 3, 4)], ids=str)
+@pytest.mark.parametrize("swap", [False, True])
+@pytest.mark.parametrize("kind", ["Sub", "Mul", "Div"])
+def test_arithmetic_with_a_constant_equals_onnx(tmp_path, kind, swap, shape):
+    constants = {"c": np.asarray(seeded(*shape, seed=8)) + np.float32(3)}
+    node = helper.make_node(kind, ["c", "x"] if swap else ["x", "c"], ["y"])
+    model = model_of([node], {"x": (3, 4)}, ["y"], constants)
+    if kind == "Div" and swap:
+        assert refusal(model, tmp_path) == "Div node that gives 'y' must divide by a constant"
+        return
+    graph = assert_equals_onnx(model, tmp_path, {"x": (3, 4)})
+    assert [type(node) for node in graph.nodes] == [Scale]
+
+
+def test_division_by_zero_is_refused(tmp_path):
+    node = helper.make_node("Div", ["x", "c"], ["y"])
+    model = model_of([node], {"x": (3,)}, ["y"], {"c": np.array([1, 0, 1], np.float32)})
+    expected = "Div node that gives 'y' must divide by numbers other than 0"
+    assert refusal(model, tmp_path) == expected
+
+
+def test_norm_written_out_goes_into_the_linear_before_it(tmp_path):
+    """As Brevitas exports it: (z - mean) / (variance + epsilon) ** 0.5 * scale + offset."""
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["z"], name="fc"),
+        helper.make_node("Sub", ["z", "mean"], ["a"]),
+        helper.make_node("Add", ["variance", "epsilon"], ["v"]),
+        helper.make_node("Pow", ["v", "half"], ["deviation"]),
+        helper.make_node("Div", ["a", "deviation"], ["b"]),
+        helper.make_node("Mul", ["b", "scale"], ["c"]),
+        helper.make_node("Neg", ["c"], ["d"]),
+        helper.make_node("Sum", ["offset", "d"], ["y"]),
+    ]
+    names = ("mean", "variance", "scale", "offset")
+    constants = {name: seeded(5, seed=seed) for seed, name in enumerate(names)}
+    constants["variance"] = constants["variance"] ** 2
+    constants |= {"w": seeded(4, 5), "epsilon": np.float32(1e-3), "half": np.float32(0.5)}
+    model = model_of(nodes, {"x": (4,)}, ["y"], constants)
+    graph = assert_equals_onnx(model, tmp_path, {"x": (4,)})
+    assert [layer.name for layer in graph.nodes] == ["fc"]
+
+
 def test_added_constant_goes_into_the_linear_before_it(tmp_path):
     nodes = [
         helper.make_node("MatMul", ["x", "w"], ["z"], name="fc"),
@@ -149,15 +134,6 @@ def test_added_constant_goes_into_the_linear_before_it(tmp_path):
         model_of(nodes, {"x": (4,)}, ["y"], constants), tmp_path, {"x": (4,)}
     )
     assert [(type(node), node.name) for node in graph.nodes] == [(Linear, "fc")]
-
-
-def norm(source, target, channels, seed=0, **attributes):
-    """A batch normalisation node and its constants."""
-    names = [f"{target}.{part}" for part in ("scale", "offset", "mean", "variance")]
-    values = [seeded(channels, seed=seed + index) for index in range(4)]
-    values[3] = values[3] ** 2 + np.float32(0.1)
-    node = helper.make_node("BatchNormalization", [source, *names], [target], **attributes)
-    return node, dict(zip(names, values, strict=True))
 
 
 @pytest.mark.parametrize("frame", [(4,), (4, 3), (3, 2, 2)], ids=str)
@@ -641,7 +617,7 @@ REFUSED = {
     ),
     "transposed frames": (
         chain(node("Transpose", ["x"], ["y"], perm=[1, 0])),
-        "Transpose node that gives 'y' of anything but a constant is not supported",
+        "output 'y' must have the batch on axis 0, not 1",
     ),
     "NaN weight": (
         chain(node("Gemm", ["x", "w"], ["y"]), w=NAN),

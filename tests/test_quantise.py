@@ -16,9 +16,11 @@ import pytest
 from material import NETWORKS
 
 import blocks
-from bitblocks import InputError, evaluate, graph, import_onnx, quantise
+from bitblocks import InputError, evaluate, import_onnx, quantise
 from bitblocks import precision as precision_file
-from bitblocks.graph import Add, Graph, Identity, Linear, Port, Relu, Reshape, Scale
+from bitblocks.folding import fold_scales
+from bitblocks.graph import Graph, Port
+from bitblocks.layers import Add, Identity, Linear, Relu, Reshape, Scale
 from quant import Format, from_float, to_float
 
 ROOT = Path(__file__).parents[1]
@@ -750,7 +752,7 @@ def test_random_network_is_quantised(seed):
         nodes.append(node)
         shapes[name] = size
     out = (port("y", nodes[-1].name, shapes[nodes[-1].name]),)
-    model = graph.fold_scales(Graph((port("x", "x", 5),), tuple(nodes), out))
+    model = fold_scales(Graph((port("x", "x", 5),), tuple(nodes), out))
     x = frames(100, 5, seed)
     network, report = quantise(model, x, 14, 14)
     (have,) = run(network, report, model, x)

@@ -11,15 +11,19 @@ import bitblocks.commands
 from blocks import (
     Add,
     ArgMax,
+    Concat,
+    Embedding,
     Folded,
     Identity,
     Lanes,
     Linear,
     Maximum,
     Minimum,
+    Moves,
     Mul,
     Neuron,
     PReLU,
+    Reads,
     ReLU,
     Rescale,
     Reshape,
@@ -27,6 +31,7 @@ from blocks import (
     Tensor,
     Unrolled,
     activation,
+    transpose,
 )
 from blocks import Weight as WeightBlock
 from hdl import Target
@@ -68,6 +73,7 @@ def test_the_costs_shown_are_those_of_the_blocks():
     linear = Linear(x, weight, bias, Format(8, 7), y)
     image, slopes = Tensor((8, 8), Format(8, 4)), random.integers(-64, 64, 8)
     sums, scale = Tensor((64,), Format(20, 0)), (np.array(1518500250), np.array(42))
+    codes = Tensor((16,), Format(4, 0, False))
     mapped = [
         (Identity(x, Format(6, 2)), Lanes(8)),
         (ReLU(x, y), Lanes(8)),
@@ -86,6 +92,9 @@ def test_the_costs_shown_are_those_of_the_blocks():
         (linear, Folded(4, 4)),
         (linear, Unrolled()),
         (Reshape(x, (8, 8)), Lanes(8)),
+        (transpose(Tensor((8, 8), x.format), (1, 0)), Moves(1, "distributed")),
+        (Concat((Tensor((32,), x.format), Tensor((32,), x.format))), Lanes(8)),
+        (Embedding(codes, weight[:, :8].reshape(16, 4), x.format), Reads(4)),
     ]
     rows = re.findall(r"^\| `(\w+)` (.*) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert len(rows) == len(mapped) + 1

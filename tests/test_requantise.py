@@ -261,3 +261,29 @@ def test_numbers_depend_on_no_bit_of_the_sums_that_is_not_read(seed, groups):
             for n, result in zip(sums, y, strict=True):
                 read = (n >> skipped << skipped) & ((1 << int(kept)) - 1) & ~gaps
                 assert seen.setdefault(read, result) == result, (s, b, drop, target)
+
+
+@pytest.mark.parametrize("seed", range(28))
+def test_numbers_depend_on_every_bit_of_the_sums_that_is_read(seed):
+    """Without a constant, where every sum comes, and no bit of two or more of y is dead."""
+    random = np.random.default_rng([seed, 3])
+    rounding, overflow = PAIRS[seed]
+    tried = 0
+    while tried < 8:
+        drop, width = int(random.integers(-1, 7)), int(random.integers(1, 9))
+        target = Format(width, 0, bool(random.integers(2)))
+        shift = int(random.integers(0, 4))
+        modes = drop, target, Rounding(rounding), Overflow(overflow)
+        row = (np.array([n]) for n in (-32, 31, shift, 0))
+        (skipped,), (kept,), (gaps,) = read_bits(*row, 1, *modes)
+        sums = range(-32, 32)
+        y = exact_numbers(sums, shift, 0, drop, target, rounding, overflow)
+        results = dict(zip(sums, y, strict=True))
+        columns = {tuple(n >> k & 1 for n in y) for k in range(width)}
+        if width == 1 or len(columns - {(0,) * 64, (1,) * 64}) < width:
+            continue
+        tried += 1
+        for place in range(int(skipped), min(6, int(kept))):
+            if not gaps >> place & 1:
+                flipped = {n: ((n ^ 1 << place) + 32) % 64 - 32 for n in sums}
+                assert any(results[n] != results[flipped[n]] for n in sums), (place, shift, modes)

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,16 @@ def pipeline(kind: str, seed: int, most: int = 6, bits: int | None = None) -> Pi
         weight, intervals(weight.shape[1], seed), negated=seed % 2 == 1, extra_depth=seed % 3
     )
     return Pipeline(graph, 1 + seed % 3)
+
+
+def cut(made: Pipeline, seed: int) -> Pipeline:
+    """The same with bits of its outputs that nobody reads: below, above, in between."""
+    random = np.random.default_rng(seed)
+    count = len(made.graph.outputs)
+    skipped, kept = random.integers(0, 4, count), random.integers(0, 9, count)
+    gaps = random.integers(0, 256, count) * random.integers(0, 2, count)
+    cuts = {"skipped": skipped, "kept": kept, "gaps": gaps}
+    return replace(made, **{name: tuple(values.tolist()) for name, values in cuts.items()})
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -197,6 +208,18 @@ def test_random_matrices_are_shared_as_well_as_measured_before():
     assert sizes[16, 8] <= 4500
 
 
+def read(made: Pipeline, values: list[int]) -> list[int]:
+    """What y shows of the outputs."""
+    if not made.skipped:
+        return values
+    shown = []
+    cuts = made.skipped, made.kept, made.gaps, made.output_shapes
+    for value, skip, kept, gap, shape in zip(values, *cuts, strict=True):
+        bits = value >> skip & ~gap & (1 << min(kept, shape.width)) - 1
+        shown.append(bits - (bits >> shape.width - 1 << shape.width) * shape.signed)
+    return shown
+
+
 def driven(made: Pipeline, seed: int, cycles: int = 40) -> None:
     """Simulate the circuit with random stage enables beside a list of vectors."""
     random = np.random.default_rng(seed)
@@ -225,7 +248,7 @@ def driven(made: Pipeline, seed: int, cycles: int = 40) -> None:
             held = [before[s] if enable[s] else held[s] for s in range(made.stages)]
             if held[-1] is not None:
                 y = [ctx.get(dut.y[n]) for n in range(len(weight))]
-                assert y == (signs * (weight @ held[-1])).tolist()
+                assert y == read(made, (signs * (weight @ held[-1])).tolist())
                 compared += 1
 
     simulator.add_testbench(bench)
@@ -239,8 +262,26 @@ def test_circuit_equals_the_product_under_random_enables(kind):
         driven(pipeline(kind, seed), seed)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_circuit_without_bits_that_nobody_reads_shows_the_others(kind):
+    for seed in range(8, 12):
+        driven(cut(pipeline(kind, seed), seed), seed, 20)
+
+
+def test_bits_are_cut_only_above_those_that_are_kept():
+    for seed in range(20):
+        made = cut(pipeline("dense", seed), seed)
+        bounds = made.graph.output_bounds
+        for (low, high), skip, kept, shape in zip(
+            bounds, made.skipped, made.kept, made.output_shapes, strict=True
+        ):
+            reach = max(abs(low), abs(high) + 1)
+            assert shape.width >= min(kept, (reach - 1 >> skip).bit_length() + 1 - (low >= 0))
+
+
 def test_flip_flops_equal_synthesis():
     made = {f"graph_{n}": pipeline(KINDS[n % 9], n, 5) for n in range(18)}
+    made |= {f"cut_{n}": cut(pipeline(KINDS[n % 9], n, 5), n) for n in range(18, 36)}
     text = "".join(verilog(ShiftAdd(one), name) for name, one in made.items())
     results = synthesise_many(text, list(made), Target.named("ecp5"))
     assert {n: results[n].ff for n in made} == {n: one.flip_flops for n, one in made.items()}

@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Softmax: below one unit from the truth, whatever comes."""
-
-import math
+"""Softmax and its kin: below one unit from the truth, whatever comes."""
 
 import mpmath
 import numpy as np
 import pytest
 from refusal import refused
 
+from blocks import Tensor, log_softmax, softmax, softmin
 from quant import Format
-from quant.softmax import Softmax
 
 MP = mpmath.MPContext()
 MP.prec = 120
@@ -42,87 +40,121 @@ def vectors(count, number, rows, seed=0):
     return np.concatenate([uniform, normal, two, near, hot, ends])
 
 
-def truth(x, number, target):
+def truth(x, number, target, logarithm=False, sign=1):
     """In output units, limited to the range."""
-    terms = [MP.exp(MP.ldexp(int(n), -number.frac)) for n in x]
+    terms = [MP.exp(MP.ldexp(sign * int(n), -number.frac)) for n in x]
     total = MP.fsum(terms)
-    return [min(MP.ldexp(t / total, target.frac), target.max) for t in terms]
+    values = [MP.log(t / total) if logarithm else t / total for t in terms]
+    return [min(max(MP.ldexp(v, target.frac), target.min), target.max) for v in values]
+
+
+def worst(network, x, *arguments, **options):
+    """Largest distance from the truth, in output units."""
+    y = network.reference(x)
+    return max(
+        abs(int(a) - b)
+        for row, results in zip(x, y, strict=True)
+        for a, b in zip(results, truth(row, *arguments, **options), strict=True)
+    )
 
 
 @pytest.mark.parametrize(("count", "number", "target"), CASES, ids=IDS)
 def test_no_result_is_a_unit_off(count, number, target):
-    softmax = Softmax.of(count, number, target)
-    assert 0.5 < softmax.bound < 1
-    x = vectors(count, number, 40)
-    y = softmax.reference(x)
-    assert y.dtype == np.int64
-    assert y.min() >= 0
-    assert y.max() <= target.max
-    worst = max(
-        abs(int(a) - b)
-        for row, results in zip(x, y, strict=True)
-        for a, b in zip(results, truth(row, number, target), strict=True)
-    )
-    assert worst <= softmax.bound
+    x = vectors(count, number, 20)
+    assert worst(softmax(Tensor((count,), number), target), x, number, target) < 1
+
+
+@pytest.mark.parametrize(("count", "number", "target"), CASES[:3], ids=IDS[:3])
+def test_a_smaller_error_can_be_asked_for(count, number, target):
+    x = vectors(count, number, 20)
+    network = softmax(Tensor((count,), number), target, error=0.55)
+    assert worst(network, x, number, target) < 0.55
+
+
+@pytest.mark.parametrize(("count", "number", "target"), CASES[1:4], ids=IDS[1:4])
+def test_softmin_is_softmax_of_opposites(count, number, target):
+    x = vectors(count, number, 20)
+    network = softmin(Tensor((count,), number), target)
+    assert worst(network, x, number, target, sign=-1) < 1
+
+
+@pytest.mark.parametrize("target", [Format(10, 5), Format(6, 2)], ids=str)
+@pytest.mark.parametrize(("count", "number"), [case[:2] for case in CASES[:4]], ids=IDS[:4])
+def test_no_logarithm_is_a_unit_off(count, number, target):
+    x = vectors(count, number, 20)
+    network = log_softmax(Tensor((count,), number), target)
+    assert worst(network, x, number, target, logarithm=True) < 1
+
+
+@pytest.mark.parametrize(("count", "number"), [case[:2] for case in CASES[:4]], ids=IDS[:4])
+def test_the_results_can_sum_to_exactly_one(count, number):
+    target = Format(9, 8, False)
+    network = softmax(Tensor((count,), number), target, sums_to_one=True)
+    x = vectors(count, number, 20)
+    assert (network.reference(x).sum(axis=-1) == 256).all()
+    assert worst(network, x, number, target) < 2
 
 
 @pytest.mark.parametrize(("count", "number", "target"), CASES, ids=IDS)
 def test_order_is_kept_and_only_differences_matter(count, number, target):
-    softmax = Softmax.of(count, number, target)
+    network = softmax(Tensor((count,), number), target)
     x = vectors(count, number, 20, seed=1)
-    y = softmax.reference(x)
+    y = network.reference(x)
     for row, results in zip(x, y, strict=True):
         order = np.argsort(row, kind="stable")
         assert (np.diff(results[order]) >= 0).all()
         for value in set(row.tolist()):
             assert len(set(results[row == value].tolist())) == 1
     shifted = x - x.min(axis=1, keepdims=True) + number.min
-    np.testing.assert_array_equal(softmax.reference(shifted), y)
-
-
-def test_one_number_is_everything():
-    softmax = Softmax.of(1, Format(8, 4), Format(9, 8, False))
-    assert softmax.reference([[5], [-128]]).tolist() == [[256], [256]]
+    np.testing.assert_array_equal(network.reference(shifted), y)
 
 
 def test_equal_numbers_share_alike():
-    softmax = Softmax.of(4, Format(8, 4), Format(8, 8, False))
-    assert softmax.reference([7, 7, 7, 7]).tolist() == [64] * 4
+    network = softmax(Tensor((2, 4), Format(8, 4)), Format(8, 8, False))
+    assert network.reference([[7] * 4, [-9] * 4]).tolist() == [[64] * 4] * 2
 
 
-def test_a_worse_constant_is_seen():
-    """The bound follows the integers: a factor with few bits cannot promise a unit."""
-    fine = Softmax.of(8, Format(8, 2), Format(8, 8, False))
-    coarse = Softmax(
-        8, fine.input_format, fine.output_format, round(fine.factor / 2**9), fine.scale - 9,
-        fine.powers, fine.bits, fine.reciprocal,
-    )  # fmt: skip
-    assert coarse.bound > 1
-    assert math.isclose(fine.factor / 2**fine.scale, math.log2(math.e) / 4, rel_tol=1e-3)
-
-
-def test_what_is_wrong_is_refused():
-    x, y = Format(8, 4), Format(8, 8, False)
-    with refused(TypeError, "Softmax count must be an int, not 4.0"):
-        Softmax.of(4.0, x, y)
-    with refused(ValueError, "Softmax count must be between 1 and 4096, not 0"):
-        Softmax.of(0, x, y)
-    with refused(TypeError, "Softmax input_format must be a Format, not 8"):
-        Softmax.of(4, 8, y)
-    with refused(
+X = Tensor((4,), Format(8, 4))
+REFUSED = {
+    "input": (
+        lambda: softmax(Format(8, 4), Format(8, 8, False)),
+        TypeError,
+        "softmax input must be a Tensor, not Format(width=8, frac=4, signed=True)",
+    ),
+    "format": (
+        lambda: softmin(X, 8),
+        TypeError,
+        "softmin output_format must be a Format, not 8",
+    ),
+    "error": (
+        lambda: log_softmax(X, Format(8, 4), 0.5),
         ValueError,
-        "Softmax input_format must have at most 16 bits, 0 to 24 of them behind the point, "
-        "not be s17.4",
-    ):
-        Softmax.of(4, Format(17, 4), y)
-    with refused(
+        "log_softmax error must be above 1/2, not 0.5",
+    ),
+    "kind of error": (
+        lambda: softmax(X, Format(8, 8, False), "1"),
+        TypeError,
+        "softmax error must be a number, not '1'",
+    ),
+    "a sum that does not fit": (
+        lambda: softmax(X, Format(8, 8, False), sums_to_one=True),
         ValueError,
-        "Softmax output_format must be unsigned with 1 to 12 fraction bits and at most one other, "
-        "not s8.7",
-    ):
-        Softmax.of(4, x, Format(8, 7))
-    softmax = Softmax.of(4, x, y)
-    with refused(ValueError, "Softmax input must have shape (..., 4), not (3,)"):
-        softmax.reference([1, 2, 3])
-    with refused(TypeError, "Softmax input must be integers, not float64"):
-        softmax.reference([0.5] * 4)
+        "softmax output_format must hold 1 to sum to one, not u8.8",
+    ),
+    "an error too small": (
+        lambda: log_softmax(X, Format(16, 12), 0.51),
+        ValueError,
+        "log_softmax error must be one that its formats can meet, above 1.187, not 0.51",
+    ),
+    "a wide input": (
+        lambda: softmax(Tensor((4,), Format(17, 4)), Format(8, 8, False)),
+        ValueError,
+        "Approximation input_format must have at most 16 bits, not 17",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "error", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_is_wrong_is_refused(make, error, message):
+    with refused(error, message):
+        make()

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Trains the residual network on the handwritten digits and writes ``digits.onnx``.
 
-Needs the extra ``train`` and half a minute. Run: ``python train.py``.
+Needs the extra ``train`` and half a minute. Run in the project's root:
+``python -m examples.digits.train``.
 """
 
 import argparse
@@ -10,9 +11,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from data import digits
 from onnx import helper, numpy_helper
 from torch import nn
+
+from examples.digits.data import digits
+from examples.training import shifted
 
 
 class Residual(nn.Module):
@@ -40,18 +43,6 @@ class Digits(nn.Module):
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         x = torch.relu(self.norm(self.fc1(image.flatten(1))))
         return self.fc2(self.residual(x))
-
-
-def shifted(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Each image moved by -1, 0 or 1 pixel either way, with zeros coming in at the border."""
-    padded = nn.functional.pad(images, (1, 1, 1, 1))
-    moves = torch.randint(0, 3, (len(images), 2), generator=generator)
-    # half of the images stay where they are
-    moves[torch.rand(len(images), generator=generator) < 0.5] = 1
-    rows = moves[:, 0, None] + torch.arange(8)  # (N, 8)
-    columns = moves[:, 1, None] + torch.arange(8)
-    batch = torch.arange(len(images))[:, None, None]
-    return padded[batch, 0, rows[:, :, None], columns[:, None, :]][:, None]
 
 
 def train(seed: int, epochs: int) -> tuple[Digits, float]:

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every layer of the float graph: its mathematics, and how it becomes integers."""
+
+from .convolution import Convolution, TransposedConvolution
+from .dense import Linear
+from .elementwise import Add, Identity, Relu, Scale
+from .movement import Concat, Rearrange, Reshape
+from .pooling import AveragePool, MaxPool
+
+__all__ = [
+    "Add",
+    "AveragePool",
+    "Concat",
+    "Convolution",
+    "Identity",
+    "Linear",
+    "MaxPool",
+    "Rearrange",
+    "Relu",
+    "Reshape",
+    "Scale",
+    "TransposedConvolution",
+]

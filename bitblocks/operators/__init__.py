@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ONNX operators: a handler for each, declared with what it makes of every attribute."""
+
+from . import constants, convolution, dense, elementwise, movement, normalisation, pooling
+from .operation import Operation
+from .registry import OPERATORS, Operator
+
+__all__ = [
+    "OPERATORS",
+    "Operation",
+    "Operator",
+    "constants",
+    "convolution",
+    "dense",
+    "elementwise",
+    "movement",
+    "normalisation",
+    "pooling",
+]

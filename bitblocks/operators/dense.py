@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operators that multiply frames by matrices."""
+
+import numpy as np
+
+from bitblocks import layers
+from bitblocks.graph import Floats
+from bitblocks.operators.elementwise import total
+from bitblocks.operators.operation import Operation
+from bitblocks.operators.registry import Only, operator
+from bitblocks.ordering import Value, split_last
+
+
+@operator(
+    "Gemm",
+    honours=("alpha", "beta", "transB"),
+    only={"transA": Only(0, "attribute 'transA' must be 0, or it would mix the frames")},
+    label="linear",
+)
+def gemm(op: Operation) -> Value:
+    alpha, beta = op.attributes["alpha"], op.attributes["beta"]
+    if op.is_constant(0) or not op.is_constant(1):
+        op.refuse("must multiply frames by a constant B")
+    value, matrix = op.value(0), op.floats(1, "B")
+    if matrix.ndim != 2 or len(value.shape) != 1:
+        op.refuse(f"must multiply matrices, not {[*value.shape]} by {[*matrix.shape]}")
+    weight = matrix if op.attributes["transB"] else matrix.T
+    bias = np.zeros(len(weight))
+    with np.errstate(over="ignore"):
+        if op.is_constant(2):
+            bias = beta * op.frame_constant(2, Value("", (len(weight),)))
+        weight = alpha * weight
+    label = op.label
+    result = linear(op, label, value, weight, bias)
+    if not op.has(2) or op.is_constant(2):
+        return result
+    addend = op.value(2)
+    if beta != 1.0:
+        addend = op.scaled(addend, np.full(addend.shape, beta), np.zeros(addend.shape))
+    return total(op, f"{label}_add", result, addend)
+
+
+def linear(op: Operation, label: str, value: Value, weight: Floats, bias: Floats) -> Value:
+    """``weight @ value + bias`` along the last axis of a frame.
+
+    Another order within the rows is absorbed by the columns of ``weight``, one of the rows is kept.
+    """
+    op.check_finite(weight, bias)
+    if weight.shape[1] != value.shape[-1]:
+        op.refuse(f"must have {value.shape[-1]} inputs to its weights, not {weight.shape[1]}")
+    split = split_last(value.order, value.shape)
+    if split is None:
+        value = Value(op.reordered(value, None, value.shape), value.shape)
+        split = None, None
+    outer, inner = split
+    source = op.viewed(value.name, value.shape)
+    layer = op.add(
+        layers.Linear, label, (source,), weight if inner is None else weight[:, inner], bias
+    )
+    outputs = len(weight)
+    order = None
+    if outer is not None:
+        order = (outer[:, np.newaxis] * outputs + np.arange(outputs)).ravel()
+    return Value(layer.name, (*value.shape[:-1], outputs), order)
+
+
+@operator("MatMul", label="linear")
+def matmul(op: Operation) -> Value:
+    if op.is_constant(0) == op.is_constant(1):
+        op.refuse("must multiply frames by a constant")
+    left = op.is_constant(0)
+    value, matrix = op.value(1 if left else 0), op.floats(0 if left else 1, "matrix")
+    rank = len(value.shape)
+    while matrix.ndim > 2 and matrix.shape[0] == 1 and matrix.ndim <= rank + 1:
+        matrix = matrix[0]
+    vector = matrix.ndim == 1
+    if vector:
+        matrix = matrix[np.newaxis] if left else matrix[:, np.newaxis]
+    if matrix.ndim != 2:
+        op.refuse("must multiply by one matrix, the same for all frames")
+    if left and rank == 1:
+        op.refuse("must not mix the frames, as a constant on the left of them would")
+    if vector and rank == 1:
+        op.refuse("must leave an axis beside the batch, not multiply by a vector")
+    swapped = (*range(rank - 2), rank - 1, rank - 2)
+    if left:  # a Linear on frames whose last two axes travel swapped
+        value = value.transposed(swapped)
+    else:
+        matrix = matrix.T
+    result = linear(op, op.label, value, matrix, np.zeros(len(matrix)))
+    if left:
+        result = result.transposed(swapped)
+    if vector:
+        gone = rank - 2 if left else rank - 1
+        result = result.reshaped((*result.shape[:gone], *result.shape[gone + 1 :]))
+    return result

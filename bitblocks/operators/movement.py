@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operators that move numbers, or only name them anew."""
+
+import math
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitblocks import layers
+from bitblocks.graph import Shape
+from bitblocks.onnx_model import BATCHES
+from bitblocks.operators.operation import Operation
+from bitblocks.operators.registry import Only, operator
+from bitblocks.ordering import Value, channels_last, inverse, moves, raster
+
+OUTPUTS_LIMIT = 1024
+"""Most parts into which a frame is split."""
+
+
+@operator("Flatten", honours=("axis",))
+def flatten(op: Operation) -> Value:
+    axis = op.attributes["axis"]
+    value = op.value(0)
+    rank = value.rank
+    if not -rank <= axis <= rank:
+        op.refuse(f"attribute 'axis' must be in [{-rank}, {rank}], not {axis}")
+    axis += rank * (axis < 0)
+    merged = math.prod(value.shape[: axis - 1]) if axis else op.importer.model.batch
+    if merged != 1:
+        op.refuse(f"attribute 'axis' must leave axis 0 the batch, not be {axis}")
+    return reshaped(op, value, (math.prod(value.shape),))
+
+
+@operator("Reshape", honours=("allowzero",))
+def reshape(op: Operation) -> Value:
+    """A reshape in which the batch stays an axis of its own, whatever its length."""
+    worlds = op.lengths(1, "shape")
+    value = op.value(0, batch=None)
+    for target in worlds:
+        if (
+            target.count(-1) > 1
+            or min(target, default=0) < -1
+            or (op.attributes["allowzero"] and 0 in target)
+        ):
+            op.refuse(f"must have a shape of at most one -1 and no 0, not {target}")
+        if any(length == 0 and axis >= value.rank for axis, length in enumerate(target)):
+            op.refuse(f"must take a 0 in its shape from an axis of the input: {target}")
+    found = [_full(t, full) for t, full in zip(worlds, op.full_shape(0), strict=True)]
+    batch = _batch_axis(value, *found)
+    fixed = op.importer.model.batch  # where the file fixes the batch it may stand in the shape
+    if batch is None and value.batch == 0 and fixed is not None and worlds[0][:1] == [fixed]:
+        frame = _full([1, *worlds[0][1:]], [1, *value.shape])
+        found = [None if frame is None else [length, *frame[1:]] for length in BATCHES]
+        batch = _batch_axis(value, *found)
+    first = found[0]
+    if first is None or batch is None or len(first) < 2:
+        length = "batch" if fixed is None else str(fixed)
+        have = [*map(str, value.shape)]
+        have.insert(value.batch, length)
+        op.refuse(
+            f"must leave axis {value.batch} the batch, "
+            f"not reshape [{', '.join(have)}] to {_written(*worlds)}"
+        )
+    return reshaped(op, value, tuple(n for axis, n in enumerate(first) if axis != batch), batch)
+
+
+def _written(first: list[int], second: list[int]) -> str:
+    """Lengths as messages tell them, with those that depend on the batch as what they are."""
+    texts = []
+    for a, b in zip(first, second, strict=True):
+        times, rest = divmod(a, BATCHES[0])
+        if a == b:
+            texts.append(str(a))
+        elif rest or times * BATCHES[1] != b:
+            texts.append("?")
+        else:
+            texts.append("batch" if times == 1 else f"{times}*batch")
+    return f"[{', '.join(texts)}]"
+
+
+def _full(target: list[int], lengths: list[int]) -> list[int] | None:
+    """Every length of a reshape to ``target``; None where it does not keep the count."""
+    full = [lengths[axis] if n == 0 else n for axis, n in enumerate(target)]
+    size = math.prod(lengths)
+    if -1 in full:
+        known = -math.prod(full)
+        if known < 1 or size % known:
+            return None
+        full[full.index(-1)] = size // known
+    return full if math.prod(full) == size else None
+
+
+def _batch_axis(value: Value, first: list[int] | None, second: list[int] | None) -> int | None:
+    """The axis that is the batch in both worlds, and before which as many numbers lie as did."""
+    if first is None or second is None:
+        return None
+    for axis, pair in enumerate(zip(first, second, strict=True)):
+        if pair == BATCHES and math.prod(first[:axis]) == math.prod(value.shape[: value.batch]):
+            rest = [n for n in range(len(first)) if n != axis]
+            return axis if all(first[n] == second[n] for n in rest) else None
+    return None
+
+
+def reshaped(op: Operation, value: Value, shape: Shape, batch: int = 0) -> Value:
+    """``value`` under another shape; a layer only where its order on the stream is the model's."""
+    name = value.name
+    if (value.order is None or len(shape) == 1) and op.importer.shapes[name] != shape:
+        name = op.add(layers.Reshape, op.label, (name,), shape).name
+    return Value(name, shape, value.order, batch)
+
+
+MOVING = {
+    "DepthToSpace": ("blocksize", "mode"),
+    "Expand": (),
+    "Gather": ("axis",),
+    "Slice": ("axes", "ends", "starts"),
+    "SpaceToDepth": ("blocksize", "mode"),
+    "Split": ("axis", "num_outputs", "split"),
+    "Squeeze": ("axes",),
+    "Tile": (),
+    "Transpose": ("perm",),
+    "Unsqueeze": ("axes",),
+}
+"""Operators that only move numbers, or leave some out, and their attributes."""
+
+
+def move(op: Operation) -> list[Value]:
+    """What an operator of MOVING gives."""
+    return _moved(op, op.node, {})
+
+
+for _name, _attributes in MOVING.items():
+    operator(_name, honours=_attributes, outputs=OUTPUTS_LIMIT)(move)
+
+
+@operator("Pad", honours=("mode", "pads", "value"))
+def pad(op: Operation) -> list[Value]:
+    fill, node = op.attributes["value"] or 0.0, type(op.node)()
+    node.CopyFrom(op.node)
+    if op.importer.model.opset < 11:
+        kept = [attribute for attribute in node.attribute if attribute.name != "value"]
+        del node.attribute[:]
+        node.attribute.extend([*kept, op.importer.model.onnx.helper.make_attribute("value", -1.0)])
+        return _moved(op, node, {}, fill)
+    if op.has(2):
+        values = op.floats(2, "value")
+        if values.size != 1:
+            op.refuse(f"must pad with one value, not {values.size}")
+        fill = values.item()
+    node.input.extend([""] * (3 - len(node.input)))
+    node.input[2] = FILL
+    return _moved(op, node, {FILL: np.array(-1)}, fill)
+
+
+FILL = "what pads"
+"""Name of an input of a node that is evaluated."""
+
+
+def _moved(
+    op: Operation, node: Any, more: dict[str, NDArray[Any]], fill: float = 0.0
+) -> list[Value]:
+    """What a node gives that moves numbers, or leaves some out, or puts -1 for ``fill``.
+
+    ONNX's own evaluator moves the numbers of the elements, of several frames at once, for both
+    lengths of the batch: so it is seen that frames are not mixed, whatever the operator. Where all
+    numbers are kept, once each, the axes are only known by other names; else it is a Rearrange.
+    """
+    value = op.value(0, batch=None)
+    size = math.prod(value.shape)
+    worlds = []
+    for world, batch in enumerate(BATCHES):
+        frames = [raster(value.shape) + size * n for n in range(batch)]
+        known = more | {op.node.input[0]: np.stack(frames, value.batch)}
+        worlds.append(op.evaluated(node, world, known))
+    found = [_frame_index(op, size, *pair) for pair in zip(*worlds, strict=True)]
+    kept = [_is_permutation(index, size) for index, _ in found]
+    label = "" if all(kept) else op.label
+    names = [label] if len(found) == 1 else [f"{label}_{n}" for n in range(1, len(found) + 1)]
+    return [
+        value.moved(index, batch) if free else _rearranged(op, name, value, index, batch, fill)
+        for name, (index, batch), free in zip(names, found, kept, strict=True)
+    ]
+
+
+def _is_permutation(index: NDArray[np.int64], size: int) -> bool:
+    return np.array_equal(np.sort(index, None), np.arange(size))
+
+
+def _rearranged(
+    op: Operation, label: str, value: Value, index: NDArray[np.int64], batch: int, fill: float
+) -> Value:
+    """Elements ``index`` of ``value`` in the model's order, in an order of axes like its own."""
+    axes = op.importer.axes(value)
+    if axes is None or len(axes) != index.ndim:
+        axes = channels_last(index.ndim) if index.ndim > 2 else tuple(range(index.ndim))
+    places = np.append(moves(value.order, None, math.prod(value.shape)), -1)[index]
+    layer = op.add(layers.Rearrange, label, (value.name,), places.transpose(axes), fill)
+    return op.given(layer.name, index.shape, axes, batch)
+
+
+def _frame_index(
+    op: Operation, size: int, first: NDArray[Any], second: NDArray[Any]
+) -> tuple[NDArray[np.int64], int]:
+    """Which element of its frame each one is, the same for all frames, and the batch's axis."""
+    if not first.size:
+        op.refuse(f"must leave something of its input, not shape {list(first.shape[1:])}")
+    for axis, pair in enumerate(zip(first.shape, second.shape, strict=False)):
+        if pair != BATCHES:
+            continue
+        index = first.take(0, axis)
+        whole = [
+            np.stack([np.where(index < 0, -1, index + size * n) for n in range(batch)], axis)
+            for batch in BATCHES
+        ]
+        if np.array_equal(whole[0], first) and np.array_equal(whole[1], second) and index.ndim:
+            return index, axis
+    op.refuse("must not mix the frames")
+
+
+@operator("Concat", honours=("axis",))
+def concat(op: Operation) -> Value:
+    values = [op.value(index) for index in range(len(op.node.input))]
+    first = values[0]
+    axis = op.frame_axis(first, op.attributes["axis"])
+    for value in values:
+        others = (value.shape[:axis] + value.shape[axis + 1 :] for value in (first, value))
+        if len({len(value.shape), len(first.shape)}) > 1 or len(set(others)) > 1:
+            op.refuse(f"must join equal shapes, not {list(first.shape)} and {list(value.shape)}")
+    if len(values) == 1:
+        return first
+    along = sum(value.shape[axis] for value in values)
+    shape = (*first.shape[:axis], along, *first.shape[axis + 1 :])
+    if len(shape) == 1:  # whatever order the parts have, what reads them may take it
+        names = tuple(op.viewed(value.name, value.shape) for value in values)
+        starts = np.cumsum([0, *(len(raster(value.shape)) for value in values)])
+        orders = [
+            moves(None, v.order, v.shape[0]) + n for v, n in zip(values, starts, strict=False)
+        ]
+        layer = op.add(layers.Concat, op.label, names, 0)
+        return Value(layer.name, shape).moved(inverse(np.concatenate(orders)))
+    _, axes = op.framed(first)
+    names = tuple(op.arranged(value, axes) for value in values)
+    layer = op.add(layers.Concat, op.label, names, axes.index(axis))
+    return op.given(layer.name, shape, axes)
+
+
+@operator(
+    "Resize",
+    honours=("axes", "coordinate_transformation_mode", "nearest_mode"),
+    only={
+        "mode": Only("nearest"),
+        "antialias": Only(0),
+        "keep_aspect_ratio_policy": Only("stretch"),
+    },
+    idle=("cubic_coeff_a", "exclude_outside", "extrapolation_value"),
+)
+def resize(op: Operation) -> Value:
+    """The nearest neighbour: each axis by itself."""
+    value = op.value(0, batch=None)
+    axes = [op.axis(n, value.rank, "axes") for n in op.attributes.get("axes") or range(value.rank)]
+    lengths = op.full_shape(0)[0]
+    if op.has(3):
+        sizes, _ = op.lengths(3, "list of sizes")
+        scales = [Fraction(n, lengths[axis]) for n, axis in zip(sizes, axes, strict=False)]
+    else:
+        place = 1 if op.importer.model.opset < 11 else 2
+        given: Any = (
+            op.floats(place, "list of scales") if op.has(place) else op.attributes.get("scales")
+        )
+        if given is None:
+            op.refuse("must have scales or sizes")
+        scales = [Fraction(scale) for scale in np.ravel(given).tolist()]
+        sizes = [math.floor(lengths[n] * scale) for n, scale in zip(axes, scales, strict=False)]
+    if len(scales) != len(axes) or min(sizes) < 1:
+        op.refuse(f"must have a scale or a size above 0 for each of {len(axes)} axes")
+    picked = [list(range(length)) for length in lengths]
+    for axis, size, scale in zip(axes, sizes, scales, strict=True):
+        if axis != value.batch:
+            picked[axis] = _nearest(op, lengths[axis], size, scale)
+        elif size not in (lengths[axis], op.importer.model.batch):
+            op.refuse("must not mix the frames")
+    del picked[value.batch]
+    index = raster(value.shape)[np.ix_(*picked)]
+    if _is_permutation(index, math.prod(value.shape)):
+        return value.moved(index, value.batch)
+    return _rearranged(op, op.label, value, index, value.batch, 0.0)
+
+
+@operator("Upsample", only={"mode": Only("nearest")}, honours=("scales",))
+def upsample(op: Operation) -> Value:
+    return resize(op)
+
+
+def _nearest(op: Operation, have: int, size: int, scale: Fraction) -> list[int]:
+    """The places along an axis that a resized one takes, exact whatever the scale."""
+    half, whole = Fraction(1, 2), list(range(size))
+    old = op.importer.model.opset < 11
+    mode = "asymmetric" if old else op.attributes["coordinate_transformation_mode"]
+    if mode == "half_pixel" or (mode == "pytorch_half_pixel" and size > 1):
+        places = [(n + half) / scale - half for n in whole]
+    elif mode == "pytorch_half_pixel":
+        places = [Fraction(0)]
+    elif mode == "align_corners":
+        places = [Fraction(n * (have - 1), max(size - 1, 1)) for n in whole]
+    elif mode == "asymmetric":
+        places = [n / scale for n in whole]
+    else:
+        op.refuse(f"attribute 'coordinate_transformation_mode' must not be {mode}")
+    rule = "floor" if old else op.attributes["nearest_mode"]
+    rounding = {
+        "floor": math.floor,
+        "ceil": math.ceil,
+        "round_prefer_floor": lambda x: math.ceil(x - half),
+        "round_prefer_ceil": lambda x: math.floor(x + half),
+    }
+    if rule not in rounding:
+        op.refuse(f"attribute 'nearest_mode' must be one of {', '.join(rounding)}, not {rule}")
+    return [min(max(rounding[rule](place), 0), have - 1) for place in places]

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One node of an ONNX file, as the handler of its operator sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitblocks import layers
+from bitblocks.graph import Floats, Shape
+from bitblocks.onnx_model import BATCHES, PerBatch, shown
+from bitblocks.operators.evaluation import evaluated
+from bitblocks.operators.registry import Operator
+from bitblocks.ordering import Order, Value, channels_last, order_of
+
+if TYPE_CHECKING:
+    from bitblocks.onnx_import import Importer
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A node with its attributes, and what a handler needs to turn it into layers.
+
+    A handler reads ``attributes``, inputs by their number, and gives for each output a Value (that
+    differs from frame to frame) or a constant.
+
+    Parameters
+    ----------
+    attributes : values by name; those that the node leaves out have the standard's default, or
+        None, as have those that its operator set does not know
+    """
+
+    importer: Importer
+    node: Any
+    operator: Operator
+    attributes: dict[str, Any]
+
+    def refuse(self, rule: str) -> NoReturn:
+        """Raise InputError that the node breaks ``rule``."""
+        self.importer.refuse(self.node, rule)
+
+    # -- inputs -------------------------------------------------------------------------------
+
+    def has(self, index: int) -> bool:
+        """Whether an optional input is there."""
+        return index < len(self.node.input) and bool(self.node.input[index])
+
+    def is_constant(self, index: int) -> bool:
+        """Whether an input is the same for all frames."""
+        return self.has(index) and self.node.input[index] in self.importer.model.constants
+
+    def value(self, index: int, batch: int | None = 0) -> Value:
+        """An input that differs from frame to frame, its batch on that axis, or on any for None."""
+        if self.is_constant(index):
+            self.refuse("of a constant is not supported")
+        value = self.importer.values[self.node.input[index]]
+        if batch is not None and value.batch != batch:
+            self.refuse(f"must have the batch on axis {batch}, not {value.batch}")
+        return value
+
+    def array(self, index: int, what: str) -> NDArray[Any]:
+        """A constant input as the file types it; ``what`` is its name in messages."""
+        if not self.is_constant(index):
+            self.refuse(f"must have a constant {what}")
+        return self.importer.model.array(self.node.input[index])
+
+    def floats(self, index: int, what: str) -> Floats:
+        """A constant input in float64."""
+        self.array(index, what)
+        return self.importer.model.floats(self.node.input[index])
+
+    def evaluated(
+        self, node: Any, world: int, known: dict[str, NDArray[Any]]
+    ) -> list[NDArray[Any]]:
+        """What ONNX's evaluator makes of ``node`` for ``known`` inputs and constant ones.
+
+        ``world`` is the length of the batch, as an index of BATCHES.
+        """
+        model, inputs = self.importer.model, []
+        for name in node.input:
+            if name and name not in known and name not in model.constants:
+                self.refuse(f"must have constant inputs but for the first, unlike {shown(name)}")
+            constant = model.constant(name) if name and name not in known else None
+            own = constant[world] if isinstance(constant, PerBatch) else constant
+            inputs.append(known.get(name, own))
+        try:
+            return evaluated(model, node, inputs)
+        except ValueError as error:
+            self.importer.refuse_senseless(self.node, error)
+
+    def flag(self, index: int, default: bool) -> bool:
+        """A constant boolean input."""
+        if not self.has(index):
+            return default
+        if not self.is_constant(index):
+            self.refuse(f"input {index} must be constant")
+        array = self.importer.model.constant(self.node.input[index])
+        if isinstance(array, PerBatch) or array.size != 1:
+            self.refuse(f"input {index} must be one number")
+        return bool(array.any())
+
+    def lengths(self, index: int, what: str) -> tuple[list[int], list[int]]:
+        """A constant list of int64, for a batch of BATCHES[0] and for one of BATCHES[1]."""
+        if not self.is_constant(index):
+            self.refuse(f"must have a constant {what}")
+        constant = self.importer.model.constant(self.node.input[index])
+        first, second = constant if isinstance(constant, PerBatch) else (constant, constant)
+        for array in (first, second):
+            if array.ndim != 1 or array.dtype != np.int64:
+                self.refuse(f"must have a {what} of int64, one per axis")
+        if first.shape != second.shape:
+            self.refuse(f"must have a {what} of one length, whatever the batch")
+        return first.tolist(), second.tolist()
+
+    def full_shape(self, index: int) -> tuple[list[int], list[int]]:
+        """Lengths of all axes of a Value for each of BATCHES."""
+        value = self.importer.values[self.node.input[index]]
+        first, second = ([*value.shape] for _ in BATCHES)
+        for lengths, batch in zip((first, second), BATCHES, strict=True):
+            lengths.insert(value.batch, batch)
+        return first, second
+
+    def axis(self, axis: int, rank: int, name: str = "axis") -> int:
+        """An attribute that counts axes, from 0 to rank - 1."""
+        if not -rank <= axis < rank:
+            self.refuse(f"attribute '{name}' must be in [{-rank}, {rank - 1}], not {axis}")
+        return axis % rank
+
+    def frame_axis(self, value: Value, axis: int, name: str = "axis") -> int:
+        """An attribute that counts axes, as an axis of the frame: never the batch."""
+        axis = self.axis(axis, value.rank, name)
+        if axis == value.batch:
+            self.refuse(f"attribute '{name}' must leave the batch alone, not be {axis}")
+        return axis - (axis > value.batch)
+
+    # -- layers -------------------------------------------------------------------------------
+
+    @property
+    def label(self) -> str:
+        """What the node's layer is called; each use without a name in the file counts up."""
+        return self.importer.label_of(self.node, self.operator.label)
+
+    def add(self, kind: Any, label: str, sources: tuple[str, ...], *arguments: Any) -> Any:
+        """A new layer, named ``label`` or nearly so."""
+        return self.importer.add(kind, label, sources, *arguments)
+
+    def elementwise(self, kind: Any, value: Value, *arguments: Any) -> Value:
+        """What a layer gives that treats numbers one by one."""
+        layer = self.add(kind, self.label, (value.name,), *arguments)
+        return Value(layer.name, value.shape, value.order, value.batch)
+
+    def viewed(self, name: str, shape: Shape) -> str:
+        """The graph tensor ``name`` under another shape of the same raster order."""
+        return self.importer.viewed(name, shape)
+
+    def reordered(self, value: Value, order: Order, shape: Shape) -> str:
+        """The graph tensor of ``shape`` that has the numbers of ``value`` in that order."""
+        return self.viewed(self.importer.reordered(value, order, shape).name, shape)
+
+    def arranged(self, value: Value, axes: Shape) -> str:
+        """The graph tensor with frame axes ``axes`` of the model as its own, slowest first."""
+        shape = tuple(value.shape[axis] for axis in axes)
+        return self.reordered(value, order_of(value.shape, axes), shape)
+
+    def framed(self, value: Value) -> tuple[str, Shape]:
+        """The graph tensor whose axes are the model's in some order, and that order.
+
+        Frame axis a of the model is axis ``axes.index(a)`` of the tensor.
+        """
+        axes = self.importer.axes(value)
+        axes = tuple(range(len(value.shape))) if axes is None else axes
+        return self.arranged(value, axes), axes
+
+    def given(self, name: str, shape: Shape, axes: Shape, batch: int = 0) -> Value:
+        """The graph tensor ``name`` as a Value of the model's ``shape`` whose axes travel so."""
+        return Value(name, shape, order_of(shape, axes), batch)
+
+    def first_channels(self, name: str) -> Value:
+        """The graph tensor ``name`` with channels last as a Value that has them first."""
+        *spatial, channels = self.importer.shapes[name]
+        shape = (channels, *spatial)
+        return self.given(name, shape, channels_last(len(shape)))
+
+    # -- constants beside frames --------------------------------------------------------------
+
+    def frame_constant(self, index: int, value: Value) -> Floats:
+        """A constant broadcast to one frame of ``value``, in the model's order."""
+        name = self.node.input[index]
+        array = self.importer.model.floats(name)
+        full = array[(np.newaxis,) * (value.rank - array.ndim)]
+        try:
+            if full.ndim > value.rank or full.shape[value.batch] != 1:
+                raise ValueError
+            return np.broadcast_to(full.squeeze(value.batch), value.shape)
+        except ValueError:
+            self.refuse(
+                f"constant {shown(name)} must fit one frame of shape {list(value.shape)}, "
+                f"not have shape {list(self.importer.model.array(name).shape)}"
+            )
+
+    def streamed(self, value: Value, array: Floats) -> Floats:
+        """One frame of numbers in the model's order, as the graph tensor of ``value`` has them."""
+        order = slice(None) if value.order is None else value.order
+        return array.ravel()[order].reshape(self.importer.shapes[value.name])
+
+    def check_finite(self, *arrays: Floats) -> None:
+        """Refuse what overflows."""
+        if not all(np.isfinite(array).all() for array in arrays):
+            self.refuse("must give finite weights, not overflow")
+
+    def scaled(self, value: Value, weight: Floats, bias: Floats) -> Value:
+        """``weight * value + bias``, both of the frame's shape in the model's order."""
+        self.check_finite(weight, bias)
+        parts = (self.streamed(value, part) for part in (weight, bias))
+        return self.elementwise(layers.Scale, value, *parts)

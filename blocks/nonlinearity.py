@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nonlinearity: any function of one variable, as a table or in pieces, with a proven error."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from hdl import Cost, Events, FunctionArray, FunctionUnit, Target
+from hdl.function import cheapest
+from quant import FUNCTIONS, Approximation, Format, Ints, PlainKernel, candidates
+
+from .block import Candidate, Tensor, check_lanes, check_tensor, divisors
+from .block import Lanes as PlainLanes
+from .configurations import Configuration, draw_shape
+
+
+@dataclass(frozen=True)
+class TableLanes:
+    """Plan: how many numbers at a time, and what the memory of each lane becomes.
+
+    Parameters
+    ----------
+    lanes : int, dividing the numbers of a frame
+    style : "logic" or "block"
+    """
+
+    lanes: int
+    style: str = "logic"
+
+
+@dataclass(frozen=True, eq=False)
+class Nonlinearity:
+    """``y = f(x)``, number by number, as an Approximation says.
+
+    Parameters
+    ----------
+    input : Tensor of x, in the form's input format
+    form : Approximation, whose error over every code was measured when it was made
+    """
+
+    input: Tensor
+    form: Approximation
+
+    def __post_init__(self) -> None:
+        check_tensor(self.input, "Nonlinearity input")
+        if not isinstance(self.form, Approximation):
+            raise TypeError(f"Nonlinearity form must be an Approximation, not {self.form!r}")
+        if self.input.format != self.form.input_format:
+            raise ValueError(
+                f"Nonlinearity input must have format {self.form.input_format} like its form, "
+                f"not {self.input.format}"
+            )
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        return {"i": self.input}
+
+    @property
+    def outputs(self) -> dict[str, Tensor]:
+        return {"o": Tensor(self.input.shape, self.form.output_format)}
+
+    def reference(self, x: ArrayLike) -> Ints:
+        """Integers in, integers out, shape (..., *shape)."""
+        return self.form.reference(self.input.check(x, "Nonlinearity input"))
+
+    @cached_property
+    def _table(self) -> Ints:
+        number = self.input.format
+        return self.form.reference(np.arange(number.min, number.max + 1))
+
+    def kernel(self) -> PlainKernel:
+        """The reference on tiles: a look-up of every number."""
+        least = self.input.format.min
+
+        def look_up(x: Ints) -> Ints:
+            return self._table[x - least]
+
+        return PlainKernel(look_up, (self.input.shape,), self.input.size)
+
+    def plans(self, target: Target) -> Iterator[Candidate]:
+        """One lane, ..., all numbers of a frame at once."""
+        _, style = cheapest([self.form], target)
+        for lanes in divisors(self.input.size):
+            plan = TableLanes(lanes, style)
+            yield Candidate(plan, self.input.size // lanes, partial(self.cost, plan, target))
+
+    def lanes(self, plan: TableLanes) -> dict[str, int]:
+        """Port name -> numbers in a transfer."""
+        if not isinstance(plan, TableLanes):
+            raise TypeError(f"Nonlinearity plan must be a TableLanes, not {plan!r}")
+        lanes = check_lanes(PlainLanes(plan.lanes), self.input.size, "Nonlinearity")
+        return {"i": lanes, "o": lanes}
+
+    def unit(self, plan: TableLanes) -> FunctionUnit:
+        """The circuit's design."""
+        return FunctionUnit(self.form, self.lanes(plan)["o"], plan.style)
+
+    def rtl(self, plan: TableLanes) -> FunctionArray:
+        """A new circuit."""
+        return FunctionArray(self.unit(plan))
+
+    def timing(self, plan: TableLanes) -> Events:
+        """When every transfer of a frame happens."""
+        unit = self.unit(plan)
+        return unit.events(self.input.size // unit.lanes)
+
+    def cost(self, plan: TableLanes, target: Target) -> Cost:
+        """What it takes on a target."""
+        return self.unit(plan).inventory().cost(target)
+
+
+def nonlinearity_configuration(random: np.random.Generator, index: int) -> Configuration:
+    smooth = [name for name in FUNCTIONS if name not in ("log", "log2", "reciprocal", "rsqrt")]
+    name = smooth[(7 * index) % len(smooth)]
+    width = 2 if index == 0 else int(random.integers(4, 10))
+    signed = name != "sqrt"
+    source = Format(width, width - signed - int(random.integers(1, 4)), signed)
+    bits = int(random.integers(3, 10))
+    target = Format(bits, bits - 1 - int(random.integers(0, 3)))
+    forms = candidates(FUNCTIONS[name], source, target)
+    form = forms[random.integers(len(forms))]
+    tensor = Tensor(draw_shape(random, index), source)
+    lanes = int(random.choice([d for d in divisors(tensor.size) if d <= 4]))
+    style = "block" if index % 5 == 4 else "logic"
+    return Configuration(Nonlinearity(tensor, form), TableLanes(lanes, style))

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Softmax, LogSoftmax and Softmin over the last axis, composed of other blocks.
+
+Each is a network: the largest number, distances from it, their exponentials, the sum of these, and
+one exact division (or the logarithm of the sum). Where errors come in is in two places only, so
+their sum is bounded, and the blocks are refused where the bound is not met.
+"""
+
+from collections.abc import Callable
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from hdl import Target
+from quant import FUNCTIONS, Approximation, Format, Function, candidates, sum_format
+
+from .activation import negate
+from .binary import Add, Sub
+from .block import Tensor, check_format, check_tensor
+from .composition import Composition
+from .configurations import Configuration
+from .division import Divide
+from .elementwise import Identity
+from .linear import Linear
+from .network import Network
+from .nonlinearity import Nonlinearity
+from .planner import plan
+
+DECAY = Function(
+    "exp(-x)",
+    lambda mp, x: mp.exp(-x),
+    lambda x: Fraction(1) if x == 0 else None,
+    lambda x: (Fraction(0), Fraction(1)),
+)
+
+
+def softmax(
+    input: Tensor, output_format: Format, error: float = 1.0, sums_to_one: bool = False
+) -> Network:
+    """``exp(x) / sum(exp(x))`` along the last axis, less than ``error`` output units wrong.
+
+    With ``e = exp(x - max)`` in p fraction bits, each wrong by at most d, and s their exact sum,
+    at least 1, a quotient is wrong by at most ``d * (1 + n) * 2**-p``, and rounded once: p is the
+    fewest bits that meet the error.
+
+    Parameters
+    ----------
+    input : Tensor of x, 16 bits at most, shape (..., n)
+    output_format : Format of y, unsigned or signed; 1 saturates where it does not fit
+    error : above 1/2
+    sums_to_one : each y is the difference of two rounded partial sums, so that all of an axis add
+        up to exactly 1; then ``error`` holds for the partial sums, and y is less than twice that
+        wrong. Output formats must hold 1.
+
+    Raises
+    ------
+    TypeError, ValueError : as blocks do; an error that is not met
+    """
+    return _exponentials("softmax", input, output_format, error, sums_to_one, minimum=False)
+
+
+def softmin(
+    input: Tensor, output_format: Format, error: float = 1.0, sums_to_one: bool = False
+) -> Network:
+    """``exp(-x) / sum(exp(-x))`` along the last axis; all else as :func:`softmax`."""
+    return _exponentials("softmin", input, output_format, error, sums_to_one, minimum=True)
+
+
+def log_softmax(input: Tensor, output_format: Format, error: float = 1.0) -> Network:
+    """``x - log(sum(exp(x)))`` along the last axis, less than ``error`` output units wrong.
+
+    The sum s of the exponentials, at least 1 and wrong by at most ``n * d * 2**-p``, is narrowed to
+    16 bits at most; a share r of it is an error of ``r / (1 - r)`` in its logarithm.
+
+    Parameters
+    ----------
+    input : Tensor of x, 16 bits at most, shape (..., n)
+    output_format : Format of y
+    error : above 1/2
+
+    Raises
+    ------
+    TypeError, ValueError : as blocks do; an error that is not met
+    """
+    _check("log_softmax", input, output_format, error)
+    net = Composition(x=input)
+    count, shape = input.shape[-1], input.shape
+    largest = _distances(net)
+    bits = 15 - count.bit_length()  # of the sum's fraction: with its whole part 16 at most
+    unit = Fraction(1, 2) ** output_format.frac
+    terms_frac = max(4, bits + count.bit_length() + 2)
+    form = _decay(net.tensors["distance"].format, terms_frac)
+    net.add("power", Nonlinearity(net.tensors["distance"], form), "distance")
+    total = net.total("total", "power")
+    wide = net.tensors[total].format
+    kept = Format(wide.width - wide.frac + bits, bits, False)
+    net.add("sum", lambda x: Identity(x, kept), total)
+    logs = Format(6 + output_format.frac + 3, output_format.frac + 3, False)
+    logarithm = _logarithm(kept, logs)
+    net.add("log", Nonlinearity(net.tensors["sum"], logarithm), "sum")
+    share = _worst(form) * count / (1 << terms_frac) + Fraction(1, 2 << bits)
+    bound = (share / (1 - share) + _worst(logarithm) / (1 << logs.frac)) / unit + Fraction(1, 2)
+    _meet("log_softmax", bound, error)
+    exact = sum_format(net.tensors[largest].format, logs)
+    offset = net.add("offset", lambda a, b: Add(a, b, exact), largest, "log")
+    each = net.spread("offset_each", offset, shape)
+    net.add("y", lambda a, b: Sub(a, b, output_format), "x", each)
+    return net.network(y="y")
+
+
+def _exponentials(
+    name: str,
+    input: Tensor,
+    output_format: Format,
+    error: float,
+    sums_to_one: bool,
+    minimum: bool,
+) -> Network:
+    _check(name, input, output_format, error)
+    if sums_to_one and output_format.max < 1 << max(0, output_format.frac):
+        raise ValueError(f"{name} output_format must hold 1 to sum to one, not {output_format}")
+    net = Composition(x=input)
+    _distances(net, minimum)
+    distance, shape = net.tensors["distance"], input.shape
+    count = shape[-1]
+    for frac in range(max(1, output_format.frac), 31):
+        form = _decay(distance.format, frac)
+        wrong = _worst(form) * (1 + count) / (1 << frac) * Fraction(2) ** output_format.frac
+        if wrong + Fraction(1, 2) < Fraction(error):
+            break
+    else:
+        raise ValueError(f"{name} error must be one that 30 bits can meet, not {error}")
+    power = net.add("power", Nonlinearity(distance, form), "distance")
+    total = net.spread("total_each", net.total("total", power), shape)
+    if not sums_to_one:
+        net.add("y", lambda a, b: Divide(a, b, output_format, None), power, total)
+        return net.network(y="y")
+    ladder = np.tril(np.ones((count, count), np.int64))
+    one = Format(2, 0)
+    wide = net.tensors["total"].format
+    parts = net.add(
+        "partial", lambda x: Linear(x, ladder, np.zeros(count, np.int64), one, wide), power
+    )
+    net.add("rounded", lambda a, b: Divide(a, b, output_format, None), parts, total)
+    steps = np.eye(count, dtype=np.int64) - np.eye(count, k=-1, dtype=np.int64)
+    zeros = np.zeros(count, np.int64)
+    net.add("y", lambda x: Linear(x, steps, zeros, one, output_format), "rounded")
+    return net.network(y="y")
+
+
+def _distances(net: Composition, minimum: bool = False) -> str:
+    """Add ``distance``, how far each x is from the largest (or smallest) of its axis."""
+    x, source = net.tensors["x"], "x"
+    number = x.format
+    if minimum:  # the largest of -x
+        wide = Format(number.width + 1, number.frac)
+        source = net.add("negated", lambda tensor: negate(tensor, wide), "x")
+    largest = net.largest("largest", source)
+    each = net.spread("largest_each", largest, x.shape)
+    unsigned = Format(number.width, number.frac, False)
+    net.add("distance", lambda a, b: Sub(a, b, unsigned), each, source)
+    return largest
+
+
+@lru_cache(maxsize=64)
+def _decay(number: Format, frac: int) -> Approximation:
+    """``exp(-x)`` of an unsigned format, exactly 1 at 0, with ``frac`` fraction bits."""
+    degrees = (0,) if number.width <= 8 else (0, 1, 2)  # small tables are the cheapest
+    forms = candidates(DECAY, number, Format(frac + 1, frac, False), degrees=degrees)
+    exact = [form for form in forms if int(form.reference(np.zeros(1, np.int64))[0]) == 1 << frac]
+    return min(exact, key=lambda form: (form.storage_bits, form.degree))
+
+
+@lru_cache(maxsize=64)
+def _logarithm(number: Format, target: Format) -> Approximation:
+    """``log(x)`` of an unsigned format; below 1, where no sum is, as at its end."""
+    forms = candidates(FUNCTIONS["log"], number, target, undefined=0.0)
+    return min(forms, key=lambda form: (form.storage_bits, form.degree))
+
+
+def _worst(form: Approximation) -> Fraction:
+    assert form.max_error is not None  # measured when it was made
+    return Fraction(form.max_error)
+
+
+def _meet(name: str, bound: Fraction, error: float) -> None:
+    if not bound < Fraction(error):
+        raise ValueError(
+            f"{name} error must be one that its formats can meet, above {float(bound):.3f}, "
+            f"not {error}"
+        )
+
+
+def _check(name: str, input: Tensor, output_format: Format, error: float) -> None:
+    check_tensor(input, f"{name} input")
+    check_format(output_format, f"{name} output_format")
+    if isinstance(error, bool) or not isinstance(error, int | float | Fraction):
+        raise TypeError(f"{name} error must be a number, not {error!r}")
+    if not 0.5 < error:
+        raise ValueError(f"{name} error must be above 1/2, not {error}")
+
+
+def _configuration(compose: Callable[..., Network], positive: bool) -> Any:
+    def configuration(random: np.random.Generator, index: int) -> Configuration:
+        count = 1 if index == 0 else int(random.integers(2, 5 + index // 3))
+        shape = (count,) if index % 3 else (int(random.integers(1, 4)), count)
+        width = int(random.integers(3, 8))
+        x = Tensor(shape, Format(width, width - int(random.integers(2, 4)), bool(index % 2)))
+        bits = int(random.integers(4, 9))
+        target = Format(bits + 1, bits, False) if positive else Format(bits + 2, bits - 2)
+        network = compose(x, target)
+        return Configuration(network, plan(network, Target.named("ecp5"), 1 << 10))
+
+    return configuration
+
+
+softmax_configuration = _configuration(softmax, positive=True)
+softmin_configuration = _configuration(softmin, positive=True)
+log_softmax_configuration = _configuration(log_softmax, positive=False)
