@@ -9,6 +9,7 @@ from .convolution import Columns, Convolution, TransposedConvolution
 from .division import Divide, SquareRoot
 from .elementwise import Identity, ReLU
 from .embedding import Embedding, Reads
+from .extremum import ArgMax, ArgMin
 from .linear import Folded, Linear, Neuron, Unrolled
 from .matmul import matmul
 from .movement import (
@@ -37,6 +38,8 @@ from .weight import Weight
 
 __all__ = [
     "Add",
+    "ArgMax",
+    "ArgMin",
     "AveragePool",
     "Block",
     "Candidate",

@@ -12,7 +12,7 @@ from amaranth import Module, Mux, Value
 from numpy.typing import ArrayLike
 
 import quant
-from hdl import ZERO, Elementwise, Inventory, LaneFunction, Narrowing, Step
+from hdl import ZERO, Elementwise, Inventory, LaneFunction, Narrowing, Step, less
 from hdl.cost import adder, compare, mux2, subtract
 from quant import Format, Ints, Kernel, Overflow, PlainKernel, ProductKernel, Rounding, SumKernel
 
@@ -259,7 +259,7 @@ class Minimum(Binary):
 
     @property
     def _on_values(self) -> Callable[[Value, Value], Value]:
-        return lambda a, b: Mux(a < b, a, b)
+        return lambda a, b: Mux(less(a, b), a, b)
 
     def _arithmetic(self, gain_a: int, gain_b: int) -> Inventory:
         return _choice(self)
@@ -282,7 +282,7 @@ class Maximum(Binary):
 
     @property
     def _on_values(self) -> Callable[[Value, Value], Value]:
-        return lambda a, b: Mux(a < b, b, a)
+        return lambda a, b: Mux(less(a, b), b, a)
 
     def _arithmetic(self, gain_a: int, gain_b: int) -> Inventory:
         return _choice(self)

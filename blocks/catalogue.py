@@ -3,6 +3,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,7 @@ from .division import (
 )
 from .elementwise import Identity, ReLU, identity_configuration, relu_configuration
 from .embedding import Embedding, Reads, embedding_configuration
+from .extremum import ArgMax, ArgMin, arg_configuration
 from .linear import (
     Folded,
     Linear,
@@ -269,6 +271,7 @@ CATALOGUE: dict[str, Entry] = {
         Entry(Concat, concat_configuration, (Lanes,)),
         Entry(Embedding, embedding_configuration, (Reads,)),
         Entry(Weight, weight_configuration, (Lanes,)),
+        *(Entry(kind, partial(arg_configuration, kind), (Lanes,)) for kind in (ArgMax, ArgMin)),
         Entry(Rescale, rescale_configuration, (Lanes,)),
         Entry(Neuron, neuron_configuration, (Folded, Unrolled)),
         Entry(Linear, linear_configuration, (Folded, Unrolled)),

@@ -3,8 +3,18 @@
 
 from .axi import AxiStreamPort, AxiTop
 from .cost import Cost, Inventory
-from .elementwise import ONE, ZERO, Elementwise, ElementwiseArray, LaneFunction, Step, bit_sources
+from .elementwise import (
+    ONE,
+    ZERO,
+    Elementwise,
+    ElementwiseArray,
+    LaneFunction,
+    Step,
+    bit_sources,
+    less,
+)
 from .events import Deadlock, Edge, Events, Schedule, chain, pipeline_events
+from .extremum import Extremum, ExtremumFinder
 from .function import FunctionArray, FunctionUnit, cheapest
 from .lookup import Lookup
 from .mac import Mac, MacArray, MacCore, MacCoreArray
@@ -41,6 +51,8 @@ __all__ = [
     "Elementwise",
     "ElementwiseArray",
     "Events",
+    "Extremum",
+    "ExtremumFinder",
     "Fifo",
     "Fork",
     "FunctionArray",
@@ -92,6 +104,7 @@ __all__ = [
     "elastic",
     "joined",
     "legal_name",
+    "less",
     "narrow",
     "pipeline_events",
     "rescaling",

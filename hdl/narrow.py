@@ -171,8 +171,10 @@ class Narrowing:
         if exact and not self.target.signed and signs and high <= self.target.max:
             if not self._wraps:  # below zero the sign says all
                 return sign | everything & _shifted((1 << high.bit_length()) - 1, drop)
-        low, high = low - self.offset, high - self.offset
         bits = self.target.width if self._wraps else Format.containing(low, high, 0).width
+        if self.offset:  # the sum may have fewer bits than what is added to
+            low, high = low - self.offset, high - self.offset
+            bits = min(bits, Format.containing(low, high, 0).width)
         mask = _shifted((1 << bits) - 1, drop)
         if drop > 0 and self.rounding is not Rounding.TRN:
             looked_at = (1 << drop) - 1  # half a unit and what is below

@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 from oracle_numbers import fit, narrowed, number, rounded, statement
 
-from blocks import Piecewise, PReLU, Rescale
+from blocks import ArgMax, ArgMin, Piecewise, PReLU, Rescale
 from quant import Ints
 
 
@@ -66,3 +66,14 @@ def _rescale(block: Rescale, x: Ints) -> Ints:
     ]
     fitted = [fit(n, block.output_format, block.overflow.value) for n in results]
     return np.array(fitted, np.int64).reshape(x.shape)
+
+
+@statement(ArgMax)
+@statement(ArgMin)
+def _arg(block: ArgMax | ArgMin, x: Ints) -> Ints:
+    found = []
+    for row in x.reshape(-1, x.shape[-1]).tolist():
+        wanted = max(row) if isinstance(block, ArgMax) else min(row)
+        places = [n for n, value in enumerate(row) if value == wanted]
+        found.append(places[-1] if block.select_last_index else places[0])
+    return np.array(found, np.int64).reshape(*x.shape[:-1], 1)

@@ -8,6 +8,8 @@ from refusal import refused
 
 from blocks import (
     Add,
+    ArgMax,
+    ArgMin,
     Folded,
     Identity,
     Lanes,
@@ -16,12 +18,15 @@ from blocks import (
     Minimum,
     Mul,
     Neuron,
+    PReLU,
     ReLU,
+    Rescale,
     Reshape,
     Sub,
     Tensor,
     Unrolled,
     Weight,
+    activation,
 )
 from blocks.block import Block
 from hdl import Target, verilog
@@ -75,6 +80,11 @@ BLOCKS = {
     "mul": Mul(X, Tensor((2, 3), S4), S8, Rounding.TRN_ZERO),
     "minimum": Minimum(X, Tensor((2, 3), U4), Format(6, 2), Rounding.RND_INF),
     "maximum": Maximum(Tensor((2, 3), U4), X, Format(6, 2), Rounding.TRN, Overflow.WRAP),
+    "hardswish": activation.hardswish(X, S8, Rounding.RND_CONV),
+    "prelu": PReLU(X, np.array([7, -8, 0]), S4, S8),
+    "rescale": Rescale(X, np.array([3, 5, -7]), np.array([2, 3, 4]), S8, -9, 5, "onnx"),
+    "argmax": ArgMax(X),
+    "argmin": ArgMin(X, True),
     "reshape": Reshape(X, (3, 2)),
     "reshape flat": Reshape(X, (6,)),
     "weight scalar": Weight(X, np.array(-3), S4, S8),

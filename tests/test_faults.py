@@ -22,6 +22,7 @@ import blocks.convolution
 import blocks.network
 import blocks.pooling
 import hdl
+import hdl.extremum
 import hdl.lookup
 import hdl.mac
 import hdl.merge
@@ -31,6 +32,8 @@ import hdl.requantise
 import hdl.stream
 from blocks import (
     Add,
+    ArgMax,
+    ArgMin,
     AveragePool,
     Concat,
     Convolution,
@@ -127,6 +130,8 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
         "Concat": (Concat((X, X)), Lanes(2)),
         "Embedding": (Embedding(CODES, W, Format(4, 2)), Reads(2)),
         "Weight": (Weight(X, W[0], Format(4, 2), y, *MODES), Lanes(2)),
+        "ArgMax": (ArgMax(X), Lanes(2)),
+        "ArgMin": (ArgMin(X, True), Lanes(1)),
         "Rescale": (Rescale(X, FACTORS, SHIFTS, y, 3, 1, "tflite_double"), Lanes(2)),
         "Neuron": (Neuron(X, W[0], 9, Format(4, 2), y, *MODES), Folded(1, 2)),
         "Linear folded": (linear, Folded(2, 2)),
@@ -147,8 +152,9 @@ BLOCKS = examples(NARROW)
 WIDE = examples(Format(14, 5))  # where saturation would hide what a fault changes
 COMPOSED = {name for name, entry in CATALOGUE.items() if not isinstance(entry.kind, type)}
 assert {name.split()[0] for name in BLOCKS} == set(CATALOGUE) - COMPOSED
+SEARCHING = ["ArgMax", "ArgMin"]
 MOVING = ["Reshape", "Rearrange", "Concat", "Embedding", "Nonlinearity"]
-NARROWING = [name for name in BLOCKS if name not in (*MOVING, "MaxPool")]
+NARROWING = [name for name in BLOCKS if name not in (*MOVING, *SEARCHING, "MaxPool")]
 BINARY = ["Add", "Sub", "Mul", "Minimum", "Maximum", "Divide"]
 PORTS = dict.fromkeys(BINARY, "i_a") | {"Concat": "i_0"}  # of the first input; the others have i
 CONVOLUTIONS = ["Convolution folded", "Convolution unrolled", "TransposedConvolution"]
@@ -321,6 +327,15 @@ def test_a_lost_zero_point_is_caught_by_the_values(field):
     caught("Rescale", WIDE, spec=replacing(**{field: 0}))
 
 
+@pytest.mark.parametrize("name", SEARCHING)
+def test_the_wrong_winner_of_equals_is_caught_by_the_values(name):
+    caught(name, spec=replacing(select_last_index=lambda last: not last))
+
+
+def test_a_search_for_the_other_extreme_is_caught_by_the_values():
+    caught("ArgMax", spec=lambda block: ArgMin(block.input))
+
+
 @pytest.mark.parametrize("field", ["multiplier", "shift"])
 def test_swapped_channels_of_a_scale_are_caught_by_the_values(field):
     caught("Rescale", WIDE, spec=replacing(**{field: lambda values: values[::-1]}))
@@ -356,7 +371,10 @@ def test_swapped_lanes_are_caught_by_the_values(name):
     caught(name, wrap=lambda circuit: SwappedLanes(circuit, PORTS.get(name, "i")))
 
 
-@pytest.mark.parametrize("name", [n for n in NARROWING if n not in ("Network", "SquareRoot")])
+SIGNED = [n for n in NARROWING if n not in ("Network", "SquareRoot")]
+
+
+@pytest.mark.parametrize("name", [*SIGNED, *SEARCHING])
 def test_a_wrong_sign_extension_is_caught_by_the_values(name):
     def unsigned(tensor: Tensor) -> Tensor:
         return Tensor(tensor.shape, Format(tensor.format.width, tensor.format.frac, False))
@@ -373,7 +391,7 @@ def broken_elastic(m: Any, valid: Any, stages: int, ready: Any, name: str = "sta
     return enables, valids
 
 
-@pytest.mark.parametrize("name", [name for name in BLOCKS if name != "Reshape"])
+@pytest.mark.parametrize("name", [n for n in BLOCKS if n not in ("Reshape", "ArgMin")])
 def test_a_stall_that_loses_a_word_is_caught_by_the_values(name):
     with pytest.MonkeyPatch.context() as patch:
         for module in (
@@ -384,6 +402,7 @@ def test_a_stall_that_loses_a_word_is_caught_by_the_values(name):
             hdl.rearrange,
             hdl.merge,
             hdl.lookup,
+            hdl.extremum,
         ):
             patch.setattr(module, "elastic", broken_elastic)
         caught(name)

@@ -10,6 +10,7 @@ import pytest
 import bitblocks.commands
 from blocks import (
     Add,
+    ArgMax,
     AveragePool,
     Concat,
     Convolution,
@@ -121,6 +122,7 @@ def test_the_costs_shown_are_those_of_the_blocks():
         ),
         ("MaxPool", MaxPool(image, (2, 2), (2, 2)), Pooled(4)),
         ("AveragePool", AveragePool(image, (4, 4), square), Pooled(4)),
+        ("ArgMax", ArgMax(x), Lanes(8)),
         ("Reshape", Reshape(x, (8, 8)), Lanes(8)),
         (
             "Rearrange",
