@@ -23,7 +23,8 @@ def plan(
 
     Parameters
     ----------
-    interval : cycles from frame to frame; left out, one cycle for each number of the largest input
+    interval : cycles from frame to frame; left out, a cycle for each number of the largest tensor,
+        or as few as the slowest block takes at best
     unroll : every matrix as a shift-add graph instead, a position a cycle
 
     Raises
@@ -31,8 +32,9 @@ def plan(
     ValueError : some block cannot be that fast
     """
     flat = network.flat
+    asked = interval is not None
     if interval is None:
-        interval = max(tensor.size for tensor in network.inputs.values())
+        interval = max(tensor.size for tensor in flat.tensors.values())
     if type(interval) is not int or interval < 1:
         raise ValueError(f"plan interval must be a whole number of cycles above 0, not {interval}")
     plans: dict[str, Any] = {}
@@ -42,7 +44,7 @@ def plan(
             for source, (port, tensor) in zip(node.sources, node.block.inputs.items(), strict=True)
             if source not in flat.input_names
         }
-        plans[node.name] = _cheapest(node, sources, interval, unroll, target)
+        plans[node.name] = _cheapest(node, sources, interval, asked, unroll, target)
     lanes: dict[str, int] = {}
     for name, port in zip(flat.input_names, flat.inputs, strict=True):
         wanted = [
@@ -58,9 +60,14 @@ def plan(
 
 
 def _cheapest(
-    node: Node, sources: dict[str, tuple[int, int]], interval: int, unroll: bool, target: Target
+    node: Node,
+    sources: dict[str, tuple[int, int]],
+    interval: int,
+    asked: bool,
+    unroll: bool,
+    target: Target,
 ) -> Any:
-    """Plan of the cheapest candidate that is fast enough.
+    """Plan of the cheapest candidate that is fast enough, or the fastest if no interval was asked.
 
     ``sources``: for the ports fed by other nodes the numbers of a frame and of a transfer; lanes
     are converted by way of what both sides divide by, and that must be fast enough too.
@@ -76,6 +83,8 @@ def _cheapest(
     if unroll:
         return (unrolled or [min(candidates, key=cycles)])[0].plan
     fast = [candidate for candidate in candidates if cycles(candidate) <= interval]
+    if not fast and not asked:
+        return min(candidates, key=cycles).plan
     if not fast:
         least = min(map(cycles, candidates))
         raise ValueError(f"plan interval of {node.name} must be at least {least}, not {interval}")
