@@ -96,6 +96,39 @@ def test_arithmetic_with_a_constant_equals_onnx(tmp_path, kind, swap, shape):
     assert [type(node) for node in graph.nodes] == [Scale]
 
 
+PAIRS = {  # shapes of a and of b
+    "equal": ((3, 4, 2), (3, 4, 2)),
+    "a gate for each channel": ((3, 4, 2), (3, 1, 1)),
+    "both repeated": ((3, 1, 2), (1, 4, 1)),
+    "vectors": ((5,), (1,)),
+}
+
+
+@pytest.mark.parametrize(("a", "b"), PAIRS.values(), ids=PAIRS)
+@pytest.mark.parametrize("kind", ["Add", "Sub", "Mul", "Max", "Min"])
+def test_arithmetic_of_two_frames_equals_onnx(tmp_path, kind, a, b):
+    nodes = [helper.make_node(kind, ["a", "b"], ["z"]), helper.make_node("Relu", ["z"], ["y"])]
+    model = model_of(nodes, {"a": a, "b": b}, ["y", "z"])
+    assert_equals_onnx(model, tmp_path, {"a": a, "b": b})
+
+
+def test_arithmetic_of_several_frames_equals_onnx(tmp_path):
+    nodes = [
+        helper.make_node("Max", ["a", "b", "a"], ["c"]),
+        helper.make_node("Min", ["c", "a"], ["d"]),
+        helper.make_node("Sum", ["d", "b", "c"], ["y"]),
+    ]
+    inputs = {"a": (3, 4), "b": (3, 4)}
+    assert_equals_onnx(model_of(nodes, inputs, ["y"]), tmp_path, inputs)
+
+
+def test_frames_that_would_meet_frames_of_others_are_refused(tmp_path):
+    nodes = [helper.make_node("Add", ["a", "b"], ["y"])]
+    model = model_of(nodes, {"a": (3, 4), "b": (4,)}, ["y"])
+    expected = "Add node that gives 'y' must add equal shapes, not [3, 4] and [4]"
+    assert refusal(model, tmp_path) == expected
+
+
 def test_division_by_zero_is_refused(tmp_path):
     node = helper.make_node("Div", ["x", "c"], ["y"])
     model = model_of([node], {"x": (3,)}, ["y"], {"c": np.array([1, 0, 1], np.float32)})

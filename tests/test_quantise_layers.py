@@ -16,10 +16,14 @@ from bitblocks.layers import (
     Concat,
     Convolution,
     Linear,
+    Maximum,
     MaxPool,
+    Minimum,
+    Mul,
     Rearrange,
     Relu,
     Reshape,
+    Sub,
     TransposedConvolution,
 )
 from bitblocks.quantisation import Decision
@@ -123,6 +127,19 @@ NETWORKS = {
             convolution("c", "a", 3, (1, 1), 2),
         ],
     ),
+    **{
+        kind.__name__.lower(): (
+            (4, 3),
+            [
+                convolution("a", "x", 2, (1,), 3),
+                Relu("r", ("a",)),
+                convolution("b", "x", 2, (1,), 3, seed=7),
+                kind("m", ("r", "b")),
+                convolution("c", "m", 3, (2,), 2, seed=2),
+            ],
+        )
+        for kind in (Sub, Mul, Maximum, Minimum)
+    },
     "moved": (
         (4, 3),
         [

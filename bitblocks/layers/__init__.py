@@ -3,7 +3,7 @@
 
 from .convolution import Convolution, TransposedConvolution
 from .dense import Linear
-from .elementwise import Add, Identity, Relu, Scale
+from .elementwise import Add, Identity, Maximum, Minimum, Mul, Relu, Scale, Sub
 from .movement import Concat, Rearrange, Reshape
 from .pooling import AveragePool, MaxPool
 
@@ -15,9 +15,13 @@ __all__ = [
     "Identity",
     "Linear",
     "MaxPool",
+    "Maximum",
+    "Minimum",
+    "Mul",
     "Rearrange",
     "Relu",
     "Reshape",
     "Scale",
+    "Sub",
     "TransposedConvolution",
 ]
