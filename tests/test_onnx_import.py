@@ -493,8 +493,8 @@ W = seeded(4, 4)
 NAN = np.array([[np.nan] * 4] * 4, np.float32)
 REFUSED = {
     "operator": (
-        chain(node("Sigmoid", ["x"], ["y"], name="act")),
-        "Sigmoid node 'act' is not supported",
+        chain(node("Sin", ["x"], ["y"], name="act")),
+        "Sin node 'act' is not supported",
     ),
     "operator behind a tensor": (
         chain(FC, node("Softmax", ["t"], ["y"], name="act"), w=W),

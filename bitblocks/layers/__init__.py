@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every layer of the float graph: its mathematics, and how it becomes integers."""
 
+from .activation import Activation
 from .convolution import Convolution, TransposedConvolution
 from .dense import Linear
 from .elementwise import Add, Identity, Maximum, Minimum, Mul, Relu, Scale, Sub
@@ -8,6 +9,7 @@ from .movement import Concat, Rearrange, Reshape
 from .pooling import AveragePool, MaxPool
 
 __all__ = [
+    "Activation",
     "Add",
     "AveragePool",
     "Concat",
