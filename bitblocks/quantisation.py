@@ -329,6 +329,19 @@ class Stage:
         low, high = int(x.low.min()), int(x.high.max())
         return np.arange(low, high + 1) if high - low < CODES_LIMIT else None
 
+    def range_format(self, peak: float, signed: bool) -> Format:
+        """The format for numbers of at most ``peak`` that the block itself computes."""
+        if self.settings.output_format is not None:
+            return self.settings.output_format
+        if not self.calibrated:
+            return Format(self.bits, _frac_for(peak, self.bits, signed), signed)
+        formats = _formats_around(_peak(self.target), self.bits, signed)
+
+        def error(format: Format) -> float:
+            return _square_sum(to_float(from_float(self.target, format), format) - self.target)
+
+        return _best(formats, error)
+
     def function_format(self, function: Callable[[Floats], Floats]) -> Format:
         """The format for what ``function`` makes of the only source, number by number."""
         settings, (x,) = self.settings, self.sources
@@ -704,8 +717,11 @@ class _Quantiser:
             self.precision[node.name] = LayerPrecision(
                 output_format=next(iter(block.outputs.values())).format,
                 weight_format=weight_format,
-                rounding=settings.rounding,
-                overflow=settings.overflow,
+                **{
+                    mode: getattr(settings, mode)
+                    for mode in ("rounding", "overflow")
+                    if mode in node.decides
+                },
             )
         results = several(node, block.reference(*arrays))
         places = nodes[-1].tensors.items()
@@ -719,7 +735,7 @@ class _Quantiser:
                 type(block).__name__,
                 target,
                 weight_format,
-                settings if node.decides else None,
+                settings if "rounding" in node.decides else None,
             )
         return nodes
 

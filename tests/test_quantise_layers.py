@@ -23,6 +23,7 @@ from bitblocks.layers import (
     Rearrange,
     Relu,
     Reshape,
+    Softmax,
     Sub,
     TransposedConvolution,
 )
@@ -192,6 +193,19 @@ def test_bounds_leave_no_overflow_without_data(overflow, shape, nodes):
     want = evaluate(model, x)[model.outputs[0].source]
     have = run(network, report, model, x)
     assert np.abs(have - want).max() <= 0.01 * np.abs(want).max()
+
+
+@pytest.mark.parametrize("calibrated", [True, False])
+@pytest.mark.parametrize("logarithm", [True, False])
+def test_softmax_is_within_a_unit(calibrated, logarithm):
+    model = model_of((3, 5), Softmax("s", ("x",), logarithm))
+    x = np.random.default_rng(3).integers(-128, 128, (60, 3, 5)) / 32
+    network, report = quantise(model, x if calibrated else None, 8, 8, "s8.5")
+    format, want = network.outputs["o"].format, evaluate(model, x)["s"]
+    have = run(network, report, model, x)
+    assert format.signed == logarithm
+    assert np.abs(have - want).max() <= 2.0**-format.frac * (1 if calibrated else 1.001)
+    assert list(report.precision["s"].to_json()) == ["output_format"]
 
 
 def test_sources_of_several_formats_are_converted_before_they_are_joined():

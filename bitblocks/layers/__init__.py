@@ -6,6 +6,7 @@ from .convolution import Convolution, TransposedConvolution
 from .dense import Linear
 from .elementwise import Add, Identity, Maximum, Minimum, Mul, Relu, Scale, Sub
 from .movement import Concat, Rearrange, Reshape
+from .normalisation import Softmax
 from .pooling import AveragePool, MaxPool
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Relu",
     "Reshape",
     "Scale",
+    "Softmax",
     "Sub",
     "TransposedConvolution",
 ]
