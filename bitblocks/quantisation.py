@@ -47,6 +47,8 @@ NUMBERS_LIMIT = 2**22
 """Most numbers of one tensor in all these frames, from which on fewer frames are used."""
 OUTPUT_BITS = 16
 """Width to which a final output may stay as exact as its sums."""
+CODES_LIMIT = 2**16
+"""Most integers of which a function of one variable is looked at."""
 MAX_SHIFT = 4
 """Most fraction bits by which the output channels of one Linear differ."""
 OFFSETS = (0, -1, 1, 2, 3, 4, 5, 6)
@@ -319,6 +321,63 @@ class Stage:
             return _square_sum(to_float(narrowed, format) - self.target)
 
         return _best(formats, error)
+
+    @property
+    def codes(self) -> Ints | None:
+        """Every integer that the only source may have; None if they are too many to look at."""
+        (x,) = self.sources
+        low, high = int(x.low.min()), int(x.high.max())
+        return np.arange(low, high + 1) if high - low < CODES_LIMIT else None
+
+    def range_format(self, peak: float, signed: bool) -> Format:
+        """The format for numbers of at most ``peak`` that the block itself computes."""
+        if self.settings.output_format is not None:
+            return self.settings.output_format
+        if not self.calibrated:
+            return Format(self.bits, _frac_for(peak, self.bits, signed), signed)
+        formats = _formats_around(_peak(self.target), self.bits, signed)
+
+        def error(format: Format) -> float:
+            return _square_sum(to_float(from_float(self.target, format), format) - self.target)
+
+        return _best(formats, error)
+
+    def function_format(self, function: Callable[[Floats], Floats]) -> Format:
+        """The format for what ``function`` makes of the only source, number by number."""
+        settings, (x,) = self.settings, self.sources
+        if settings.output_format is not None:
+            return settings.output_format
+        codes = self.codes
+        if codes is None:
+            raise InputError(f"layer {self.name} must read numbers of at most 16 bits")
+        values = function(to_float(codes, x.format))
+        signed = bool((values < 0).any())
+        if not self.calibrated or settings.overflow == Overflow.WRAP:
+            peak = _peak(values)
+            format = Format(self.bits, _frac_for(peak, self.bits, signed), signed)
+            ends = from_float(np.array([values.min(), values.max()]), replace(format, width=63))
+            if ends[0] < format.min or ends[1] > format.max:  # rounded beyond the end
+                format = replace(format, frac=format.frac - 1)
+            return format
+        given = function(x.floats())
+        formats = _formats_around(_peak(self.target), self.bits, signed)
+
+        def error(format: Format) -> float:
+            return _square_sum(to_float(from_float(given, format), format) - self.target)
+
+        return _best(formats, error)
+
+    def function_bounds(self, block: Any) -> tuple[Ints, Ints]:
+        """Lowest and highest integers of a frame of a block that treats numbers one by one."""
+        (x,), (tensor,), codes = self.sources, self.inputs, self.codes
+        format = next(iter(block.outputs.values())).format
+        low, high = format.min, format.max
+        if codes is not None:
+            frames = np.resize(codes, (-(-len(codes) // tensor.size), *tensor.shape))
+            values = block.reference(frames)
+            low, high = int(values.min()), int(values.max())
+        shape = x.low.shape
+        return np.full(shape, low, np.int64), np.full(shape, high, np.int64)
 
 
 @dataclass(frozen=True)
@@ -658,8 +717,11 @@ class _Quantiser:
             self.precision[node.name] = LayerPrecision(
                 output_format=next(iter(block.outputs.values())).format,
                 weight_format=weight_format,
-                rounding=settings.rounding,
-                overflow=settings.overflow,
+                **{
+                    mode: getattr(settings, mode)
+                    for mode in ("rounding", "overflow")
+                    if mode in node.decides
+                },
             )
         results = several(node, block.reference(*arrays))
         places = nodes[-1].tensors.items()
@@ -673,7 +735,7 @@ class _Quantiser:
                 type(block).__name__,
                 target,
                 weight_format,
-                settings if node.decides else None,
+                settings if "rounding" in node.decides else None,
             )
         return nodes
 

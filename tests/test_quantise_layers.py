@@ -16,10 +16,15 @@ from bitblocks.layers import (
     Concat,
     Convolution,
     Linear,
+    Maximum,
     MaxPool,
+    Minimum,
+    Mul,
     Rearrange,
     Relu,
     Reshape,
+    Softmax,
+    Sub,
     TransposedConvolution,
 )
 from bitblocks.quantisation import Decision
@@ -123,6 +128,19 @@ NETWORKS = {
             convolution("c", "a", 3, (1, 1), 2),
         ],
     ),
+    **{
+        kind.__name__.lower(): (
+            (4, 3),
+            [
+                convolution("a", "x", 2, (1,), 3),
+                Relu("r", ("a",)),
+                convolution("b", "x", 2, (1,), 3, seed=7),
+                kind("m", ("r", "b")),
+                convolution("c", "m", 3, (2,), 2, seed=2),
+            ],
+        )
+        for kind in (Sub, Mul, Maximum, Minimum)
+    },
     "moved": (
         (4, 3),
         [
@@ -175,6 +193,19 @@ def test_bounds_leave_no_overflow_without_data(overflow, shape, nodes):
     want = evaluate(model, x)[model.outputs[0].source]
     have = run(network, report, model, x)
     assert np.abs(have - want).max() <= 0.01 * np.abs(want).max()
+
+
+@pytest.mark.parametrize("calibrated", [True, False])
+@pytest.mark.parametrize("logarithm", [True, False])
+def test_softmax_is_within_a_unit(calibrated, logarithm):
+    model = model_of((3, 5), Softmax("s", ("x",), logarithm))
+    x = np.random.default_rng(3).integers(-128, 128, (60, 3, 5)) / 32
+    network, report = quantise(model, x if calibrated else None, 8, 8, "s8.5")
+    format, want = network.outputs["o"].format, evaluate(model, x)["s"]
+    have = run(network, report, model, x)
+    assert format.signed == logarithm
+    assert np.abs(have - want).max() <= 2.0**-format.frac * (1 if calibrated else 1.001)
+    assert list(report.precision["s"].to_json()) == ["output_format"]
 
 
 def test_sources_of_several_formats_are_converted_before_they_are_joined():

@@ -2,7 +2,7 @@
 """Layers that treat the numbers of a frame one by one."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -12,7 +12,6 @@ from bitblocks.graph import Floats, Layer, Shape
 from bitblocks.layers.dense import Linear
 from bitblocks.layers.movement import Reshape
 from bitblocks.quantisation import NARROWED, Decision, Stage
-from quant import sum_format
 
 SCALES_LIMIT = 1024
 """Most numbers of a Scale that becomes a diagonal matrix."""
@@ -55,33 +54,75 @@ class Identity(Layer):
 
 
 @dataclass(frozen=True, eq=False)
-class Add(Layer):
-    """``y = a + b``, two tensors of one shape."""
+class Binary(Layer):
+    """What ``join`` makes of a and b, two tensors of one shape, number by number.
+
+    A kind of it is its function of arrays and its block, no more.
+    """
 
     decides = NARROWED
-    rectifiable = True
+    join: ClassVar[np.ufunc]
+    block: ClassVar[Any]
 
     def shape(self, source_a: Shape, source_b: Shape) -> Shape:
         if source_a != source_b:
             raise InputError(
-                f"Add {self.name} inputs must have one shape, not {source_a} and {source_b}"
+                f"{type(self).__name__} {self.name} inputs must have one shape, "
+                f"not {source_a} and {source_b}"
             )
         return source_a
 
     def evaluate(self, a: Floats, b: Floats) -> Floats:
-        return a + b
+        return self.join(a, b)
 
     def quantise(self, stage: Stage) -> Decision:
+        """The extremes of a monotone or bilinear function lie at ends of its intervals."""
         a, b = stage.sources
-        exact = sum_format(a.format, b.format, name="sum")
-        left_a, left_b = exact.frac - a.format.frac, exact.frac - b.format.frac
-        sums = (a.frames << left_a) + (b.frames << left_b)
-        low = (a.low << left_a) + (b.low << left_b)
-        high = (a.high << left_a) + (b.high << left_b)
-        format = stage.output_format(sums, low, high, exact.frac)
-        input_a, input_b = stage.inputs
-        block = blocks.Add(input_a, input_b, format, *stage.modes)
+        exact = self.block(*stage.inputs, a.format).exact_format  # refuses more than 63 bits
+        gain_a, gain_b = exact.frac - a.format.frac, exact.frac - b.format.frac
+        if self.join is np.multiply:
+            gain_a = gain_b = 0
+        values = self.join(a.frames << gain_a, b.frames << gain_b)
+        ends = [
+            self.join(x << gain_a, y << gain_b) for x in (a.low, a.high) for y in (b.low, b.high)
+        ]
+        low, high = np.minimum.reduce(ends), np.maximum.reduce(ends)
+        format = stage.output_format(values, low, high, exact.frac)
+        block = self.block(*stage.inputs, format, *stage.modes)
         return stage.decision(block, low, high, exact)
+
+
+class Add(Binary):
+    """``y = a + b``."""
+
+    rectifiable = True
+    join, block = np.add, blocks.Add
+
+
+class Sub(Binary):
+    """``y = a - b``."""
+
+    rectifiable = True
+    join, block = np.subtract, blocks.Sub
+
+
+class Mul(Binary):
+    """``y = a * b``."""
+
+    rectifiable = True
+    join, block = np.multiply, blocks.Mul
+
+
+class Maximum(Binary):
+    """``y = max(a, b)``."""
+
+    join, block = np.maximum, blocks.Maximum
+
+
+class Minimum(Binary):
+    """``y = min(a, b)``."""
+
+    join, block = np.minimum, blocks.Minimum
 
 
 @dataclass(frozen=True, eq=False)

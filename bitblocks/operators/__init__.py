@@ -1,7 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The ONNX operators: a handler for each, declared with what it makes of every attribute."""
 
-from . import constants, convolution, dense, elementwise, movement, normalisation, pooling
+from . import (
+    activation,
+    constants,
+    convolution,
+    dense,
+    elementwise,
+    movement,
+    normalisation,
+    pooling,
+)
 from .operation import Operation
 from .registry import OPERATORS, Operator
 
@@ -9,6 +18,7 @@ __all__ = [
     "OPERATORS",
     "Operation",
     "Operator",
+    "activation",
     "constants",
     "convolution",
     "dense",

@@ -5,7 +5,7 @@ import numpy as np
 
 from bitblocks import layers
 from bitblocks.graph import Floats
-from bitblocks.operators.elementwise import total
+from bitblocks.operators.elementwise import joined
 from bitblocks.operators.operation import Operation
 from bitblocks.operators.registry import Only, operator
 from bitblocks.ordering import Value, split_last
@@ -37,7 +37,7 @@ def gemm(op: Operation) -> Value:
     addend = op.value(2)
     if beta != 1.0:
         addend = op.scaled(addend, np.full(addend.shape, beta), np.zeros(addend.shape))
-    return total(op, f"{label}_add", result, addend)
+    return joined(op, f"{label}_add", layers.Add, result, addend)
 
 
 def linear(op: Operation, label: str, value: Value, weight: Floats, bias: Floats) -> Value:

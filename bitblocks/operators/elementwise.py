@@ -4,10 +4,10 @@
 import numpy as np
 
 from bitblocks import layers
-from bitblocks.graph import Floats
+from bitblocks.graph import Floats, Shape
 from bitblocks.operators.operation import Operation
 from bitblocks.operators.registry import operator
-from bitblocks.ordering import Value
+from bitblocks.ordering import Value, raster
 
 
 @operator("Relu")
@@ -35,11 +35,13 @@ def add(op: Operation) -> Value:
     if op.is_constant(0) or op.is_constant(1):
         value, addend, _ = _beside_constant(op)
         return op.scaled(value, np.ones_like(addend), addend)
-    return total(op, op.label, op.value(0), op.value(1))
+    return joined(op, op.label, layers.Add, op.value(0, None), op.value(1, None))
 
 
 @operator("Sub")
 def subtract(op: Operation) -> Value:
+    if not (op.is_constant(0) or op.is_constant(1)):
+        return joined(op, op.label, layers.Sub, op.value(0, None), op.value(1, None))
     value, constant, first = _beside_constant(op)
     ones = np.ones_like(constant)
     return op.scaled(value, -ones, constant) if first else op.scaled(value, ones, -constant)
@@ -47,6 +49,8 @@ def subtract(op: Operation) -> Value:
 
 @operator("Mul")
 def multiply(op: Operation) -> Value:
+    if not (op.is_constant(0) or op.is_constant(1)):
+        return joined(op, op.label, layers.Mul, op.value(0, None), op.value(1, None))
     value, factor, _ = _beside_constant(op)
     return op.scaled(value, factor, np.zeros_like(factor))
 
@@ -88,13 +92,49 @@ def add_all(op: Operation) -> Value:
             addend = op.frame_constant(index, result)
             result = op.scaled(result, np.ones_like(addend), addend)
     for frame in frames[1:]:
-        result = total(op, op.label, result, frame)
+        result = joined(op, op.label, layers.Add, result, frame)
     return result
 
 
-def total(op: Operation, label: str, a: Value, b: Value) -> Value:
-    """The sum of two tensors of one shape."""
-    if a.shape != b.shape:
-        op.refuse(f"must add equal shapes, not {list(a.shape)} and {list(b.shape)}")
+@operator("Max")
+def maximum(op: Operation) -> Value:
+    return _extreme(op, layers.Maximum)
+
+
+@operator("Min")
+def minimum(op: Operation) -> Value:
+    return _extreme(op, layers.Minimum)
+
+
+def _extreme(op: Operation, kind: type) -> Value:
+    result, *frames = (op.value(index, batch=None) for index in range(len(op.node.input)))
+    for frame in frames:
+        result = joined(op, op.label, kind, result, frame)
+    return result
+
+
+def joined(op: Operation, label: str, kind: type, a: Value, b: Value) -> Value:
+    """A layer of two tensors, the shorter axes of either repeated as ONNX broadcasts them."""
+    shape = _broadcast(op, a, b)
+    a, b = (repeated(op, value, shape) for value in (a, b))
     sources = (a.name, op.reordered(b, a.order, op.importer.shapes[a.name]))
-    return Value(op.add(layers.Add, label, sources).name, a.shape, a.order)
+    return Value(op.add(kind, label, sources).name, shape, a.order, a.batch)
+
+
+def _broadcast(op: Operation, a: Value, b: Value) -> Shape:
+    """The common shape; frames stay apart where both have the batch on one axis from the end."""
+    if a.rank - a.batch == b.rank - b.batch and a.rank == b.rank:
+        try:
+            return np.broadcast_shapes(a.shape, b.shape)
+        except ValueError:
+            pass
+    word = {"Add": "add", "Sum": "add", "Gemm": "add"}.get(op.node.op_type, "join")
+    op.refuse(f"must {word} equal shapes, not {list(a.shape)} and {list(b.shape)}")
+
+
+def repeated(op: Operation, value: Value, shape: Shape) -> Value:
+    """``value`` along a longer ``shape`` of as many axes."""
+    if value.shape == shape:
+        return value
+    index = np.broadcast_to(raster(value.shape), shape)
+    return op.rearranged(f"{value.name}_repeat", value, index, value.batch)

@@ -13,7 +13,7 @@ from bitblocks.graph import Shape
 from bitblocks.onnx_model import BATCHES
 from bitblocks.operators.operation import Operation
 from bitblocks.operators.registry import Only, operator
-from bitblocks.ordering import Value, channels_last, inverse, moves, raster
+from bitblocks.ordering import Value, inverse, moves, raster
 
 OUTPUTS_LIMIT = 1024
 """Most parts into which a frame is split."""
@@ -179,25 +179,13 @@ def _moved(
     label = "" if all(kept) else op.label
     names = [label] if len(found) == 1 else [f"{label}_{n}" for n in range(1, len(found) + 1)]
     return [
-        value.moved(index, batch) if free else _rearranged(op, name, value, index, batch, fill)
+        value.moved(index, batch) if free else op.rearranged(name, value, index, batch, fill)
         for name, (index, batch), free in zip(names, found, kept, strict=True)
     ]
 
 
 def _is_permutation(index: NDArray[np.int64], size: int) -> bool:
     return np.array_equal(np.sort(index, None), np.arange(size))
-
-
-def _rearranged(
-    op: Operation, label: str, value: Value, index: NDArray[np.int64], batch: int, fill: float
-) -> Value:
-    """Elements ``index`` of ``value`` in the model's order, in an order of axes like its own."""
-    axes = op.importer.axes(value)
-    if axes is None or len(axes) != index.ndim:
-        axes = channels_last(index.ndim) if index.ndim > 2 else tuple(range(index.ndim))
-    places = np.append(moves(value.order, None, math.prod(value.shape)), -1)[index]
-    layer = op.add(layers.Rearrange, label, (value.name,), places.transpose(axes), fill)
-    return op.given(layer.name, index.shape, axes, batch)
 
 
 def _frame_index(
@@ -284,7 +272,7 @@ def resize(op: Operation) -> Value:
     index = raster(value.shape)[np.ix_(*picked)]
     if _is_permutation(index, math.prod(value.shape)):
         return value.moved(index, value.batch)
-    return _rearranged(op, op.label, value, index, value.batch, 0.0)
+    return op.rearranged(op.label, value, index, value.batch)
 
 
 @operator("Upsample", only={"mode": Only("nearest")}, honours=("scales",))

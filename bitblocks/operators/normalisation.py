@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Operators that normalise."""
 
+import math
+
 import numpy as np
 
+from bitblocks import layers
 from bitblocks.onnx_model import shown
 from bitblocks.operators.operation import Operation
 from bitblocks.operators.registry import Only, operator
@@ -42,3 +45,25 @@ def batch_normalization(op: Operation) -> Value:
     channels = (slice(None), *(np.newaxis,) * (len(value.shape) - 1))
     frames = (np.broadcast_to(part[channels], value.shape) for part in (weight, bias))
     return op.scaled(value, *frames)
+
+
+@operator("Softmax", honours=("axis",))
+def softmax(op: Operation) -> Value:
+    return _proportional(op, False)
+
+
+@operator("LogSoftmax", honours=("axis",))
+def log_softmax(op: Operation) -> Value:
+    return _proportional(op, True)
+
+
+def _proportional(op: Operation, logarithm: bool) -> Value:
+    """Along an axis; before operator set 13 along all from that one on, as if they were one."""
+    value = op.value(0)
+    axis, shape = op.frame_axis(value, op.attributes["axis"]), value.shape
+    if op.importer.model.opset < 13:
+        value = value.reshaped((*shape[:axis], math.prod(shape[axis:])))
+    axes = [a for a in op.importer.axes(value) or range(len(value.shape)) if a != axis]
+    source = op.arranged(value, (*axes, axis))
+    layer = op.add(layers.Softmax, op.label, (source,), logarithm)
+    return op.given(layer.name, value.shape, (*axes, axis)).reshaped(shape)

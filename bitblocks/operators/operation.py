@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -14,7 +15,7 @@ from bitblocks.graph import Floats, Shape
 from bitblocks.onnx_model import BATCHES, PerBatch, shown
 from bitblocks.operators.evaluation import evaluated
 from bitblocks.operators.registry import Operator
-from bitblocks.ordering import Order, Value, channels_last, order_of
+from bitblocks.ordering import Order, Value, channels_last, moves, order_of
 
 if TYPE_CHECKING:
     from bitblocks.onnx_import import Importer
@@ -183,6 +184,20 @@ class Operation:
         *spatial, channels = self.importer.shapes[name]
         shape = (channels, *spatial)
         return self.given(name, shape, channels_last(len(shape)))
+
+    def rearranged(
+        self, label: str, value: Value, index: NDArray[np.int64], batch: int, fill: float = 0.0
+    ) -> Value:
+        """Elements ``index`` of ``value`` in the model's order, -1 for ``fill``.
+
+        Its axes travel like those of ``value`` if they are as many.
+        """
+        axes = self.importer.axes(value)
+        if axes is None or len(axes) != index.ndim:
+            axes = channels_last(index.ndim) if index.ndim > 2 else tuple(range(index.ndim))
+        places = np.append(moves(value.order, None, math.prod(value.shape)), -1)[index]
+        layer = self.add(layers.Rearrange, label, (value.name,), places.transpose(axes), fill)
+        return self.given(layer.name, index.shape, axes, batch)
 
     # -- constants beside frames --------------------------------------------------------------
 
