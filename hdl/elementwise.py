@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 
 from quant import Format, Ints
 
-from .cost import Inventory, Product, elastic, multiplier, product_register, register
+from .cost import Inventory, Product, elastic, logic, multiplier, product_register, register
 from .events import Events, pipeline_events
 from .narrow import Narrowing
 from .stream import joined, shape, stream_signature
@@ -34,6 +34,7 @@ class Step:
     sources : for each bit of the result the lowest bit that is always like it, perhaps itself, or
         ``ZERO`` or ``ONE``; only the former are stored, as synthesis would find; all by default
     product : whether ``function`` is the product of both inputs
+    choice : inputs of the gates behind the arithmetic that make each bit which is read
     """
 
     function: Callable[..., Value]
@@ -42,6 +43,7 @@ class Step:
     registered: bool = True
     sources: tuple[int, ...] = ()
     product: bool = False
+    choice: int = 0
 
     def stored(self, needed: int) -> list[int]:
         """Bits of the register, if those in the mask ``needed`` are read."""
@@ -130,7 +132,7 @@ class LaneFunction:
         """What it is made of."""
         total = Inventory()
         for step, needed in self.needed:
-            total += step.arithmetic
+            total += step.arithmetic + logic(step.choice, len(step.stored(needed)))
             if step.product:
                 a, b = inputs
                 total += _product(a, b, needed)

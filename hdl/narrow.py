@@ -214,8 +214,8 @@ class Narrowing:
         logic = rounding(
             min(width, target.width) + drop if self._wraps else width + drop, drop, self.rounding
         )
-        if self.offset:
-            logic += constant_adder(width)
+        if self.offset and (drop == 0 or self.rounding is Rounding.TRN):
+            logic += constant_adder(width)  # else it joins the adder that rounds
         if low < target.min or high > target.max:
             logic += saturate(width, low < 0, target.width, target.signed, self.overflow)
         return logic + register(self.stored.width)

@@ -80,7 +80,10 @@ class Pieces:
         low, high = self.bounds
         number = accumulator_format(low, high, 0, "Pieces")
         sources = () if self.values is None else bit_sources(self.values, number.width)
-        return Step(self._result, number, self._inventory(), not self.simple, sources)
+        moving = {p for p in self.polynomials if any(p[1:])}
+        choice, registered = len(moving) + len(self.breaks), not self.simple
+        gates = self._inventory()
+        return Step(self._result, number, gates, registered, sources, choice=choice)
 
     def _result(self, m: Module, x: Value) -> Value:
         graph, rows = self._graph, self._rows
@@ -122,7 +125,7 @@ class Pieces:
         for place in self.breaks:
             above = place - number.min
             total += logic(number.width - ((above & -above).bit_length() - 1))
-        return total + logic(len(moving) + len(self.breaks), width)
+        return total
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from oracle_activations import doubling_high_product, rescaled, rounding_divide_
 from oracle_numbers import fit
 from refusal import refused
 
-from blocks import Lanes, Rescale, Tensor
+from blocks import Lanes, Linear, Network, Node, Rescale, Tensor
 from quant import Format, Overflow, Program, ProgramInput, Rule, rescale
 from quant import Step as KernelStep
 
@@ -157,6 +157,27 @@ def test_every_code_through_the_circuit(name):
             found = run(block.rtl(Lanes(lanes)), {"i": words}, {"o": len(words)})["o"]
             got = [[int(n) for n in word] for _, word in found]
             assert got == y.reshape(-1, lanes).tolist()
+
+
+def test_exact_sums_of_a_layer_are_rescaled_as_tensorflow_lite_does():
+    """Two blocks are a fully connected layer of int8 with zero points, by its definition."""
+    random = np.random.default_rng(7)
+    x, weight = random.integers(-128, 128, (30, 16)), random.integers(-127, 128, (4, 16))
+    bias, point = random.integers(-2000, 2000, 4), -11
+    multipliers, shifts = random.integers(1 << 30, 1 << 31, 4), np.array([38, 39, 38, 40])
+    folded = bias - point * weight.sum(axis=1)  # the zero point of the input
+    layer = Linear(Tensor((16,), INT8), weight, folded, INT8, Format(24, 0))
+    scale = Rescale(layer.outputs["o"], multipliers, shifts, INT8, 0, 5, "tflite_double")
+    network = Network(
+        {"x": layer.input},
+        (Node("layer", layer, ("x",)), Node("scale", scale, ("layer",))),
+        {"y": "scale"},
+    )
+    sums = (x - point) @ weight.T + bias
+    scales = (np.tile(n, 30).tolist() for n in (multipliers, shifts))
+    rows = zip(sums.ravel().tolist(), *scales, strict=True)
+    wanted = [fit(rescaled(*row, "tflite_double") + 5, INT8, "SAT") for row in rows]
+    assert network.reference(x).ravel().tolist() == wanted
 
 
 def test_the_kernel_equals_the_reference():
