@@ -79,14 +79,14 @@ def test_the_interval_asked_for_is_met(network):
 
 
 @every_network
-def test_no_interval_is_a_cycle_for_each_number_of_the_largest_input(network):
-    largest = max(tensor.size for tensor in network.inputs.values())
+def test_no_interval_is_a_cycle_for_each_number_of_the_largest_tensor(network):
+    largest = max(tensor.size for tensor in network.flat.tensors.values())
     fastest = worthwhile_intervals(network, TARGET)[-1]
     if largest >= fastest:
         assert plan(network, TARGET) == plan(network, TARGET, largest)
-    else:
-        with pytest.raises(ValueError, match=rf"must be at least \d+, not {largest}$"):
-            plan(network, TARGET)
+    else:  # as fast as it can be
+        made = plan(network, TARGET)
+        assert ask.schedule(network, made).interval <= max(fastest, conversion(network, made))
 
 
 @every_network
