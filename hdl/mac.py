@@ -235,7 +235,7 @@ class MacCore:
                 total += cost.product_adder(adder.format.width, terms, skipped=low)
         for number, source, low in zip(self.sums, self.totals, self._skipped, strict=True):
             if source is not None:
-                term = None if self.adders else alone(source, 0)
+                term = None if self.adders or self.empties else alone(source, 0)
                 total += cost.product_adder(
                     number.width, [term], load=self.accumulates, skipped=low
                 )
