@@ -203,7 +203,7 @@ def _rows(project: Project, report: Report | None) -> tuple[dict[str, Any], ...]
         block, layer = blocks.get(entry["name"]), layers.get(entry["name"])
         formats: dict[str, str | None] = {"output_format": None, "weight_format": None}
         if block is not None:
-            formats["output_format"] = str(block.outputs["o"].format)
+            formats["output_format"] = str(next(iter(block.outputs.values())).format)
             weight_format = getattr(block, "weight_format", None)
             formats["weight_format"] = None if weight_format is None else str(weight_format)
         ratio = None
