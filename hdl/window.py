@@ -401,9 +401,9 @@ class Window:
             total += cost.counter(self.depth) + cost.ram(self.kept, bits, self.style)
             total += self.element.inventory()
         for level in self.levels[1:]:
-            total += cost.counter(level.most) + cost.logic(3)
+            total += cost.counter(level.most) + cost.logic(9, 2)
             if not isinstance(level.turns, int):
-                total += cost.logic(2 * (level.most - 1).bit_length())
+                total += cost.logic(2 * (level.most - 1).bit_length()) + cost.logic(9, 2)
         for number in (self.slack, self.room):
             total += cost.register(number.width) + 2 * cost.adder(number.width)
             total += cost.logic(len(self._output_levels) + 1, number.width)
