@@ -334,7 +334,7 @@ class Stage:
         if self.settings.output_format is not None:
             return self.settings.output_format
         if not self.calibrated:
-            return Format(self.bits, _frac_for(peak, self.bits, signed), signed)
+            return Format(self.bits, frac_for(peak, self.bits, signed), signed)
         formats = _formats_around(_peak(self.target), self.bits, signed)
 
         def error(format: Format) -> float:
@@ -354,7 +354,7 @@ class Stage:
         signed = bool((values < 0).any())
         if not self.calibrated or settings.overflow == Overflow.WRAP:
             peak = _peak(values)
-            format = Format(self.bits, _frac_for(peak, self.bits, signed), signed)
+            format = Format(self.bits, frac_for(peak, self.bits, signed), signed)
             ends = from_float(np.array([values.min(), values.max()]), replace(format, width=63))
             if ends[0] < format.min or ends[1] > format.max:  # rounded beyond the end
                 format = replace(format, frac=format.frac - 1)
@@ -467,7 +467,7 @@ def _weight_fracs(
     """Fraction bits of each output channel that give the least error; None for a row of 0."""
     bits, input_frac = stage.settings.weight_bits, stage.sources[0].format.frac
     peaks = [_peak(row) for row in rows]
-    start = np.array([_frac_for(peak, bits, True) for peak in peaks])
+    start = np.array([frac_for(peak, bits, True) for peak in peaks])
     best, least, idle = start, np.full(len(peaks), math.inf), 0
     for offset in OFFSETS:
         fracs = start + offset
@@ -774,7 +774,7 @@ def _peak(values: Floats) -> float:
     return float(np.abs(values).max())
 
 
-def _frac_for(peak: float, bits: int, signed: bool) -> int:
+def frac_for(peak: float, bits: int, signed: bool) -> int:
     """Fraction bits with which ``bits`` bits just hold ``peak``; 1 stands in for a peak of 0."""
     return bits - signed - math.frexp(max(peak, 2.0**-400) if peak else 1.0)[1]
 
@@ -786,7 +786,7 @@ def _formats_around(
 
     The first of equally good ones is to be taken. None is finer than ``most_frac``.
     """
-    frac = _frac_for(peak, bits, signed)
+    frac = frac_for(peak, bits, signed)
     fracs = [frac + offset for offset in OFFSETS]
     if most_frac is not None:
         fracs = list(dict.fromkeys(min(n, most_frac) for n in fracs))

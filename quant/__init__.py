@@ -14,7 +14,7 @@ from .check import check_shape
 from .fitting import approximate, candidates
 from .floats import from_float, to_float
 from .format import Format, Ints
-from .function import FUNCTIONS, Function, Symmetry, celu, elu
+from .function import FUNCTIONS, Function, Symmetry, celu, elu, selu
 from .kernels import (
     DenseKernel,
     Kernel,
@@ -68,6 +68,7 @@ __all__ = [
     "product_format",
     "rescale",
     "rescale_bounds",
+    "selu",
     "sum_format",
     "to_float",
 ]

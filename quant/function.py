@@ -338,7 +338,7 @@ def _gelu_tanh(mp: Any, x: Any) -> Any:
     return x * _sigmoid(mp, 2 * inner)
 
 
-def _parameter(alpha: float, name: str) -> Fraction:
+def _parameter(alpha: float | Fraction, name: str) -> Fraction:
     if isinstance(alpha, bool) or not isinstance(alpha, int | float | Fraction):
         raise TypeError(f"{name} alpha must be a number, not {alpha!r}")
     if not 0 < alpha < math.inf:
@@ -379,10 +379,18 @@ def celu(alpha: float = 1.0) -> Function:
     return _exponential("celu", Fraction(1), value, value)
 
 
-# Source of the two numbers: Klambauer, Unterthiner, Mayr, Hochreiter, Self-Normalizing Neural
-# Networks, 2017 (https://arxiv.org/abs/1706.02515).
-_SELU_SCALE = Fraction("1.0507009873554804934193349852946")
 _SELU_ALPHA = Fraction("1.6732632423543772848170429916717")
+_SELU_SCALE = Fraction("1.0507009873554804934193349852946")
+
+
+def selu(alpha: float | Fraction = _SELU_ALPHA, scale: float | Fraction = _SELU_SCALE) -> Function:
+    """``scale * x``, below 0 ``scale * alpha * (exp(x) - 1)``.
+
+    Source: Klambauer, Unterthiner, Mayr, Hochreiter, Self-Normalizing Neural Networks, 2017
+    (https://arxiv.org/abs/1706.02515), and of both numbers.
+    """
+    return _exponential("selu", _parameter(scale, "selu"), _parameter(alpha, "selu"), Fraction(1))
+
 
 _FUNCTIONS = (
     Function(
@@ -394,7 +402,7 @@ _FUNCTIONS = (
     Function("softsign", _never, _softsign, symmetry=ODD),
     Function("tanhshrink", lambda mp, x: x - mp.tanh(x), _at_zero(0), _shrunk, symmetry=ODD),
     elu(),
-    _exponential("selu", _SELU_SCALE, _SELU_ALPHA, Fraction(1)),
+    selu(),
     celu(),
     Function("gelu", _gelu, _at_zero(0), _gated),
     Function("gelu_tanh", _gelu_tanh, _at_zero(0), _gated),

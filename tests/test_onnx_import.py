@@ -589,7 +589,7 @@ REFUSED = {
     ),
     "product of frames": (
         chain(node("MatMul", ["x", "x"], ["y"])),
-        "MatMul node that gives 'y' must multiply frames by a constant",
+        "MatMul node that gives 'y' must multiply matrices, not [4] by [4]",
     ),
     "product with a vector": (
         chain(node("MatMul", ["x", "w"], ["y"]), w=seeded(4)),

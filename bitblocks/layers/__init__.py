@@ -3,10 +3,10 @@
 
 from .activation import Activation
 from .convolution import Convolution, TransposedConvolution
-from .dense import Linear
+from .dense import Linear, MatMul
 from .elementwise import Add, Identity, Maximum, Minimum, Mul, Relu, Scale, Sub
 from .movement import Concat, Rearrange, Reshape
-from .normalisation import Softmax
+from .normalisation import Norm, Softmax
 from .pooling import AveragePool, MaxPool
 
 __all__ = [
@@ -17,10 +17,12 @@ __all__ = [
     "Convolution",
     "Identity",
     "Linear",
+    "MatMul",
     "MaxPool",
     "Maximum",
     "Minimum",
     "Mul",
+    "Norm",
     "Rearrange",
     "Relu",
     "Reshape",

@@ -140,6 +140,7 @@ KINDS: dict[str, Kind] = {
         function=_named("gelu_tanh"),
     ),
     "elu": Kind(lambda x, alpha: _exponential(x, 1.0, alpha, 1.0), function=quant.elu),
+    "selu": Kind(lambda x, alpha, scale: _exponential(x, scale, alpha, 1.0), function=quant.selu),
     "celu": Kind(lambda x, alpha: _exponential(x, 1.0, alpha, alpha), function=quant.celu),
 }
 

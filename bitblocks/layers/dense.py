@@ -8,7 +8,8 @@ import numpy as np
 import blocks
 from bitblocks.errors import InputError
 from bitblocks.graph import Floats, Layer, Shape
-from bitblocks.quantisation import WEIGHTED, Decision, Stage, weighted
+from bitblocks.quantisation import NARROWED, WEIGHTED, Decision, Stage, weighted
+from quant import accumulator_format, narrow_bounds
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +59,43 @@ class Linear(Layer):
         if factor is None or offset is None:
             return None
         return replace(self, weight=self.weight * factor, bias=self.evaluate(offset))
+
+
+@dataclass(frozen=True, eq=False)
+class MatMul(Layer):
+    """``y = a @ b.T`` of two tensors: shapes (..., r, k) and (..., c, k) -> (..., r, c)."""
+
+    decides = NARROWED
+
+    def shape(self, source_a: Shape, source_b: Shape) -> Shape:
+        fits = len(source_a) == len(source_b) >= 2 and source_a[-1] == source_b[-1]
+        if not fits or source_a[:-2] != source_b[:-2]:
+            raise InputError(
+                f"MatMul {self.name} inputs must be rows of one length, "
+                f"not of shapes {source_a} and {source_b}"
+            )
+        return (*source_a[:-1], source_b[-2])
+
+    def evaluate(self, a: Floats, b: Floats) -> Floats:
+        y = np.zeros((*a.shape[:-1], b.shape[-2]))
+        for index in range(a.shape[-1]):
+            y += a[..., index, np.newaxis] * b[..., np.newaxis, :, index]
+        return y
+
+    def quantise(self, stage: Stage) -> Decision:
+        a, b = stage.sources
+        ends = [
+            x[..., :, np.newaxis, :] * y[..., np.newaxis, :, :]
+            for x in (a.low, a.high)
+            for y in (b.low, b.high)
+        ]
+        low, high = np.minimum.reduce(ends).sum(axis=-1), np.maximum.reduce(ends).sum(axis=-1)
+        exact = accumulator_format(low, high, a.format.frac + b.format.frac, stage.name)
+        sums = a.frames @ b.frames.swapaxes(-1, -2)
+        format = stage.output_format(sums, low, high, exact.frac)
+        (left, right), modes = stage.inputs, stage.modes
+        block = blocks.matmul(left, right, format, *modes, transpose_b=True)
+        return Decision(block, (narrow_bounds(low, high, exact, format, *stage.modes),))
 
 
 def ordered_product(x: Floats, weight: Floats) -> Floats:

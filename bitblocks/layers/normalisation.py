@@ -9,7 +9,8 @@ import blocks
 from bitblocks.errors import InputError
 from bitblocks.graph import Floats, Layer, Shape
 from bitblocks.layers.activation import exp, log1p
-from bitblocks.quantisation import Decision, Stage
+from bitblocks.quantisation import Decision, Stage, frac_for
+from quant import Format, from_float
 
 LN2 = 0.6931471805599453
 
@@ -58,3 +59,67 @@ class Softmax(Layer):
         block = make(stage.inputs[0], format)
         low, high = (format.min, 0) if self.logarithm else (0, format.max)
         return Decision(block, ((np.full(x.low.shape, low), np.full(x.low.shape, high)),))
+
+
+@dataclass(frozen=True, eq=False)
+class Norm(Layer):
+    """``x / sqrt(mean(x**2) + epsilon) * weight + bias``, x without its mean if ``centred``.
+
+    Parameters
+    ----------
+    weight, bias : floats, one for each channel
+    epsilon : float
+    groups : over all positions of as many groups of channels; 0 for the last axis alone
+    """
+
+    weight: Floats
+    bias: Floats
+    epsilon: float
+    groups: int = 0
+    centred: bool = True
+
+    decides = ("output_format",)
+
+    def shape(self, source: Shape) -> Shape:
+        if not source or source[-1] != len(self.weight):
+            raise InputError(
+                f"Norm {self.name} input must have {len(self.weight)} channels, not shape {source}"
+            )
+        return source
+
+    def evaluate(self, x: Floats) -> Floats:
+        rows, apart = x, None
+        if self.groups:
+            apart = (len(x), -1, self.groups, x.shape[-1] // self.groups)
+            rows = x.reshape(apart).swapaxes(1, 2)
+            turned, rows = rows.shape, rows.reshape(len(x), self.groups, -1)
+        count = rows.shape[-1]
+        distance = rows - _sum_last(rows) / count if self.centred else rows
+        spread = np.sqrt(_sum_last(distance * distance) / count + self.epsilon)
+        y = distance / spread
+        if apart is not None:
+            y = y.reshape(turned).swapaxes(1, 2).reshape(x.shape)
+        return y * self.weight + self.bias
+
+    def quantise(self, stage: Stage) -> Decision:
+        """Less than one unit of the output wrong, but for what the weights are rounded by."""
+        (tensor,) = stage.inputs
+        count = tensor.size // self.groups if self.groups else tensor.shape[-1]
+        largest = float(np.abs(self.weight).max())
+        peak = largest * count**0.5 + float(np.abs(self.bias).max())
+        format = stage.range_format(peak, signed=True)
+        bits = stage.settings.weight_bits
+        weight_format = Format(bits, frac_for(largest, bits, signed=True))
+        parameters = (
+            from_float(self.weight, weight_format),
+            from_float(self.bias, Format(63, format.frac + 2)),
+            weight_format,
+            format,
+            self.epsilon,
+        )
+        if self.groups:
+            block = blocks.group_norm(tensor, self.groups, *parameters)
+        else:
+            block = (blocks.layer_norm if self.centred else blocks.rms_norm)(tensor, *parameters)
+        shape = stage.sources[0].low.shape
+        return Decision(block, ((np.full(shape, format.min), np.full(shape, format.max)),))

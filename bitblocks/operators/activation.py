@@ -18,6 +18,7 @@ PLAIN: dict[str, tuple[str, tuple[str, ...]]] = {
     "HardSwish": ("hardswish", ()),
     "LeakyRelu": ("leaky_relu", ("alpha",)),
     "Mish": ("mish", ()),
+    "Selu": ("selu", ("alpha", "gamma")),
     "Sigmoid": ("sigmoid", ()),
     "Softplus": ("softplus", ()),
     "Softsign": ("softsign", ()),

@@ -66,7 +66,9 @@ def linear(op: Operation, label: str, value: Value, weight: Floats, bias: Floats
 
 @operator("MatMul", label="linear")
 def matmul(op: Operation) -> Value:
-    if op.is_constant(0) == op.is_constant(1):
+    if not (op.is_constant(0) or op.is_constant(1)):
+        return _matmul_of_frames(op)
+    if op.is_constant(0) and op.is_constant(1):
         op.refuse("must multiply frames by a constant")
     left = op.is_constant(0)
     value, matrix = op.value(1 if left else 0), op.floats(0 if left else 1, "matrix")
@@ -94,3 +96,16 @@ def matmul(op: Operation) -> Value:
         gone = rank - 2 if left else rank - 1
         result = result.reshaped((*result.shape[:gone], *result.shape[gone + 1 :]))
     return result
+
+
+def _matmul_of_frames(op: Operation) -> Value:
+    """Each matrix of a by that of b."""
+    a, b = op.value(0), op.value(1)
+    fits = min(len(a.shape), len(b.shape)) >= 2 and a.shape[-1] == b.shape[-2]
+    if not fits or a.shape[:-2] != b.shape[:-2]:
+        op.refuse(f"must multiply matrices, not {[*a.shape]} by {[*b.shape]}")
+    plain = tuple(range(len(a.shape)))
+    swapped = (*plain[:-2], plain[-1], plain[-2])
+    sources = op.arranged(a, plain), op.arranged(b, swapped)
+    layer = op.add(layers.MatMul, op.label, sources)
+    return op.given(layer.name, (*a.shape[:-1], b.shape[-1]), plain)

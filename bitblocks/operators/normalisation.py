@@ -6,10 +6,11 @@ import math
 import numpy as np
 
 from bitblocks import layers
+from bitblocks.graph import Floats, Shape
 from bitblocks.onnx_model import shown
 from bitblocks.operators.operation import Operation
 from bitblocks.operators.registry import Only, operator
-from bitblocks.ordering import Value
+from bitblocks.ordering import Value, channels_last
 
 
 @operator(
@@ -67,3 +68,73 @@ def _proportional(op: Operation, logarithm: bool) -> Value:
     source = op.arranged(value, (*axes, axis))
     layer = op.add(layers.Softmax, op.label, (source,), logarithm)
     return op.given(layer.name, value.shape, (*axes, axis)).reshaped(shape)
+
+
+@operator(
+    "LayerNormalization", honours=("axis", "epsilon"), only={"stash_type": Only(1)}, label="norm"
+)
+def layer_normalization(op: Operation) -> Value:
+    return _along_axes(op, centred=True)
+
+
+@operator(
+    "RMSNormalization", honours=("axis", "epsilon"), only={"stash_type": Only(1)}, label="norm"
+)
+def rms_normalization(op: Operation) -> Value:
+    return _along_axes(op, centred=False)
+
+
+def _along_axes(op: Operation, centred: bool) -> Value:
+    """Over all axes from ``axis`` on, as if they were one."""
+    value, shape = op.value(0), op.value(0).shape
+    axis = op.frame_axis(value, op.attributes["axis"])
+    weight = _parameter(op, 1, "scale", shape[axis:])
+    bias = _parameter(op, 2, "bias", shape[axis:])
+    rows = value.reshaped((*shape[:axis], math.prod(shape[axis:])))
+    axes = tuple(range(len(rows.shape)))
+    arguments = weight.ravel(), bias.ravel(), op.attributes["epsilon"], 0, centred
+    layer = op.add(layers.Norm, op.label, (op.arranged(rows, axes),), *arguments)
+    return op.given(layer.name, rows.shape, axes).reshaped(shape)
+
+
+def _parameter(op: Operation, index: int, name: str, shape: Shape) -> Floats:
+    """A constant of the shape that is normalised; 0 if it is left out."""
+    if not op.has(index):
+        return np.zeros(shape)
+    array = op.floats(index, name)
+    try:
+        return np.broadcast_to(array, shape)
+    except ValueError:
+        op.refuse(f"{name} must fit shape {[*shape]}, not have shape {[*array.shape]}")
+
+
+@operator("InstanceNormalization", honours=("epsilon",), label="norm")
+def instance_normalization(op: Operation) -> Value:
+    return _over_groups(op, op.value(0).shape[0])
+
+
+@operator(
+    "GroupNormalization",
+    honours=("epsilon", "num_groups"),
+    only={"stash_type": Only(1)},
+    label="norm",
+)
+def group_normalization(op: Operation) -> Value:
+    return _over_groups(op, op.attributes["num_groups"])
+
+
+def _over_groups(op: Operation, groups: int) -> Value:
+    """Over all positions of each group of channels; scale and bias by channel or by group."""
+    value = op.value(0)
+    channels = value.shape[0]
+    if groups < 1 or channels % groups:
+        op.refuse(f"must have groups that divide {channels} channels, not {groups}")
+    parameters = []
+    for index, name in ((1, "scale"), (2, "bias")):
+        array = op.floats(index, name)
+        if array.shape not in ((channels,), (groups,)):
+            op.refuse(f"{name} must have shape [{channels}], not {[*array.shape]}")
+        parameters.append(np.repeat(array, channels // len(array)))
+    source = op.arranged(value, channels_last(len(value.shape)))
+    arguments = *parameters, op.attributes["epsilon"], groups
+    return op.first_channels(op.add(layers.Norm, op.label, (source,), *arguments).name)
