@@ -115,7 +115,7 @@ class Nonlinearity:
 def nonlinearity_configuration(random: np.random.Generator, index: int) -> Configuration:
     smooth = [name for name in FUNCTIONS if name not in ("log", "log2", "reciprocal", "rsqrt")]
     name = smooth[(7 * index) % len(smooth)]
-    width = 2 if index == 0 else int(random.integers(4, 10))
+    width = 4 if index == 0 else int(random.integers(4, 10))
     signed = name != "sqrt"
     source = Format(width, width - signed - int(random.integers(1, 4)), signed)
     bits = int(random.integers(3, 10))

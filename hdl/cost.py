@@ -153,6 +153,11 @@ def subtract(width: int) -> Inventory:
     return _one("subtract", width) if width > 0 else Inventory()
 
 
+def trial_subtract(width: int, kept: int) -> Inventory:
+    """``a - b`` of ``width`` bits if that is not negative, else ``a``; ``kept`` bits of it."""
+    return _one("trial_subtract", width, kept)
+
+
 def constant_adder(width: int) -> Inventory:
     """``a + constant`` with a result of ``width`` bits."""
     return _one("constant_adder", width) if width > 0 else Inventory()
@@ -578,6 +583,13 @@ def _by_width(table: str) -> Callable[..., _Price]:
     return price
 
 
+def _price_trial_subtract(target: Target, width: int, kept: int) -> _Price:
+    """Tables of six inputs often choose where they subtract: about two in three do."""
+    price, choice = _measured(target, "subtract", width), _measured(target, "mux", 2).lut * kept
+    share = 0.35 if target.lut_size >= 6 else 1.0
+    return price._replace(lut=price.lut + share * choice)
+
+
 def _price_counter(target: Target, n: int) -> _Price:
     bits = (n - 1).bit_length()
     power = "counter_power" if n & (n - 1) == 0 else "counter"
@@ -741,6 +753,7 @@ _PRICES: dict[str, Callable[..., _Price]] = {
     "delay_line": _price_delay_line,
     "adder": _by_width("adder"),
     "subtract": _by_width("subtract"),
+    "trial_subtract": _price_trial_subtract,
     "constant_adder": _by_width("constant_adder"),
     "negate": _by_width("negate"),
     "increment": _by_width("increment"),

@@ -15,7 +15,7 @@ from amaranth.lib.wiring import In, Out
 
 from quant import Format, Overflow, Rounding
 
-from .cost import Inventory, elastic, logic, mux2, register, subtract
+from .cost import Inventory, elastic, logic, register, subtract, trial_subtract
 from .events import Events, pipeline_events
 from .narrow import Narrowing, simplest_rounding
 from .stream import joined, shape, stream_signature
@@ -212,7 +212,7 @@ class Division(Recurrence):
     def step_inventory(self, left: int) -> Inventory:
         """The logic that finds the digit after which ``left`` are to come."""
         kept = self.numbers(left)["remainder"]
-        return subtract(self.divisor.bit_length() + 2) + mux2(kept)
+        return trial_subtract(self.divisor.bit_length() + 2, kept)
 
     def ends_inventory(self) -> Inventory:
         """Magnitudes, excess and pole; the sign."""
@@ -289,7 +289,7 @@ class Root(Recurrence):
     def step_inventory(self, left: int) -> Inventory:
         """The logic that finds the digit after which ``left`` are to come."""
         bits = self.digits - left + 3
-        return subtract(bits) + mux2(self.numbers(left)["remainder"])
+        return trial_subtract(bits, self.numbers(left)["remainder"])
 
     def ends_inventory(self) -> Inventory:
         """What was shifted out."""

@@ -17,7 +17,12 @@ from hdl import Target
 # All questions about one block go to one process, which makes its circuits once.
 NAMES = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in CATALOGUE]
 CONFIGURATIONS = 20
+COMPOSED = 8  # of what consists of blocks that are all asked by themselves
 SYNTHESISED = 5
+
+
+def is_composed(name: str) -> bool:
+    return not isinstance(CATALOGUE[name].kind, type)
 
 
 def first(name: str, count: int) -> list[ask.Subject]:
@@ -27,7 +32,7 @@ def first(name: str, count: int) -> list[ask.Subject]:
 @cache
 def subjects(name: str) -> list[ask.Subject]:
     """Each configuration once, with its Verilog."""
-    return first(name, CONFIGURATIONS)
+    return first(name, COMPOSED if is_composed(name) else CONFIGURATIONS)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -47,34 +52,34 @@ def test_verilog_has_no_unknown_values_in_icarus(name):
     ask.verilog_equals_reference(subjects(name)[:4], "icarus")
 
 
-def check_synthesis(subjects: list[ask.Subject], target: str) -> None:
+def check_synthesis(name: str, subjects: list[ask.Subject], target: str) -> None:
     """Question 4, look-up tables included."""
-    pairs = ask.synthesis_equals_cost(subjects, Target.named(target))
+    pairs = ask.synthesis_equals_cost(subjects, Target.named(target), is_composed(name))
     large = [(estimate, found) for estimate, found in pairs if found > 200]
     errors = [abs(estimate - found) / found for estimate, found in large]
     if errors:
-        assert np.median(errors) <= 0.15, pairs
+        assert np.median(errors) <= (0.25 if is_composed(name) else 0.15), pairs
         assert max(errors) <= 0.40, pairs
 
 
 @pytest.mark.parametrize("target", ["ecp5", "xilinx7"])
 @pytest.mark.parametrize("name", NAMES)
 def test_synthesis_equals_cost(name, target):
-    check_synthesis(subjects(name)[:SYNTHESISED], target)
+    check_synthesis(name, subjects(name)[:SYNTHESISED], target)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("target", ["ice40", "gowin", "xilinxup"])
 @pytest.mark.parametrize("name", NAMES)
 def test_synthesis_equals_cost_elsewhere(name, target):
-    check_synthesis(subjects(name)[:SYNTHESISED], target)
+    check_synthesis(name, subjects(name)[:SYNTHESISED], target)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("target", ["ecp5", "xilinx7"])
 @pytest.mark.parametrize("name", NAMES)
 def test_synthesis_equals_cost_a_hundred_times(name, target):
-    check_synthesis(first(name, 100), target)
+    check_synthesis(name, first(name, 100), target)
 
 
 @pytest.mark.parametrize("name", NAMES)
