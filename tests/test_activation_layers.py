@@ -23,6 +23,7 @@ PARAMETERS = {
     "hardsigmoid": (0.25, 0.5),
     "elu": (0.75,),
     "celu": (1.5,),
+    "selu": (1.5, 0.875),
 }
 
 
