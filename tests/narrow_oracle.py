@@ -50,7 +50,7 @@ def exact_fit(n: int, width: int, signed: bool, mode: str) -> int:
 
 def exact_narrow(n: int, source: Format, target: Format, rounding: str, overflow: str) -> int:
     """``narrow`` of one integer."""
-    scaled = Fraction(n) * Fraction(2) ** (target.frac - source.frac)
+    scaled = Fraction(int(n)) * Fraction(2) ** (target.frac - source.frac)
     return exact_fit(exact_round(scaled, rounding), target.width, target.signed, overflow)
 
 

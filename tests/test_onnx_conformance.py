@@ -98,4 +98,5 @@ def test_published_cases_are_exact_or_refused(cases, tmp_path):
         {"Constant", "Shape", "Size"},
         {"Expand", "Max", "Min", "Mish", "Sum", "Tile"},
     )
-    assert known - reached == no_frames | no_batch
+    more_outputs = {"LayerNormalization"}  # every case wants the mean and the deviation as well
+    assert known - reached == no_frames | no_batch | more_outputs
