@@ -17,6 +17,7 @@ OVERFLOWS = ("SAT", "SAT_ZERO", "SAT_SYM", "WRAP")
 @cache
 def exact_round(x: Fraction, mode: str) -> int:
     """The integer that ``mode`` rounds ``x`` to."""
+    x = Fraction(int(x.numerator), int(x.denominator))  # numpy's would stay in the cache
     neighbours = {floor(x), ceil(x)}
     if mode == "TRN":
         return min(neighbours)
@@ -37,7 +38,7 @@ def exact_round(x: Fraction, mode: str) -> int:
 @cache
 def exact_fit(n: int, width: int, signed: bool, mode: str) -> int:
     """The integer of ``width`` bits that ``mode`` makes of ``n``."""
-    top = 2 ** (width - 1) if signed else 2**width
+    n, top = int(n), 2 ** (width - 1) if signed else 2**width
     bottom = -top if signed else 0
     if mode == "WRAP":
         return bottom + (n - bottom) % 2**width  # the one of these congruent to n
@@ -50,7 +51,7 @@ def exact_fit(n: int, width: int, signed: bool, mode: str) -> int:
 
 def exact_narrow(n: int, source: Format, target: Format, rounding: str, overflow: str) -> int:
     """``narrow`` of one integer."""
-    scaled = Fraction(int(n)) * Fraction(2) ** (target.frac - source.frac)
+    scaled = Fraction(n) * Fraction(2) ** (target.frac - source.frac)
     return exact_fit(exact_round(scaled, rounding), target.width, target.signed, overflow)
 
 
