@@ -144,10 +144,10 @@ def check_modes(block: Any) -> None:
         object.__setattr__(block, field, modes(value))
 
 
-def check_lanes(plan: Any, size: int, name: str) -> int:
-    """The lanes of a plan, refused unless they divide ``size``."""
-    if not isinstance(plan, Lanes):
-        raise TypeError(f"{name} plan must be Lanes, not {plan!r}")
+def check_lanes(plan: Any, size: int, name: str, kind: Any = Lanes) -> int:
+    """The lanes of a plan of a kind, refused unless they divide ``size``."""
+    if not isinstance(plan, kind):
+        raise TypeError(f"{name} plan must be {kind.__name__}, not {plan!r}")
     if plan.lanes < 1 or size % plan.lanes:
         raise ValueError(f"{name} lanes must divide {size}, not be {plan.lanes}")
     return plan.lanes

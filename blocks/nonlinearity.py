@@ -13,7 +13,6 @@ from hdl.function import cheapest
 from quant import FUNCTIONS, Approximation, Format, Ints, PlainKernel, candidates
 
 from .block import Candidate, Tensor, check_lanes, check_tensor, divisors
-from .block import Lanes as PlainLanes
 from .configurations import Configuration, draw_shape
 
 
@@ -89,9 +88,7 @@ class Nonlinearity:
 
     def lanes(self, plan: TableLanes) -> dict[str, int]:
         """Port name -> numbers in a transfer."""
-        if not isinstance(plan, TableLanes):
-            raise TypeError(f"Nonlinearity plan must be a TableLanes, not {plan!r}")
-        lanes = check_lanes(PlainLanes(plan.lanes), self.input.size, "Nonlinearity")
+        lanes = check_lanes(plan, self.input.size, "Nonlinearity", TableLanes)
         return {"i": lanes, "o": lanes}
 
     def unit(self, plan: TableLanes) -> FunctionUnit:

@@ -19,7 +19,7 @@ from quant import FUNCTIONS, Approximation, Format, Function, candidates, sum_fo
 from .activation import negate
 from .binary import Add, Sub
 from .block import Tensor, check_format, check_tensor
-from .composition import Composition
+from .composition import ONE, Composition
 from .configurations import Configuration
 from .division import Divide
 from .elementwise import Identity
@@ -138,15 +138,14 @@ def _exponentials(
         net.add("y", lambda a, b: Divide(a, b, output_format, None), power, total)
         return net.network(y="y")
     ladder = np.tril(np.ones((count, count), np.int64))
-    one = Format(2, 0)
     wide = net.tensors["total"].format
     parts = net.add(
-        "partial", lambda x: Linear(x, ladder, np.zeros(count, np.int64), one, wide), power
+        "partial", lambda x: Linear(x, ladder, np.zeros(count, np.int64), ONE, wide), power
     )
     net.add("rounded", lambda a, b: Divide(a, b, output_format, None), parts, total)
     steps = np.eye(count, dtype=np.int64) - np.eye(count, k=-1, dtype=np.int64)
     zeros = np.zeros(count, np.int64)
-    net.add("y", lambda x: Linear(x, steps, zeros, one, output_format), "rounded")
+    net.add("y", lambda x: Linear(x, steps, zeros, ONE, output_format), "rounded")
     return net.network(y="y")
 
 
