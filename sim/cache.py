@@ -107,15 +107,27 @@ def _listing(folder: Path) -> list[Path]:
 
 
 def _link(entry: Path, destination: Path) -> bool:
-    """Hard links to all files of ``entry``; False, and nothing left behind, if it is not there."""
+    """Hard links to all files of ``entry``; False, and nothing left behind, if it is not there.
+
+    Who removes an entry first moves it away, then empties it. So the listing was of a whole entry
+    if the folder that was opened is still the one in its place after the last link.
+    """
+    try:
+        folder = os.open(entry, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return False
     linked = []
     try:
-        os.utime(entry)
-        for file in entry.iterdir():
-            os.link(file, destination / file.name)
-            linked.append(destination / file.name)
+        os.utime(folder)
+        for name in [file.name for file in os.scandir(folder)]:
+            os.link(name, destination / name, src_dir_fd=folder)
+            linked.append(destination / name)
+        if os.path.samestat(os.fstat(folder), entry.stat()):
+            return True
     except FileNotFoundError:
-        for path in linked:
-            path.unlink()
-        return False
-    return True
+        pass  # removed meanwhile
+    finally:
+        os.close(folder)
+    for path in linked:
+        path.unlink()
+    return False

@@ -571,6 +571,21 @@ def test_entries_come_whole_while_others_build_and_remove_them(monkeypatch):
     assert len(log) < 240
 
 
+@pytest.mark.usefixtures("own_cache")
+def test_an_entry_emptied_while_it_is_listed_is_built_again():
+    assert entry("a")
+    scandir = os.scandir
+
+    def emptied_first(folder):
+        patch.undo()
+        sim.cache.prune(limit=0)
+        return scandir(folder)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "scandir", emptied_first)
+        assert entry("a")
+
+
 def test_stale_leftovers_are_removed(own_cache):
     assert entry("a")
     old = own_cache / "scratch" / "left-over"
