@@ -35,6 +35,7 @@ from .rescale import Rescale
 from .reshape import Reshape
 from .saving import load, save
 from .softmax import log_softmax, softmax, softmin
+from .topk import TopK
 from .weight import Weight
 
 __all__ = [
@@ -78,6 +79,7 @@ __all__ = [
     "Sub",
     "TableLanes",
     "Tensor",
+    "TopK",
     "TransposedConvolution",
     "Unrolled",
     "Weight",

@@ -8,6 +8,7 @@ from .elementwise import Add, Identity, Maximum, Minimum, Mul, Relu, Scale, Sub
 from .movement import Concat, Rearrange, Reshape
 from .normalisation import Norm, Softmax
 from .pooling import AveragePool, MaxPool
+from .reduction import Reduce
 
 __all__ = [
     "Activation",
@@ -24,6 +25,7 @@ __all__ = [
     "Mul",
     "Norm",
     "Rearrange",
+    "Reduce",
     "Relu",
     "Reshape",
     "Scale",
