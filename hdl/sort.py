@@ -35,9 +35,7 @@ def batcher(count: int) -> Iterator[list[tuple[int, int]]]:
                 for first in range(step % merged, size - step, 2 * step)
                 for n in range(step)
             ]
-            yield [
-                (a, b) for a, b in pairs if b < count and a // (2 * merged) == b // (2 * merged)
-            ]
+            yield [(a, b) for a, b in pairs if b < count and a // (2 * merged) == b // (2 * merged)]
             step //= 2
         merged *= 2
 
@@ -117,7 +115,7 @@ class Sort:
         """
         if "indices" not in self.outputs:
             return [0] * len(self.layers)
-        width, counts = (self.lanes - 1).bit_length(), []
+        width, counts = (self.lanes - 1).bit_length(), list[int]()
         wires: dict[int, list[Any]] = {
             place: [place >> bit & 1 for bit in range(width)] for place in range(self.lanes)
         }
@@ -129,7 +127,9 @@ class Sort:
                 other = wires[partner.get(place, place)]
                 pair = frozenset((place, partner.get(place, place)))
                 following[place] = [
-                    a if a == b and isinstance(a, int) else (a, b, a != b and (min(pair), max(pair)))
+                    a
+                    if a == b and isinstance(a, int)
+                    else (a, b, a != b and (min(pair), max(pair)))
                     for a, b in zip(own, other, strict=True)
                 ]
             found = {bit for bits in following.values() for bit in bits if not isinstance(bit, int)}
@@ -145,7 +145,7 @@ class Sort:
         """What it is made of."""
         width, total = self.number.width, elastic_stages(len(self.layers))
         lane_bits = (self.lanes - 1).bit_length() if "indices" in self.outputs else 0
-        for n, ((pairs, alive, valued), index_bits) in enumerate(
+        for n, ((pairs, _, valued), index_bits) in enumerate(
             zip(self.layers, self._index_bits, strict=True)
         ):
             total += register(len(valued) * width + index_bits)
@@ -265,14 +265,14 @@ class SortArray(wiring.Component):
         enables, valids = elastic(m, i.valid, len(design.layers), ready, "layer")
         m.d.comb += i.ready.eq(enables[0])
         for n, (pairs, alive, _) in enumerate(design.layers):
-            following = dict(wires)
+            following: dict[int, Any] = dict(wires)
             for a, b in pairs:
                 swap = Signal(name=f"swap_{n}_{a}_{b}")
                 m.d.comb += swap.eq(self._goes_before(wires[b], wires[a]))
-                following[a] = tuple(  # type: ignore[assignment]
+                following[a] = tuple(
                     Mux(swap, y, x) for x, y in zip(wires[a], wires[b], strict=True)
                 )
-                following[b] = tuple(  # type: ignore[assignment]
+                following[b] = tuple(
                     Mux(swap, x, y) for x, y in zip(wires[a], wires[b], strict=True)
                 )
             wires = {}
@@ -301,7 +301,8 @@ class SortArray(wiring.Component):
     ) -> list[tuple[Value, Value]]:
         """The best so far; what they are in the end stays until it is taken."""
         design = self.design
-        group, ends, full, step = Signal(range(design.groups)), Signal(), Signal(), Signal()
+        group, ends = Signal(range(design.groups)), Signal()
+        full, step = Signal(), Signal()
         m.d.comb += [
             ends.eq(group == design.groups - 1),
             ready.eq(~full | result.ready),
@@ -330,25 +331,18 @@ class SortArray(wiring.Component):
                 none = empty[c // design.kept] if design.compared(c) else Const(1)
                 m.d.comb += before[c, n].eq(none | design.better(value, held))
         for c, cell in enumerate(cells):
-            *choices, (_, last) = [
-                (kind, cells[c - n] if kind == "old" else coming[n])
-                for kind, n in design._moves(c)
-            ]
-            taken = last
-            for (kind, n), (_, number) in reversed(
-                list(zip(design._moves(c)[:-1], choices, strict=True))
-            ):
+            taken: Any = ()
+            for kind, n in reversed(design._moves(c)):  # of the last there is no doubt
                 if kind == "old":  # n new ones go before it
-                    chosen = before[c - n, n - 1]
+                    number, chosen = cells[c - n], before[c - n, n - 1]
                     if n < design.kept:
                         chosen = chosen & ~before[c - n, n]
                 else:  # all c - n cells before it stay before it
-                    chosen = before[c - n, n]
+                    number, chosen = coming[n], before[c - n, n]
                     if c > n:
                         chosen = chosen & ~before[c - n - 1, n]
-                taken = tuple(  # type: ignore[assignment]
-                    Mux(chosen, x, y) for x, y in zip(number, taken, strict=True)
-                )
+                pairs = zip(number, taken or number, strict=True)
+                taken = [Mux(chosen, x, y) for x, y in pairs] if taken else number
             with m.If(step & before[c, 0]):
                 m.d.sync += [cell[0].eq(taken[0]), cell[1].eq(taken[1])]
         return cells

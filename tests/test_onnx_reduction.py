@@ -117,3 +117,72 @@ def test_axes_that_depend_on_a_frame_are_refused(tmp_path):
     assert refusal(model, tmp_path) == (
         "ReduceMean node that gives 'y' must have a constant list of axes"
     )
+
+
+TOPK = {  # shape, axis, K, largest
+    "last axis": ((3, 7), -1, 3, 1),
+    "channels of an image": ((4, 3, 5), 1, 2, 1),
+    "rows of an image, smallest": ((4, 3, 5), 2, 3, 0),
+    "all": ((6,), 1, 6, 1),
+}
+
+
+def top_k(shape, axis, count, largest, outputs=("v", "i")):
+    node = helper.make_node("TopK", ["x", "k"], [*outputs], axis=axis, largest=largest)
+    return model_of([node], {"x": shape}, [n for n in outputs if n], {"k": axes_of(count)})
+
+
+@pytest.mark.parametrize("case", TOPK.values(), ids=TOPK)
+def test_the_best_and_where_they_are(tmp_path, case):
+    assert_equals_onnx(top_k(*case), tmp_path, {"x": case[0]})
+
+
+@pytest.mark.parametrize("outputs", [("v", "i"), ("v", ""), ("", "i")], ids=str)
+def test_integers_of_a_sort(tmp_path, outputs):
+    """What nobody reads is not made."""
+    model = top_k((3, 7), -1, 3, 1, outputs) if outputs[0] else only_indices()
+    graph = import_onnx(saved(model, tmp_path))
+    x = seeded(40, 3, 7)
+    network, _ = quantise(graph, x, 8, 8, input_format="s8.5")
+    (node,) = network.nodes
+    assert node.block.gives == {"v": "values", "i": "indices"}.get("".join(outputs), "both")
+    codes = from_float(x, network.inputs["i"].format)
+    found = network.reference(codes)
+    order = np.argsort(-codes, axis=-1, kind="stable")[..., :3]
+    wanted = {"v": np.take_along_axis(codes, order, -1), "i": order}
+    for name, y in zip(
+        filter(None, outputs), found if isinstance(found, tuple) else (found,), strict=True
+    ):
+        np.testing.assert_array_equal(y, wanted[name])
+
+
+def only_indices():
+    node = helper.make_node("TopK", ["x", "k"], ["unread", "i"])
+    return model_of([node], {"x": (3, 7)}, ["i"], {"k": axes_of(3)})
+
+
+REFUSED_TOPK = {
+    "batch": (((3, 7), 0, 3, 1), "attribute 'axis' must leave the batch alone, not be 0"),
+    "one": (((3, 1), -1, 1, 1), "must choose among at least 2 numbers, not 1"),
+    "many": (((3, 7), -1, 8, 1), "must have a K from 1 to 7, not 8"),
+    "none": (((3, 7), -1, 0, 1), "must have a K from 1 to 7, not 0"),
+}
+
+
+@pytest.mark.parametrize(("case", "message"), REFUSED_TOPK.values(), ids=REFUSED_TOPK)
+def test_what_cannot_be_sorted_is_refused(tmp_path, case, message):
+    assert refusal(top_k(*case), tmp_path) == f"TopK node that gives 'v' {message}"
+
+
+def test_a_count_that_is_no_constant_is_refused(tmp_path):
+    node = helper.make_node("TopK", ["x", "z"], ["y", "i"])
+    model = model_of([node], {"x": (3, 4), "z": (1,)}, ["y"])
+    assert refusal(model, tmp_path) == "TopK node that gives 'y' must have a constant K"
+
+
+def test_two_counts_are_refused(tmp_path):
+    node = helper.make_node("TopK", ["x", "k"], ["y", "i"])
+    model = model_of([node], {"x": (3, 4)}, ["y"], {"k": axes_of(1, 2)})
+    assert refusal(model, tmp_path) == (
+        "TopK node that gives 'y' must have one K, whatever the batch"
+    )

@@ -114,8 +114,10 @@ REFUSALS = {
     "rounding": (
         lambda: Reduce(FRAME, "sum", (0,), S8, "up"),
         ValueError,
-        "Reduce rounding must be one of RND, RND_ZERO, RND_MIN_INF, RND_INF, RND_CONV, TRN, "
-        "TRN_ZERO, not 'up'",
+        (
+            "Reduce rounding must be one of RND, RND_ZERO, RND_MIN_INF, RND_INF, RND_CONV, TRN, "
+            "TRN_ZERO, not 'up'"
+        ),
     ),
     "quotient": (
         lambda: Reduce(FRAME, "mean", (0,), Format(60, 58)),

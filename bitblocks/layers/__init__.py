@@ -8,7 +8,7 @@ from .elementwise import Add, Identity, Maximum, Minimum, Mul, Relu, Scale, Sub
 from .movement import Concat, Rearrange, Reshape
 from .normalisation import Norm, Softmax
 from .pooling import AveragePool, MaxPool
-from .reduction import Reduce
+from .reduction import Reduce, TopK
 
 __all__ = [
     "Activation",
@@ -31,5 +31,6 @@ __all__ = [
     "Scale",
     "Softmax",
     "Sub",
+    "TopK",
     "TransposedConvolution",
 ]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operators that make one number of those along some axes."""
+"""Operators that make one number, or a few, of those along some axes."""
 
 import math
 from collections.abc import Collection
@@ -18,7 +18,7 @@ FUNCTIONS = {
 
 
 def reduce(op: Operation) -> Value:
-    """What an operator of FUNCTIONS gives; axes that are left out are all, or none if it says so."""
+    """What an operator of FUNCTIONS gives; axes left out are all, or none if it says so."""
     value = op.value(0, batch=None)
     given = op.attributes["axes"]
     if op.has(1):
@@ -60,3 +60,30 @@ def reduced(op: Operation, value: Value, function: str, axes: Collection[int]) -
     layer = op.add(layers.Reduce, op.label, (op.arranged(value, order),), function, run)
     kept = tuple(1 if axis in axes else length for axis, length in enumerate(shape))
     return op.given(layer.name, kept, order, value.batch)
+
+
+@operator("TopK", honours=("axis", "k", "largest", "sorted"), outputs=2)
+def top_k(op: Operation) -> list[Value | None]:
+    """Sorted whether that is asked for or not."""
+    value = op.value(0, batch=None)
+    axis, shape = op.frame_axis(value, op.attributes["axis"]), value.shape
+    counts = op.lengths(1, "K") if op.has(1) else ([op.attributes["k"]],) * 2
+    if counts[0] != counts[1] or len(counts[0]) != 1:
+        op.refuse("must have one K, whatever the batch")
+    (count,) = counts[0]
+    if shape[axis] < 2:
+        op.refuse("must choose among at least 2 numbers, not 1")
+    if not 1 <= count <= shape[axis]:
+        op.refuse(f"must have a K from 1 to {shape[axis]}, not {count}")
+    smallest = op.attributes["largest"] == 0
+    read = [part for n, part in enumerate(("values", "indices")) if op.is_read(n)]
+    order = op.importer.axes(value) or range(len(shape))
+    axes = (*(a for a in order if a != axis), axis)
+    gives = read[0] if len(read) == 1 else "both"
+    source = op.arranged(value, axes)
+    layer = op.add(layers.TopK, op.label, (source,), count, smallest, gives)
+    kept = (*shape[:axis], count, *shape[axis + 1 :])
+    return [
+        op.given(f"{layer.name}.{part}", kept, axes, value.batch) if part in read else None
+        for part in ("values", "indices")
+    ]
