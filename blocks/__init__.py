@@ -10,6 +10,7 @@ from .division import Divide, SquareRoot
 from .elementwise import Identity, ReLU
 from .embedding import Embedding, Reads
 from .extremum import ArgMax, ArgMin
+from .glu import glu
 from .linear import Folded, Linear, Neuron, Unrolled
 from .matmul import matmul
 from .movement import (
@@ -88,6 +89,7 @@ __all__ = [
     "depth_to_space",
     "expand",
     "gather",
+    "glu",
     "group_norm",
     "layer_norm",
     "load",

@@ -37,6 +37,7 @@ from .division import (
 from .elementwise import Identity, ReLU, identity_configuration, relu_configuration
 from .embedding import Embedding, Reads, embedding_configuration
 from .extremum import ArgMax, ArgMin, arg_configuration
+from .glu import glu, glu_configuration
 from .linear import (
     Folded,
     Linear,
@@ -289,6 +290,7 @@ CATALOGUE: dict[str, Entry] = {
         Entry(layer_norm, layer_norm_configuration),
         Entry(rms_norm, rms_norm_configuration),
         Entry(group_norm, group_norm_configuration),
+        Entry(glu, glu_configuration),
         Entry(matmul, matmul_configuration),
         Entry(Network, network_configuration, (NetworkPlan,)),
     )
