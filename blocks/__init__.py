@@ -30,7 +30,7 @@ from .network import Network, NetworkPlan, Node, Route
 from .nonlinearity import Nonlinearity, TableLanes
 from .normalisation import group_norm, layer_norm, rms_norm
 from .planner import plan, with_smallest_buffers
-from .pooling import AveragePool, MaxPool, Pooled
+from .pooling import AveragePool, MaxPool, Pooled, WholeWindows
 from .reduce import Accumulators, Reduce
 from .rescale import Rescale
 from .reshape import Reshape
@@ -84,6 +84,7 @@ __all__ = [
     "TransposedConvolution",
     "Unrolled",
     "Weight",
+    "WholeWindows",
     "activation",
     "cut",
     "depth_to_space",

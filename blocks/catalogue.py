@@ -69,6 +69,7 @@ from .pooling import (
     AveragePool,
     MaxPool,
     Pooled,
+    WholeWindows,
     average_pool_configuration,
     max_pool_configuration,
 )
@@ -281,8 +282,8 @@ CATALOGUE: dict[str, Entry] = {
         Entry(Linear, linear_configuration, (Folded, Unrolled)),
         Entry(Convolution, convolution_configuration, (Folded, Columns, Unrolled)),
         Entry(TransposedConvolution, transposed_configuration, (Folded, Unrolled)),
-        Entry(MaxPool, max_pool_configuration, (Pooled,)),
-        Entry(AveragePool, average_pool_configuration, (Pooled,)),
+        Entry(MaxPool, max_pool_configuration, (Pooled, WholeWindows)),
+        Entry(AveragePool, average_pool_configuration, (Pooled, WholeWindows)),
         Entry(Reduce, reduce_configuration, (Accumulators,)),
         Entry(softmax, softmax_configuration),
         Entry(softmin, softmin_configuration),
