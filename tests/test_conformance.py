@@ -17,7 +17,6 @@ from hdl import Target
 # All questions about one block go to one process, which makes its circuits once.
 NAMES = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in CATALOGUE]
 CONFIGURATIONS = 20
-COMPOSED = 8  # of what consists of blocks that are all asked by themselves
 SYNTHESISED = 5
 
 
@@ -32,7 +31,7 @@ def first(name: str, count: int) -> list[ask.Subject]:
 @cache
 def subjects(name: str) -> list[ask.Subject]:
     """Each configuration once, with its Verilog."""
-    return first(name, COMPOSED if is_composed(name) else CONFIGURATIONS)
+    return first(name, CONFIGURATIONS)
 
 
 @pytest.mark.parametrize("name", NAMES)
