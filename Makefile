@@ -35,8 +35,9 @@ demo: setup
 test: setup
 	$(PYTEST) -m "not full"
 
+# What has passed is kept in build/full, until a file changes.
 test-full: setup
-	$(PYTEST)
+	$(PYTEST) --resume build/full $(if $(SHARD),--part $(SHARD))
 
 check: setup
 	$(BIN)/ruff check .

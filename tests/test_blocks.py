@@ -10,6 +10,7 @@ from blocks import (
     Add,
     ArgMax,
     ArgMin,
+    Divide,
     Folded,
     Identity,
     Lanes,
@@ -235,6 +236,16 @@ def test_unknown_modes_are_refused(name):
 
 
 REFUSALS = {
+    "divide shapes": (
+        lambda: Divide(X, ONE, S8, 0),
+        ValueError,
+        "Divide input_b must have shape (2, 3) like input_a, not (1,)",
+    ),
+    "divide pole": (
+        lambda: Divide(X, X, S8, -128, overflow="SAT_SYM"),
+        ValueError,
+        "Divide pole must be -127 or more under SAT_SYM, not -128",
+    ),
     "tensor format": (
         lambda: Tensor((3,), 8),
         TypeError,
