@@ -18,6 +18,7 @@ from .configurations import (
     Configuration,
     draw_fitting,
     draw_format,
+    draw_frames,
     draw_integers,
     draw_modes,
 )
@@ -121,10 +122,7 @@ class Entry:
 def _alive(block: Any) -> bool:
     """Whether no bit of any output channel is constant or a copy of another bit of its number."""
     random = np.random.default_rng(1)
-    frames = [
-        random.integers(t.format.min, t.format.max, (300, *t.shape), np.int64, endpoint=True)
-        for t in block.inputs.values()
-    ]
+    frames = [draw_frames(random, tensor, 300) for tensor in block.inputs.values()]
     results = block.reference(*frames)
     for y, tensor in zip(
         results if isinstance(results, tuple) else (results,), block.outputs.values(), strict=True
