@@ -72,6 +72,7 @@ from .pooling import (
     average_pool_configuration,
     max_pool_configuration,
 )
+from .reduce import Accumulators, Reduce, reduce_configuration
 from .rescale import Rescale, rescale_configuration
 from .reshape import Reshape, reshape_configuration
 from .softmax import (
@@ -277,6 +278,7 @@ CATALOGUE: dict[str, Entry] = {
         Entry(TransposedConvolution, transposed_configuration, (Folded, Unrolled)),
         Entry(MaxPool, max_pool_configuration, (Pooled,)),
         Entry(AveragePool, average_pool_configuration, (Pooled,)),
+        Entry(Reduce, reduce_configuration, (Accumulators,)),
         Entry(softmax, softmax_configuration),
         Entry(softmin, softmin_configuration),
         Entry(log_softmax, log_softmax_configuration),
