@@ -30,6 +30,7 @@ from .nonlinearity import Nonlinearity, TableLanes
 from .normalisation import group_norm, layer_norm, rms_norm
 from .planner import plan, with_smallest_buffers
 from .pooling import AveragePool, MaxPool, Pooled
+from .reduce import Accumulators, Reduce
 from .rescale import Rescale
 from .reshape import Reshape
 from .saving import load, save
@@ -37,6 +38,7 @@ from .softmax import log_softmax, softmax, softmin
 from .weight import Weight
 
 __all__ = [
+    "Accumulators",
     "Add",
     "ArgMax",
     "ArgMin",
@@ -67,6 +69,7 @@ __all__ = [
     "Pooled",
     "ReLU",
     "Reads",
+    "Reduce",
     "Rearrange",
     "Rescale",
     "Reshape",

@@ -288,6 +288,23 @@ def test_an_opened_project_is_the_one_that_was_built(built):
     np.testing.assert_array_equal(bitblocks.run(project.path, codes / 4), expected / 16)
 
 
+def test_the_reference_takes_a_few_frames_at_a_time(built, monkeypatch):
+    project, counts = built.project, []
+    codes = project.codes(np.random.default_rng(0).integers(-8, 8, (10, 6)), codes=True)
+    (expected,) = project.reference(codes)
+    monkeypatch.setattr("bitblocks.project.NUMBERS_AT_ONCE", 4 * 6 + 1)  # the largest tensor has 6
+    reference = type(project.network).reference
+
+    def counting(network, frames):
+        counts.append(len(frames))
+        return reference(network, frames)
+
+    monkeypatch.setattr(type(project.network), "reference", counting)
+    (found,) = project.reference(codes)
+    np.testing.assert_array_equal(found, expected)
+    assert counts == [4, 4, 2]
+
+
 def test_floats_are_rounded_and_saturated_on_their_way_in(built):
     x = np.array([[0.124, 0.126, -99, 99, 1.75, -2.0]])
     codes = np.array([[0, 1, -8, 7, 7, -8]])
