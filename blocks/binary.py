@@ -150,11 +150,19 @@ class Binary(ElementwiseBlock):
 class Add(Binary):
     """``y = narrow(a + b)``, the join of a residual module; two stages, sum and narrowing.
 
+    Source: K. He et al., Deep Residual Learning for Image Recognition, 2015
+    (https://arxiv.org/abs/1512.03385); ONNX Add (https://onnx.ai/onnx/operators/onnx__Add.html)
+
     Parameters
     ----------
     input_a, input_b : Tensors of one shape; their formats may differ
     output_format : Format of y
     rounding, overflow : how the exact sum is narrowed
+
+    >>> x = Tensor((64,), Format(8, 4))
+    >>> block = Add(x, x, Format(8, 4))
+    >>> print(block.reference(np.arange(64), np.full(64, 100))[25:30])
+    [125 126 127 127 127]
     """
 
     @property
@@ -175,11 +183,18 @@ class Add(Binary):
 class Sub(Binary):
     """``y = narrow(a - b)``; two stages, difference and narrowing.
 
+    Source: ONNX Sub (https://onnx.ai/onnx/operators/onnx__Sub.html)
+
     Parameters
     ----------
     input_a, input_b : Tensors of one shape; their formats may differ
     output_format : Format of y
     rounding, overflow : how the exact difference is narrowed
+
+    >>> x = Tensor((64,), Format(8, 4))
+    >>> block = Sub(x, x, Format(8, 4))
+    >>> print(block.reference(np.arange(64), np.full(64, 100))[25:30])
+    [-75 -74 -73 -72 -71]
     """
 
     @property
@@ -209,11 +224,18 @@ class Sub(Binary):
 class Mul(Binary):
     """``y = narrow(a * b)``, a multiplier a lane; two stages, product and narrowing.
 
+    Source: ONNX Mul (https://onnx.ai/onnx/operators/onnx__Mul.html)
+
     Parameters
     ----------
     input_a, input_b : Tensors of one shape; their formats may differ
     output_format : Format of y
     rounding, overflow : how the exact product is narrowed
+
+    >>> x = Tensor((64,), Format(8, 4))
+    >>> block = Mul(x, x, Format(8, 4))
+    >>> print(block.reference(np.arange(64), np.full(64, 24))[25:30])
+    [38 39 41 42 44]
     """
 
     @property
@@ -246,11 +268,18 @@ class Mul(Binary):
 class Minimum(Binary):
     """``y = narrow(min(a, b))``; two stages, choice and narrowing.
 
+    Source: ONNX Min (https://onnx.ai/onnx/operators/onnx__Min.html)
+
     Parameters
     ----------
     input_a, input_b : Tensors of one shape; their formats may differ
     output_format : Format of y
     rounding, overflow : how the smaller number is narrowed
+
+    >>> x = Tensor((64,), Format(8, 4))
+    >>> block = Minimum(x, x, Format(8, 4))
+    >>> print(block.reference(np.arange(64), np.full(64, 27))[25:30])
+    [25 26 27 27 27]
     """
 
     @property
@@ -269,11 +298,18 @@ class Minimum(Binary):
 class Maximum(Binary):
     """``y = narrow(max(a, b))``; two stages, choice and narrowing.
 
+    Source: ONNX Max (https://onnx.ai/onnx/operators/onnx__Max.html)
+
     Parameters
     ----------
     input_a, input_b : Tensors of one shape; their formats may differ
     output_format : Format of y
     rounding, overflow : how the larger number is narrowed
+
+    >>> x = Tensor((64,), Format(8, 4))
+    >>> block = Maximum(x, x, Format(8, 4))
+    >>> print(block.reference(np.arange(64), np.full(64, 27))[25:30])
+    [27 27 27 28 29]
     """
 
     @property

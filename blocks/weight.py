@@ -41,12 +41,18 @@ class Weight:
     Constants are shift-add graphs where each lane always meets the same one, else a multiplier a
     lane with a table.
 
+    Source: ONNX Mul (https://onnx.ai/onnx/operators/onnx__Mul.html); shift-add graphs as of Linear
+
     Parameters
     ----------
     input : Tensor of x, shape (..., channels)
     weight : ints in weight_format, shape () for all numbers or (channels,) for each channel
     weight_format, output_format : Format of w and of y
     rounding, overflow : how the products are narrowed
+
+    >>> block = Weight(Tensor((64,), Format(8, 4)), 90, Format(8, 7), Format(8, 4))
+    >>> print(block.reference(np.arange(64))[:8])
+    [0 1 1 2 3 4 4 5]
     """
 
     input: Tensor
