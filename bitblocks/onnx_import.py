@@ -104,6 +104,7 @@ class Importer:
 
     Members
     -------
+    read : the model's tensors that a node or an output reads
     values : the model's tensors that differ from frame to frame, by name
     shapes : of the graph's tensors, by name
     reorders : layers that only turn one order of a frame into another
@@ -128,6 +129,7 @@ class Importer:
 
     def build(self, needed: list[Any], outputs: list[str]) -> None:
         """Make the graph of the nodes ``needed``, with the tensors ``outputs`` as its outputs."""
+        self.read = {*outputs, *(name for node in needed for name in node.input)}
         for node in needed:
             self._node(node)
         ports: list[Port] = []
@@ -263,7 +265,8 @@ class Importer:
         result = operator.handler(Operation(self, node, operator, attributes | given))
         results = result if isinstance(result, list) else [result]
         for name, result in zip(node.output, results, strict=False):
-            (self.values if isinstance(result, Value) else constants)[name] = result
+            if result is not None:  # as it is of an output that nobody reads
+                (self.values if isinstance(result, Value) else constants)[name] = result
 
     def _given(self, node: Any, schema: Schema) -> dict[str, Any]:
         """The attributes that a node has, of which the operator set must know each."""

@@ -35,6 +35,7 @@ from .rescale import Rescale
 from .reshape import Reshape
 from .saving import load, save
 from .softmax import log_softmax, softmax, softmin
+from .topk import TopK
 from .weight import Weight
 
 __all__ = [
@@ -69,8 +70,8 @@ __all__ = [
     "Pooled",
     "ReLU",
     "Reads",
-    "Reduce",
     "Rearrange",
+    "Reduce",
     "Rescale",
     "Reshape",
     "Route",
@@ -78,6 +79,7 @@ __all__ = [
     "Sub",
     "TableLanes",
     "Tensor",
+    "TopK",
     "TransposedConvolution",
     "Unrolled",
     "Weight",

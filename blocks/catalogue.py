@@ -83,6 +83,7 @@ from .softmax import (
     softmin,
     softmin_configuration,
 )
+from .topk import TopK, topk_configuration
 from .weight import Weight, weight_configuration
 
 
@@ -273,6 +274,7 @@ CATALOGUE: dict[str, Entry] = {
         Entry(Embedding, embedding_configuration, (Reads,)),
         Entry(Weight, weight_configuration, (Lanes,)),
         *(Entry(kind, partial(arg_configuration, kind), (Lanes,)) for kind in (ArgMax, ArgMin)),
+        Entry(TopK, topk_configuration, (Lanes,)),
         Entry(Rescale, rescale_configuration, (Lanes,)),
         Entry(Neuron, neuron_configuration, (Folded, Unrolled)),
         Entry(Linear, linear_configuration, (Folded, Unrolled)),

@@ -174,8 +174,8 @@ class Reduce:
             sums, frac = apart.sum(axis=-2), self.input.format.frac
             y = narrow_quotient(sums, np.array(self.count), frac, *modes)
         else:
-            of = {"sum": np.sum, "maximum": np.max, "minimum": np.min}[self.function]
-            y = quant.narrow(of(apart, axis=-2), self.exact_format, *modes)
+            join = {"sum": np.add, "maximum": np.maximum, "minimum": np.minimum}[self.function]
+            y = quant.narrow(join.reduce(apart, axis=-2), self.exact_format, *modes)
         return y.reshape(*lead, *shape)
 
     def kernel(self) -> Kernel:
@@ -237,7 +237,7 @@ def _design(block: Reduce, plan: Accumulators) -> tuple[Any, ...]:
     kind, channels = "sum" if block.function == "mean" else block.function, lanes // fan
     rows, words = block.count // fan, inner // channels
     tree = Tree(kind, block.input.format, channels, fan, rows, words, plan.buffer_style)
-    target, *modes = block.output_format, block.rounding, block.overflow
+    target, modes = block.output_format, (block.rounding, block.overflow)
     if block.function == "mean":
         frac = block.input.format.frac
         rest = averaged(tree.result, channels, block.count, block._ends, frac, target, *modes)

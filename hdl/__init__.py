@@ -32,6 +32,7 @@ from .requantise import Requantisation, Requantiser
 from .rescale import Scaling, rescaling
 from .scale import Scale, ScaleArray
 from .series import Series
+from .sort import Sort, SortArray
 from .stream import Fifo, Fork, Gather, Scatter, elastic, joined, shape, stream_signature
 from .synthesis import Synthesis, synthesise, synthesise_many
 from .target import Target
@@ -90,6 +91,8 @@ __all__ = [
     "Scatter",
     "Schedule",
     "Series",
+    "Sort",
+    "SortArray",
     "Step",
     "Synthesis",
     "Tables",

@@ -8,6 +8,7 @@ from .elementwise import Add, Identity, Maximum, Minimum, Mul, Relu, Scale, Sub
 from .movement import Concat, Rearrange, Reshape
 from .normalisation import Norm, Softmax
 from .pooling import AveragePool, MaxPool
+from .reduction import Reduce, TopK
 
 __all__ = [
     "Activation",
@@ -24,10 +25,12 @@ __all__ = [
     "Mul",
     "Norm",
     "Rearrange",
+    "Reduce",
     "Relu",
     "Reshape",
     "Scale",
     "Softmax",
     "Sub",
+    "TopK",
     "TransposedConvolution",
 ]

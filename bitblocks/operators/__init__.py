@@ -10,6 +10,7 @@ from . import (
     movement,
     normalisation,
     pooling,
+    reduction,
 )
 from .operation import Operation
 from .registry import OPERATORS, Operator
@@ -26,4 +27,5 @@ __all__ = [
     "movement",
     "normalisation",
     "pooling",
+    "reduction",
 ]

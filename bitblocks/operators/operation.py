@@ -26,7 +26,7 @@ class Operation:
     """A node with its attributes, and what a handler needs to turn it into layers.
 
     A handler reads ``attributes``, inputs by their number, and gives for each output a Value (that
-    differs from frame to frame) or a constant.
+    differs from frame to frame) or a constant; None for one that nobody reads.
 
     Parameters
     ----------
@@ -52,6 +52,10 @@ class Operation:
     def is_constant(self, index: int) -> bool:
         """Whether an input is the same for all frames."""
         return self.has(index) and self.node.input[index] in self.importer.model.constants
+
+    def is_read(self, index: int) -> bool:
+        """Whether anything reads an output."""
+        return index < len(self.node.output) and self.node.output[index] in self.importer.read
 
     def value(self, index: int, batch: int | None = 0) -> Value:
         """An input that differs from frame to frame, its batch on that axis, or on any for None."""
