@@ -23,6 +23,9 @@ from quant import (
     candidates,
     celu,
     elu,
+    power,
+    reciprocal,
+    swish,
 )
 
 FRESH = mpmath.MPContext()
@@ -64,6 +67,14 @@ DEFINITIONS = {
     "cos": lambda x: FRESH.expj(x).real,
     "erf": lambda x: 2 * FRESH.ncdf(x * FRESH.sqrt(2)) - 1,
     "atan": lambda x: FRESH.arg(FRESH.mpc(1, x)),
+    "tan": lambda x: FRESH.expj(x).imag / FRESH.expj(x).real,
+    "asin": lambda x: FRESH.arg(FRESH.mpc(FRESH.sqrt(1 - x * x), x)) if abs(x) <= 1 else None,
+    "acos": lambda x: FRESH.arg(FRESH.mpc(x, FRESH.sqrt(1 - x * x))) if abs(x) <= 1 else None,
+    "sinh": lambda x: (FRESH.exp(x) - FRESH.exp(-x)) / 2,
+    "cosh": lambda x: (FRESH.exp(x) + FRESH.exp(-x)) / 2,
+    "asinh": lambda x: FRESH.log(x + FRESH.sqrt(x * x + 1)),
+    "acosh": lambda x: FRESH.log(x + FRESH.sqrt(x * x - 1)) if x >= 1 else None,
+    "atanh": lambda x: FRESH.log((1 + x) / (1 - x)) / 2 if abs(x) < 1 else None,
 }
 FORMATS = {8: (Format(8, 5), Format(8, 5)), 12: (Format(12, 8), Format(12, 9))}
 TOP = {"sigmoid": Format(12, 12, False), "tanh": Format(12, 11), "exp2": Format(12, 2, False)}
@@ -105,7 +116,7 @@ def check_form(form, name, number, target, values):
     assert form.monotone == (1 if steps.min() >= 0 else -1 if steps.max() <= 0 else 0)
     if number.signed:
         positive, negative = y[-number.min + 1 :], y[1 : -number.min][::-1]
-        if name in ("tanh", "erf", "atan", "softsign", "sin"):
+        if name in ("tanh", "erf", "atan", "softsign", "sin", "asinh"):
             assert (positive == -negative).all()
             assert y[-number.min] == 0
         if name == "sigmoid":
@@ -123,11 +134,79 @@ def test_every_form_of_8_bits_keeps_its_word_at_every_code(name, number, target)
         check_form(form, name, number, target, values)
 
 
+EXPONENTS = [
+    Fraction(-3),
+    Fraction(-1, 2),
+    Fraction(0),
+    Fraction(3, 4),
+    Fraction(3, 2),
+    Fraction(4),
+]
+
+
+@pytest.mark.parametrize("exponent", EXPONENTS, ids=str)
+def test_powers_are_right_in_every_mode(exponent):
+    """The table is rounded from x ** exponent; a rational one, which may be a tie, is exact."""
+    number, target = Format(8, 4), Format(9, 3)
+    values = []
+    for code in range(number.min, number.max + 1):
+        x = Fraction(code, 16)
+        if (x < 0 and exponent.denominator > 1) or (x == 0 and exponent < 0):
+            values.append(Fraction(UNDEFINED))
+        elif exponent.denominator == 1:
+            values.append(x ** int(exponent))
+        else:
+            values.append(Fraction(float(x)) if x in (0, 1) else None)
+    for rounding in Rounding:
+        (form,) = candidates(
+            power(exponent), number, target, rounding=rounding, undefined=UNDEFINED, degrees=(0,)
+        )[-1:]
+        y = form.reference(np.arange(number.min, number.max + 1)).tolist()
+        for code, value, have in zip(range(number.min, number.max + 1), values, y, strict=True):
+            if value is None:
+                near = FRESH.power(
+                    FRESH.mpf(code) / 16, FRESH.mpf(exponent.numerator) / exponent.denominator
+                )
+                value = Fraction(int(FRESH.nint(near * 2**60)), 2**60)
+            scaled = value * 2**target.frac
+            assert have == exact_fit(exact_round(scaled, rounding), 9, True, "SAT"), (
+                code,
+                rounding,
+            )
+
+
+def test_parametrised_functions_refuse_what_they_are_not():
+    with refused(TypeError, "power exponent must be a number, not '2'"):
+        power("2")
+    with refused(ValueError, "power exponent must be from -64 to 64, not 65"):
+        power(65)
+    with refused(ValueError, "power exponent must have a power of two below it, not 1/3"):
+        power(Fraction(1, 3))
+    with refused(TypeError, "reciprocal dividend must be a number, not True"):
+        reciprocal(True)
+    with refused(ValueError, "reciprocal dividend must be finite, not inf"):
+        reciprocal(math.inf)
+    with refused(ValueError, "swish alpha must be above 0, not 0"):
+        swish(0)
+
+
+def test_swish_and_reciprocal_take_their_parameter():
+    x = np.arange(-128, 128)
+    for function, definition in (
+        (swish(0.75), lambda x: x / (1 + FRESH.exp(-0.75 * x))),
+        (reciprocal(-2.5), lambda x: -2.5 / x if x else FRESH.mpf(0)),
+    ):
+        form = approximate(function, Format(8, 4), Format(12, 5), 0, undefined=0.0)
+        values = [min(max(definition(FRESH.mpf(n) / 16) * 32, -2048), 2047) for n in x.tolist()]
+        errors = [abs(a - b) for a, b in zip(form.reference(x).tolist(), values, strict=True)]
+        assert max(errors) <= 0.501
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "number", "target"), [*functions_at(12)])
 def test_forms_of_12_bits_keep_their_word_at_every_code(name, number, target):
     values = fresh(name, number, target)
-    pole = {"log", "log2", "reciprocal", "rsqrt"}
+    pole = {"log", "log2", "reciprocal", "rsqrt", "tan", "asin", "acos", "acosh", "atanh"}
     for degree in (0, 1, 2):
         if degree and name in pole:
             continue  # a jump: see below

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every layer of the float graph: its mathematics, and how it becomes integers."""
 
-from .activation import Activation
+from .activation import Activation, PartialActivation, PRelu, Rounded
 from .convolution import Convolution, TransposedConvolution
 from .dense import Linear, MatMul
-from .elementwise import Add, Identity, Maximum, Minimum, Mul, Relu, Scale, Sub
+from .elementwise import Add, Divide, Identity, Maximum, Minimum, Mul, Relu, Scale, Sub
+from .extremum import Arg
 from .movement import Concat, Rearrange, Reshape
 from .normalisation import Norm, Softmax
 from .pooling import AveragePool, MaxPool
@@ -12,9 +13,11 @@ from .pooling import AveragePool, MaxPool
 __all__ = [
     "Activation",
     "Add",
+    "Arg",
     "AveragePool",
     "Concat",
     "Convolution",
+    "Divide",
     "Identity",
     "Linear",
     "MatMul",
@@ -23,9 +26,12 @@ __all__ = [
     "Minimum",
     "Mul",
     "Norm",
+    "PRelu",
+    "PartialActivation",
     "Rearrange",
     "Relu",
     "Reshape",
+    "Rounded",
     "Scale",
     "Softmax",
     "Sub",
