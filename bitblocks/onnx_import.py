@@ -104,9 +104,9 @@ class Importer:
 
     Members
     -------
-    read : the model's tensors that a node or an output reads
     values : the model's tensors that differ from frame to frame, by name
     shapes : of the graph's tensors, by name
+    used : the model's tensors that needed nodes or the outputs read
     reorders : layers that only turn one order of a frame into another
     graph : after ``build``
     """
@@ -129,7 +129,7 @@ class Importer:
 
     def build(self, needed: list[Any], outputs: list[str]) -> None:
         """Make the graph of the nodes ``needed``, with the tensors ``outputs`` as its outputs."""
-        self.read = {*outputs, *(name for node in needed for name in node.input)}
+        self.used = {name for node in needed for name in node.input} | set(outputs)
         for node in needed:
             self._node(node)
         ports: list[Port] = []
@@ -288,8 +288,10 @@ class Importer:
 
     def _check(self, node: Any, operator: Operator, schema: Schema, given: dict[str, Any]) -> None:
         """Refuse what the handler would not honour."""
-        if any(node.output[operator.outputs :]):
-            self.refuse(node, "must have one output")
+        for place, name in enumerate(node.output):
+            if place >= operator.outputs and name and name in self.used:
+                formal = schema.outputs[place] if place < len(schema.outputs) else f"{place + 1}"
+                self.refuse(node, f"output '{formal}' must not be used")
         for name, value in given.items():
             only = operator.only.get(name)
             if only is not None and value != only.value:

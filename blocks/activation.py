@@ -411,6 +411,11 @@ class PReLU(ElementwiseBlock):
         return {"i": self.input}
 
     @property
+    def weight_format(self) -> Format:
+        """Format of the slopes, as other blocks with weights call it."""
+        return self.slope_format
+
+    @property
     def outputs(self) -> dict[str, Tensor]:
         return {"o": Tensor(self.input.shape, self.output_format)}
 

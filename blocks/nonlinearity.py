@@ -123,7 +123,8 @@ class Nonlinearity:
 
 
 def nonlinearity_configuration(random: np.random.Generator, index: int) -> Configuration:
-    smooth = [name for name in FUNCTIONS if name not in ("log", "log2", "reciprocal", "rsqrt")]
+    partial = ("log", "log2", "reciprocal", "rsqrt", "asin", "acos", "acosh", "atanh")
+    smooth = [name for name in FUNCTIONS if name not in partial]
     name = smooth[(7 * index) % len(smooth)]
     width = 4 if index == 0 else int(random.integers(4, 10))
     signed = name != "sqrt"

@@ -64,9 +64,17 @@ DEFINITIONS = {
     "cos": lambda x: FRESH.expj(x).real,
     "erf": lambda x: 2 * FRESH.ncdf(x * FRESH.sqrt(2)) - 1,
     "atan": lambda x: FRESH.arg(FRESH.mpc(1, x)),
+    "tan": lambda x: FRESH.expj(x).imag / FRESH.expj(x).real,
+    "asin": lambda x: FRESH.arg(FRESH.mpc(FRESH.sqrt(1 - x * x), x)) if abs(x) <= 1 else None,
+    "acos": lambda x: FRESH.arg(FRESH.mpc(x, FRESH.sqrt(1 - x * x))) if abs(x) <= 1 else None,
+    "sinh": lambda x: (FRESH.exp(x) - FRESH.exp(-x)) / 2,
+    "cosh": lambda x: (FRESH.exp(x) + FRESH.exp(-x)) / 2,
+    "asinh": lambda x: FRESH.log(x + FRESH.sqrt(x * x + 1)),
+    "acosh": lambda x: FRESH.log(x + FRESH.sqrt(x * x - 1)) if x >= 1 else None,
+    "atanh": lambda x: FRESH.log((1 + x) / (1 - x)) / 2 if abs(x) < 1 else None,
 }
 # f(-x) = constant + sign * f(x)
-MIRRORED = dict.fromkeys(("tanh", "erf", "atan", "softsign", "tanhshrink", "sin"), (0, -1))
+MIRRORED = dict.fromkeys(("tanh", "erf", "atan", "softsign", "tanhshrink", "sin", "asinh"), (0, -1))
 MIRRORED |= {"sigmoid": (1, -1), "cos": (0, 1)}
 
 
