@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The planner: the cheapest way to map a network so that it takes a frame every so many cycles."""
 
-from dataclasses import replace
+from collections.abc import Collection
 from functools import cache
 from math import gcd, inf
 from typing import Any
@@ -31,6 +31,16 @@ def plan(
     ------
     ValueError : some block cannot be that fast
     """
+    return with_smallest_buffers(network, mapped(network, target, interval, unroll), target)
+
+
+def mapped(
+    network: Network,
+    target: Target,
+    interval: int | None = None,
+    unroll: bool = False,
+) -> NetworkPlan:
+    """Like :func:`plan`, the buffers of the network still to be sized."""
     flat = network.flat
     asked = interval is not None
     if interval is None:
@@ -56,7 +66,7 @@ def plan(
     for route in flat.routes:
         if not route.node:
             lanes[route.port] = flat.source_lanes(route.source, NetworkPlan(plans, lanes))
-    return with_smallest_buffers(network, NetworkPlan(plans, lanes), target)
+    return NetworkPlan(plans, lanes)
 
 
 def _cheapest(
@@ -111,11 +121,16 @@ def with_smallest_buffers(network: Network, plan: NetworkPlan, target: Target) -
     Each buffer is the smallest by itself: one word less in any of them lengthens the interval.
     Every buffer holds at least one word.
     """
-    names = [route.name for route in network.routes if network.buffered(route)]
+    bits = network.buffers(plan)
+    names, joins = list(bits), network.joins
+
+    def with_depths(depths: dict[str, int]) -> NetworkPlan:
+        styles = {name: memory_style(target, depths[name], bits[name]) for name in names}
+        return network.with_buffers(plan, depths, styles)
 
     @cache
     def interval_of(*sizes: int) -> float:
-        graph = network.timing(replace(plan, depths=dict(zip(names, sizes, strict=True))))
+        graph = network.timing(with_depths(dict(zip(names, sizes, strict=True))))
         inputs = [graph.port(port) for port in network.inputs]
         outputs = [graph.port(port) for port in network.outputs]
         try:
@@ -126,7 +141,7 @@ def with_smallest_buffers(network: Network, plan: NetworkPlan, target: Target) -
     def interval(depths: dict[str, int]) -> float:
         return interval_of(*(depths[name] for name in names))
 
-    def grown(depths: dict[str, int], chosen: list[str]) -> dict[str, int]:
+    def grown(depths: dict[str, int], chosen: Collection[str]) -> dict[str, int]:
         """Twice as much in the chosen buffers, as long as that makes the network faster."""
         best = interval(depths)
         while True:
@@ -137,9 +152,10 @@ def with_smallest_buffers(network: Network, plan: NetworkPlan, target: Target) -
             depths, best = larger, faster
 
     # Where branches meet, one waits for the other; elsewhere two words do nearly always.
-    inputs = {node.name: len(node.sources) for node in network.flat.nodes}
-    joins = [r.name for r in network.routes if r.name in names and inputs.get(r.node, 0) > 1]
-    depths = grown(grown(dict.fromkeys(names, 2), joins), names)
+    depths = dict.fromkeys(names, 2)
+    if network.loops:  # a loop hangs where its own buffers do not hold a state
+        depths = grown(depths, names)
+    depths = grown(grown(depths, joins), names)
     best = interval(depths)
     for name in sorted(names, key=lambda name: name not in joins):
         low, high = 0, depths[name]  # too small, large enough
@@ -150,12 +166,7 @@ def with_smallest_buffers(network: Network, plan: NetworkPlan, target: Target) -
             else:
                 high = middle
         depths[name] = high
-    flat, styles = network.flat, {}
-    for route in network.routes:
-        if route.name in depths:
-            bits = flat.consumer_lanes(route, plan) * flat.tensors[route.source].format.width
-            styles[route.name] = memory_style(target, depths[route.name], bits)
-    return replace(plan, depths=depths, styles=styles)
+    return with_depths(depths)
 
 
 def worthwhile_intervals(network: Network, target: Target) -> list[int]:

@@ -17,6 +17,7 @@ from .events import Deadlock, Edge, Events, Schedule, chain, pipeline_events
 from .extremum import Extremum, ExtremumFinder
 from .function import FunctionArray, FunctionUnit, cheapest
 from .lookup import Lookup
+from .loop import RENEW, Deal, DealArray, Feed, FeedArray, Start
 from .mac import Mac, MacArray, MacCore, MacCoreArray
 from .memory import Rom, Tables
 from .merge import Merge, MergeArray
@@ -40,12 +41,15 @@ from .window import Window, WindowAxis, Windowed, WindowedArray
 
 __all__ = [
     "ONE",
+    "RENEW",
     "ZERO",
     "AxiStreamPort",
     "AxiTop",
     "Axis",
     "Cost",
     "Deadlock",
+    "Deal",
+    "DealArray",
     "Division",
     "Edge",
     "Elementwise",
@@ -53,6 +57,8 @@ __all__ = [
     "Events",
     "Extremum",
     "ExtremumFinder",
+    "Feed",
+    "FeedArray",
     "Fifo",
     "Fork",
     "FunctionArray",
@@ -89,6 +95,7 @@ __all__ = [
     "Scatter",
     "Schedule",
     "Series",
+    "Start",
     "Step",
     "Synthesis",
     "Tables",
