@@ -6,6 +6,7 @@ from .activation import Piecewise, PReLU
 from .binary import Add, Maximum, Minimum, Mul, Sub
 from .block import Block, Candidate, Lanes, Tensor
 from .convolution import Columns, Convolution, TransposedConvolution
+from .deinterleave import Deinterleave
 from .division import Divide, SquareRoot
 from .elementwise import Identity, ReLU
 from .embedding import Embedding, Reads
@@ -30,6 +31,7 @@ from .nonlinearity import Nonlinearity, TableLanes
 from .normalisation import group_norm, layer_norm, rms_norm
 from .planner import plan, with_smallest_buffers
 from .pooling import AveragePool, MaxPool, Pooled
+from .recur import Recur
 from .rescale import Rescale
 from .reshape import Reshape
 from .saving import load, save
@@ -46,6 +48,7 @@ __all__ = [
     "Columns",
     "Concat",
     "Convolution",
+    "Deinterleave",
     "Divide",
     "Embedding",
     "Folded",
@@ -68,6 +71,7 @@ __all__ = [
     "ReLU",
     "Reads",
     "Rearrange",
+    "Recur",
     "Rescale",
     "Reshape",
     "Route",

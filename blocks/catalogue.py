@@ -28,6 +28,7 @@ from .convolution import (
     convolution_configuration,
     transposed_configuration,
 )
+from .deinterleave import Deinterleave, deinterleave_configuration
 from .division import (
     Divide,
     SquareRoot,
@@ -269,6 +270,7 @@ CATALOGUE: dict[str, Entry] = {
         Entry(Reshape, reshape_configuration, (Lanes,)),
         Entry(Rearrange, rearrange_configuration, (Moves,)),
         Entry(Concat, concat_configuration, (Lanes,)),
+        Entry(Deinterleave, deinterleave_configuration, (Lanes,)),
         Entry(Embedding, embedding_configuration, (Reads,)),
         Entry(Weight, weight_configuration, (Lanes,)),
         *(Entry(kind, partial(arg_configuration, kind), (Lanes,)) for kind in (ArgMax, ArgMin)),

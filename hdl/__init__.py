@@ -33,7 +33,7 @@ from .requantise import Requantisation, Requantiser
 from .rescale import Scaling, rescaling
 from .scale import Scale, ScaleArray
 from .series import Series
-from .stream import Fifo, Fork, Gather, Scatter, elastic, joined, shape, stream_signature
+from .stream import Fifo, Fork, Gather, Scatter, Unzip, elastic, joined, shape, stream_signature
 from .synthesis import Synthesis, synthesise, synthesise_many
 from .target import Target
 from .verilog import verilog
@@ -100,6 +100,7 @@ __all__ = [
     "Synthesis",
     "Tables",
     "Target",
+    "Unzip",
     "Window",
     "WindowAxis",
     "Windowed",
