@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The planner: the cheapest way to map a network so that it takes a frame every so many cycles."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from functools import cache
 from math import gcd, inf
 from typing import Any
@@ -31,30 +32,73 @@ def plan(
     ------
     ValueError : some block cannot be that fast
     """
-    return with_smallest_buffers(network, mapped(network, target, interval, unroll), target)
-
-
-def mapped(
-    network: Network,
-    target: Target,
-    interval: int | None = None,
-    unroll: bool = False,
-) -> NetworkPlan:
-    """Like :func:`plan`, the buffers of the network still to be sized."""
-    flat = network.flat
     asked = interval is not None
     if interval is None:
-        interval = max(tensor.size for tensor in flat.tensors.values())
+        interval = max(tensor.size for tensor in network.flat.tensors.values())
     if type(interval) is not int or interval < 1:
         raise ValueError(f"plan interval must be a whole number of cycles above 0, not {interval}")
+    chosen = chosen_candidates(network, choices(network, target), target, interval, asked, unroll)
+    return with_smallest_buffers(network, mapped(network, chosen), target)
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How blocks are chosen in a loop, whose next step waits for all of them.
+
+    Parameters
+    ----------
+    haste : how many times faster than asked for blocks without a matrix are, if they can be
+    tall : whether a matrix takes as few columns at a time as it can, so that there is work for
+        what comes early, instead of what costs least
+    """
+
+    haste: int = 1
+    tall: bool = False
+
+
+MANNERS = tuple(Manner(haste, tall) for haste in (1, 2, 4) for tall in (False, True))
+
+
+def choices(network: Network, target: Target) -> dict[str, list[Candidate]]:
+    """The candidates of every node of the flat network."""
+    return {node.name: list(node.block.plans(target)) for node in network.flat.nodes}
+
+
+def chosen_candidates(
+    network: Network,
+    candidates: Mapping[str, list[Candidate]],
+    target: Target,
+    interval: int,
+    asked: bool = True,
+    unroll: bool = False,
+    manner: Manner | None = None,
+) -> dict[str, Candidate]:
+    """For every node the candidate that is mapped."""
+    flat, manner = network.flat, manner or Manner()
     plans: dict[str, Any] = {}
+    chosen = {}
     for node in flat.nodes:
         sources = {
             port: (tensor.size, flat.source_lanes(source, NetworkPlan(plans, {})))
             for source, (port, tensor) in zip(node.sources, node.block.inputs.items(), strict=True)
             if source not in flat.input_names
         }
-        plans[node.name] = _cheapest(node, sources, interval, asked, unroll, target)
+        own = candidates[node.name]
+        matrix = any(candidate.unrolled for candidate in own)
+        hasty = manner.haste > 1 and not matrix
+        wanted = max(1, interval // manner.haste) if hasty else interval
+        tall = manner.tall and matrix
+        chosen[node.name] = _cheapest(
+            node, own, sources, wanted, asked and not hasty, unroll, tall, target
+        )
+        plans[node.name] = chosen[node.name].plan
+    return chosen
+
+
+def mapped(network: Network, chosen: Mapping[str, Candidate]) -> NetworkPlan:
+    """The plan of these candidates, whose buffers are still to be sized."""
+    flat = network.flat
+    plans = {name: candidate.plan for name, candidate in chosen.items()}
     lanes: dict[str, int] = {}
     for name, port in zip(flat.input_names, flat.inputs, strict=True):
         wanted = [
@@ -71,13 +115,15 @@ def mapped(
 
 def _cheapest(
     node: Node,
+    candidates: list[Candidate],
     sources: dict[str, tuple[int, int]],
     interval: int,
     asked: bool,
     unroll: bool,
+    tall: bool,
     target: Target,
-) -> Any:
-    """Plan of the cheapest candidate that is fast enough, or the fastest if no interval was asked.
+) -> Candidate:
+    """The cheapest candidate that is fast enough, or the fastest if no interval was asked.
 
     ``sources``: for the ports fed by other nodes the numbers of a frame and of a transfer; lanes
     are converted by way of what both sides divide by, and that must be fast enough too.
@@ -88,13 +134,12 @@ def _cheapest(
         converted = [size // gcd(before, lanes[port]) for port, (size, before) in sources.items()]
         return max([candidate.interval, *converted])
 
-    candidates = list(node.block.plans(target))
     unrolled = [candidate for candidate in candidates if candidate.unrolled]
     if unroll:
-        return (unrolled or [min(candidates, key=cycles)])[0].plan
+        return (unrolled or [min(candidates, key=cycles)])[0]
     fast = [candidate for candidate in candidates if cycles(candidate) <= interval]
     if not fast and not asked:
-        return min(candidates, key=cycles).plan
+        return min(candidates, key=cycles)
     if not fast:
         least = min(map(cycles, candidates))
         raise ValueError(f"plan interval of {node.name} must be at least {least}, not {interval}")
@@ -102,8 +147,11 @@ def _cheapest(
     longest = max(candidate.interval for candidate in fast)
     rivals = [candidate for candidate in fast if candidate.interval == longest]
     if len(rivals) == 1:
-        return rivals[0].plan
-    return min(rivals, key=lambda candidate: weight(candidate.cost, target)).plan
+        return rivals[0]
+    if tall:
+        port = next(iter(node.block.inputs))
+        return min(rivals, key=lambda candidate: node.block.lanes(candidate.plan)[port])
+    return min(rivals, key=lambda candidate: weight(candidate.cost, target))
 
 
 def weight(cost: Cost, target: Target) -> float:

@@ -4,6 +4,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from math import ceil, inf
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,9 @@ from quant import Ints, LoopKernel, Program, check_shape
 
 from .block import Candidate, Tensor
 from .network import Network, NetworkPlan
+
+ESTIMATED = 3
+"""Steps of which a plan's interval is computed, and twice as many, to tell that of all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,24 +224,44 @@ class Recur:
         return next(iter(self.inputs))
 
     def plans(self, target: Target) -> Iterator[Candidate]:
-        """One plan for every mapping of the cell; buffers so large that none holds it back."""
-        from .planner import mapped, worthwhile_intervals  # the planner knows networks
+        """From slow to fast and dear: mappings of the cell that none beats in both respects.
 
-        seen = set()
-        for interval in reversed(worthwhile_intervals(self.cell, target)):
-            plan = self.with_lanes(mapped(self.cell, target, interval))
-            if repr(plan) in seen:
-                continue
-            seen.add(repr(plan))
-            buffers = self.cell.buffers(plan)
-            room = 2 * self.streams * max(tensor.size for tensor in self.cell.flat.tensors.values())
-            plan = replace(plan, depths=dict.fromkeys(buffers, room + 2))
-            plan = replace(plan, styles=dict.fromkeys(buffers, "block"))
-            graph = self.timing(plan)
-            ports = [graph.port(port) for port in self.inputs]
-            exits = [graph.port(port) for port in self.outputs]
-            found = -int(-graph.schedule(ports, exits).interval // 1)
-            yield Candidate(plan, found, partial(self.cost, plan, target))
+        Buffers are so large that none holds the loop back.
+        """
+        from .planner import MANNERS, choices, chosen_candidates, mapped, weight
+
+        known = choices(self.cell, target)
+        fastest = max(min(c.interval for c in own) for own in known.values())
+        found: dict[str, tuple[float, Candidate]] = {}
+        for interval in sorted({c.interval for own in known.values() for c in own}):
+            for manner in MANNERS if interval >= fastest else ():
+                chosen = chosen_candidates(self.cell, known, target, interval, manner=manner)
+                plan = self.with_lanes(mapped(self.cell, chosen))
+                if repr(plan) not in found:
+                    price = sum(weight(candidate.cost, target) for candidate in chosen.values())
+                    found[repr(plan)] = price, self._roomy(plan, target)
+        best, least = [], inf
+        for price, candidate in sorted(found.values(), key=lambda one: (one[1].interval, one[0])):
+            if price < least:
+                best.append(candidate)
+                least = price
+        yield from reversed(best)
+
+    def _roomy(self, plan: NetworkPlan, target: Target) -> Candidate:
+        """A candidate with buffers for all words of two steps, and its interval."""
+        largest = max(tensor.size for tensor in self.cell.flat.tensors.values())
+        buffers = self.cell.buffers(plan)
+        depths = dict.fromkeys(buffers, 2 * self.streams * largest)
+        plan = self.cell.with_buffers(plan, depths, dict.fromkeys(buffers, "block"))
+        few = [min(self.steps, n) for n in (ESTIMATED, 2 * ESTIMATED)]
+        short, long = (replace(self, steps=n)._interval(plan) for n in few)
+        more = (self.steps - few[1]) * (long - short) / ESTIMATED  # a step is like the one before
+        return Candidate(plan, ceil(long + more), partial(self.cost, plan, target))
+
+    def _interval(self, plan: NetworkPlan) -> float:
+        graph = self.timing(plan)
+        ports = ([graph.port(p) for p in ports] for ports in (self.inputs, self.outputs))
+        return graph.schedule(*ports).interval
 
     def with_lanes(self, plan: NetworkPlan) -> NetworkPlan:
         """The plan of the cell, in which states enter with as many lanes as they leave."""

@@ -7,8 +7,9 @@ Short-Term Memory Recurrent Neural Network Architectures, 2014 (projection); K. 
 Learning Phrase Representations using RNN Encoder-Decoder, 2014 (GRU).
 """
 
+from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,8 @@ from .weight import Weight
 LSTM_GATES = "input", "forget", "candidate", "output"
 GRU_GATES = "update", "reset", "candidate"
 
+Chooser = Callable[[str, Format, Format], Approximation]
+
 
 def rnn(
     input: Tensor,
@@ -41,6 +44,7 @@ def rnn(
     sum_format: Format,
     output_format: Format,
     activation: str = "tanh",
+    choose: Chooser | None = None,
     **loop: Any,
 ) -> Network:
     """``h = tanh(narrow(W x + R h + b))`` step by step, or ``narrow(max(W x + R h + b, 0))``.
@@ -53,6 +57,8 @@ def rnn(
     weight_format, recurrent_format, output_format : Format of W, R and h
     sum_format : Format of what tanh is taken of, 16 bits at most
     activation : "tanh" or "relu"
+    choose : (name, input format, output format) -> Approximation of "sigmoid" and "tanh"; left out,
+        the one of degree 0 or 1 that stores least: a degree is two stages more in the loop
     loop : ``initial``, ``sequences``, ``finals`` of the :class:`Recur`; zeros and ("h",) left out
 
     Raises
@@ -63,14 +69,12 @@ def rnn(
     if activation not in ("tanh", "relu"):
         raise ValueError(f"rnn activation must be tanh or relu, not {activation!r}")
     net = _cell(input, h=Tensor((units,), output_format))
-    _sums(net, "x_sums", "x", weight, bias, weight_format)
-    _sums(net, "h_sums", "h", recurrent, None, recurrent_format)
+    narrowed = None if activation == "relu" else sum_format
+    _both_sums(net, weight, recurrent, bias, weight_format, recurrent_format, narrowed)
     if activation == "relu":
-        net.add("sums", lambda a, b: _exact(Add, a, b), "x_sums", "h_sums")
         net.add("h_next", lambda x: ReLU(x, output_format), "sums")
     else:
-        net.add("sums", lambda a, b: Add(a, b, sum_format), "x_sums", "h_sums")
-        _function(net, "h_next", "tanh", "sums", output_format)
+        _function(net, "h_next", "tanh", "sums", output_format, choose)
     return _loop(net, input, {"h": "h_next"}, loop)
 
 
@@ -90,6 +94,7 @@ def lstm(
     peephole_format: Format | None = None,
     projection: Ints | None = None,
     projection_format: Format | None = None,
+    choose: Chooser | None = None,
     **loop: Any,
 ) -> Network:
     """Long short-term memory, step by step.
@@ -111,6 +116,8 @@ def lstm(
     cell_format, output_format : Format of c, 16 bits at most, and of h
     peephole, peephole_format : ints, shape (3, units): of i, f, o
     projection, projection_format : ints of P, shape (outputs, units)
+    choose : (name, input format, output format) -> Approximation of "sigmoid" and "tanh"; left out,
+        the one of degree 0 or 1 that stores least: a degree is two stages more in the loop
     loop : ``initial`` (h, c), ``sequences``, ``finals`` of the :class:`Recur`; zeros and ("h",)
         left out
 
@@ -122,16 +129,13 @@ def lstm(
     units = _check("lstm", input, weight, recurrent, bias, (4,), rows)
     cell = Tensor((units,), cell_format)
     net = _cell(input, h=Tensor((rows or units,), output_format), c=cell)
-    _sums(net, "x_sums", "x", _interleaved(weight), _interleaved(bias), weight_format)
-    _sums(net, "h_sums", "h", _interleaved(recurrent), None, recurrent_format)
-    if peephole is None:
-        net.add("sums", lambda a, b: Add(a, b, sum_format), "x_sums", "h_sums")
-        sums = _parted(net, "gates", "sums", 4)
-    else:
+    arrays = _interleaved(weight), _interleaved(recurrent), _interleaved(bias)
+    narrowed = sum_format if peephole is None else None
+    _both_sums(net, *arrays, weight_format, recurrent_format, narrowed)
+    sums = parts = _parted(net, "gates", "sums", 4)
+    if peephole is not None:
         check_shape(peephole, (3, units), "lstm peephole")
         check_format(peephole_format, "lstm peephole_format")
-        net.add("sums", lambda a, b: _exact(Add, a, b), "x_sums", "h_sums")
-        parts = _parted(net, "gates", "sums", 4)
 
         def seen(name: str, part: str, weights: Ints, source: str) -> str:
             """A sum to which the cell's share is added, rounded once."""
@@ -151,24 +155,20 @@ def lstm(
         ]
     for gate, source in zip(LSTM_GATES[:3], sums[:3], strict=True):
         form = "tanh" if gate == "candidate" else "sigmoid"
-        _function(net, gate, form, source, tanh_format if form == "tanh" else gate_format)
+        _function(net, gate, form, source, tanh_format if form == "tanh" else gate_format, choose)
     net.add("kept", lambda a, b: _exact(Mul, a, b), "forget", "c")
     net.add("written", lambda a, b: _exact(Mul, a, b), "input", "candidate")
     net.add("c_next", lambda a, b: Add(a, b, cell_format), "kept", "written")
     if peephole is not None:
         sums[3] = seen("output", sums[3], peephole[2], "c_next")
-    _function(net, "output", "sigmoid", sums[3], gate_format)
-    _function(net, "c_tanh", "tanh", "c_next", tanh_format)
+    _function(net, "output", "sigmoid", sums[3], gate_format, choose)
+    _function(net, "c_tanh", "tanh", "c_next", tanh_format, choose)
     net.add("h_next", lambda a, b: Mul(a, b, output_format), "output", "c_tanh")
     last = "h_next"
     if projection is not None:
         check_format(projection_format, "lstm projection_format")
-        zeros = np.zeros(len(projection), np.int64)
-        net.add(
-            "projected",
-            lambda x: Linear(x, projection, zeros, projection_format, output_format),
-            "h_next",
-        )
+        matrix: Any = projection, np.zeros(len(projection), np.int64), projection_format
+        net.add("projected", lambda x: Linear(x, *(*matrix, output_format)), "h_next")
         last = "projected"
     return _loop(net, input, {"h": last, "c": "c_next"}, loop)
 
@@ -185,6 +185,7 @@ def gru(
     output_format: Format,
     recurrent_bias: Ints | None = None,
     reset_after: bool = True,
+    choose: Chooser | None = None,
     **loop: Any,
 ) -> Network:
     """Gated recurrent unit, step by step.
@@ -206,6 +207,8 @@ def gru(
     recurrent_bias : ints of d with ``recurrent_format.frac + output_format.frac`` fraction bits,
         shape (units,); zeros if left out
     reset_after : whether the reset gate acts on ``R h + d`` instead of on h
+    choose : (name, input format, output format) -> Approximation of "sigmoid" and "tanh"; left out,
+        the one of degree 0 or 1 that stores least: a degree is two stages more in the loop
     loop : ``initial``, ``sequences``, ``finals`` of the :class:`Recur`; zeros and ("h",) left out
 
     Raises
@@ -229,14 +232,15 @@ def gru(
     h_parts = _parted(net, "h_gates", "h_sums", gates)
     for gate, a, b in zip(GRU_GATES[:2], x_parts, h_parts, strict=False):
         net.add(f"{gate}_sum", lambda x, y: Add(x, y, sum_format), a, b)
-        _function(net, gate, "sigmoid", f"{gate}_sum", gate_format)
+        _function(net, gate, "sigmoid", f"{gate}_sum", gate_format, choose)
+        _check_share(net, gate)
     if reset_after:
         net.add("seen", lambda a, b: _exact(Mul, a, b), "reset", h_parts[2])
     else:
         net.add("left", lambda a, b: Mul(a, b, output_format), "reset", "h")
         _sums(net, "seen", "left", recurrent[2], own, recurrent_format)
     net.add("candidate_sum", lambda a, b: Add(a, b, sum_format), x_parts[2], "seen")
-    _function(net, "candidate", "tanh", "candidate_sum", output_format)
+    _function(net, "candidate", "tanh", "candidate_sum", output_format, choose)
     net.add("distance", lambda a, b: _exact(Sub, a, b), "h", "candidate")
     net.add("moved", lambda a, b: _exact(Mul, a, b), "update", "distance")
     net.add(  # wrapping, which it never does: h is between n and the former h
@@ -310,6 +314,19 @@ def _check(
     return units
 
 
+def _check_share(net: Composition, gate: str) -> None:
+    """A gate must be from 0 to 1 at every code."""
+    form = next(node.block.form for node in net.nodes if node.name == gate)
+    number = form.input_format
+    values = form.reference(np.arange(number.min, number.max + 1))
+    one = 1 << form.output_format.frac
+    if values.min() < 0 or values.max() > one:
+        raise ValueError(
+            f"gru {gate} must be from 0 to {one} units at every code, "
+            f"not span [{values.min()}, {values.max()}]"
+        )
+
+
 def _cell(input: Tensor, **states: Tensor) -> Composition:
     return Composition(x=Tensor(input.shape[-1:], input.format), **states)
 
@@ -328,12 +345,46 @@ def _exact(kind: Any, *arguments: Any, **options: Any) -> Any:
     return replace(made, output_format=exact)
 
 
+def _both_sums(
+    net: Composition,
+    weight: Ints,
+    recurrent: Ints,
+    bias: Ints,
+    weight_format: Format,
+    recurrent_format: Format,
+    number: Format | None,
+) -> None:
+    """``sums``, W x + R h + b in a format, or exact.
+
+    Where the formats allow it x and h meet one matrix, x first, so that only the later columns wait
+    for h; else their sums are added.
+    """
+    x, h = net.tensors["x"], net.tensors["h"]
+    if x.format == h.format and weight_format == recurrent_format:
+        net.add("joined", lambda a, b: Concat((a, b)), "x", "h")
+        both = np.concatenate([weight, recurrent], axis=1)
+        _sums(net, "sums", "joined", both, bias, weight_format, number)
+        return
+    _sums(net, "x_sums", "x", weight, bias, weight_format)
+    _sums(net, "h_sums", "h", recurrent, None, recurrent_format)
+    kind = partial(Add, output_format=number) if number else partial(_exact, Add)
+    net.add("sums", kind, "x_sums", "h_sums")
+
+
 def _sums(
-    net: Composition, name: str, source: str, weight: Ints, bias: Ints | None, number: Format
+    net: Composition,
+    name: str,
+    source: str,
+    weight: Ints,
+    bias: Ints | None,
+    weight_format: Format,
+    number: Format | None = None,
 ) -> str:
-    """The exact sums of a matrix product."""
-    bias = np.zeros(len(weight), np.int64) if bias is None else bias
-    return net.add(name, lambda x: _exact(Linear, x, weight, bias, number), source)
+    """A matrix product in a format, or exact."""
+    arrays = weight, np.zeros(len(weight), np.int64) if bias is None else bias, weight_format
+    if number is not None:
+        return net.add(name, lambda x: Linear(x, *arrays, number), source)
+    return net.add(name, lambda x: _exact(Linear, x, *arrays), source)
 
 
 def _parted(net: Composition, name: str, source: str, parts: int) -> list[str]:
@@ -345,19 +396,22 @@ def _narrowed(net: Composition, name: str, source: str, number: Format) -> str:
     return net.add(name, lambda x: Identity(x, number), source)
 
 
-def _function(net: Composition, name: str, form: str, source: str, number: Format) -> str:
-    """sigmoid or tanh, by whatever stores fewest bits."""
-    chosen = _form(form, net.tensors[source].format, number)
+def _function(
+    net: Composition,
+    name: str,
+    form: str,
+    source: str,
+    number: Format,
+    choose: Chooser | None,
+) -> str:
+    chosen = (choose or smallest)(form, net.tensors[source].format, number)
     return net.add(name, lambda x: Nonlinearity(x, chosen), source)
 
 
 @lru_cache(maxsize=64)
-def _form(name: str, number: Format, target: Format) -> Approximation:
-    """The least to store; a share is never above 1."""
-    forms = candidates(FUNCTIONS[name], number, target)
-    if name == "sigmoid":
-        codes = np.arange(number.min, number.max + 1)
-        forms = [form for form in forms if form.reference(codes).max() <= 1 << target.frac]
+def smallest(name: str, number: Format, target: Format) -> Approximation:
+    """The form of a function, of degree 0 or 1, that stores least."""
+    forms = candidates(FUNCTIONS[name], number, target, degrees=(0, 1))
     return min(forms, key=lambda form: (form.storage_bits, form.degree))
 
 
