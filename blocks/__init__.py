@@ -32,6 +32,7 @@ from .normalisation import group_norm, layer_norm, rms_norm
 from .planner import plan, with_smallest_buffers
 from .pooling import AveragePool, MaxPool, Pooled
 from .recur import Recur
+from .recurrent import bidirectional, gru, lstm, rnn
 from .rescale import Rescale
 from .reshape import Reshape
 from .saving import load, save
@@ -83,18 +84,22 @@ __all__ = [
     "Unrolled",
     "Weight",
     "activation",
+    "bidirectional",
     "cut",
     "depth_to_space",
     "expand",
     "gather",
     "group_norm",
+    "gru",
     "layer_norm",
     "load",
     "log_softmax",
+    "lstm",
     "matmul",
     "pad",
     "plan",
     "rms_norm",
+    "rnn",
     "save",
     "softmax",
     "softmin",

@@ -72,6 +72,15 @@ from .pooling import (
     average_pool_configuration,
     max_pool_configuration,
 )
+from .recur import Recur, recur_configuration
+from .recurrent import (
+    gru,
+    gru_configuration,
+    lstm,
+    lstm_configuration,
+    rnn,
+    rnn_configuration,
+)
 from .rescale import Rescale, rescale_configuration
 from .reshape import Reshape, reshape_configuration
 from .softmax import (
@@ -101,6 +110,11 @@ class Entry:
     configurations: Callable[[np.random.Generator, int], Configuration]
     parts: tuple[type, ...] = ()
 
+    @property
+    def composed(self) -> bool:
+        """Whether it consists of blocks that are all in the catalogue by themselves."""
+        return not isinstance(self.kind, type) or self.kind is Recur
+
     def configuration(self, index: int) -> Configuration:
         """The configuration of an index, the same every time.
 
@@ -110,7 +124,7 @@ class Entry:
         random = np.random.default_rng([index, len(self.kind.__name__)])
         for _ in range(100):
             made = self.configurations(random, index)
-            if index == 0 or not isinstance(self.kind, type) or _alive(made.block):
+            if index == 0 or self.composed or _alive(made.block):
                 break
         return made
 
@@ -288,6 +302,10 @@ CATALOGUE: dict[str, Entry] = {
         Entry(rms_norm, rms_norm_configuration),
         Entry(group_norm, group_norm_configuration),
         Entry(matmul, matmul_configuration),
+        Entry(Recur, recur_configuration),
+        Entry(rnn, rnn_configuration),
+        Entry(lstm, lstm_configuration),
+        Entry(gru, gru_configuration),
         Entry(Network, network_configuration, (NetworkPlan,)),
     )
 }

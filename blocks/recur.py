@@ -25,10 +25,14 @@ from hdl import (
     Target,
     stream_signature,
 )
-from quant import Ints, LoopKernel, Program, check_shape
+from quant import Format, Ints, LoopKernel, Program, check_shape
 
+from .binary import Add, Mul, Sub
 from .block import Candidate, Tensor
-from .network import Network, NetworkPlan
+from .composition import Composition, lossless
+from .configurations import Configuration
+from .linear import Linear
+from .network import Network, NetworkPlan, Node
 
 ESTIMATED = 3
 """Steps of which a plan's interval is computed, and twice as many, to tell that of all."""
@@ -434,3 +438,45 @@ class RecurRtl(wiring.Component):
             for branch, end in enumerate(ends):
                 connect(m, getattr(deal, f"o_{branch}"), end)
         return m
+
+
+def recur_configuration(random: np.random.Generator, index: int) -> Configuration:
+    """Cells of one or two states that add and multiply what they are given."""
+    from .planner import plan
+
+    number = Format(int(random.integers(3, 8)), int(random.integers(0, 4)), bool(index % 2))
+    width = 1 if index == 0 else int(random.integers(1, 5))
+    x, h = Tensor((width,), number), Tensor((width,), Format(number.width + 1, number.frac))
+    net = Composition(x=x, h=h, **({"c": x} if index % 3 == 2 else {}))
+    weight = random.integers(-4, 4, (2, width, width))
+    weight[:, 0, 0] = 3
+    bias = random.integers(-9, 9, width)
+    net.add("of_x", lossless(Linear, x, weight[0], bias, Format(3, 2)), "x")
+    net.add("of_h", lossless(Linear, h, weight[1], bias * 0, Format(3, 2)), "h")
+    net.add("h_next", lambda a, b: Add(a, b, h.format), "of_x", "of_h")
+    results = {"h": "h_next"}
+    if index % 3 == 2:  # a state that keeps x for a step
+        net.add("y_next", lambda a, b: Sub(a, b, Format(6, number.frac)), "h_next", "c")
+        results |= {"c": "x", "y": "y_next"}
+    elif index % 3 == 1:
+        net.add("y_next", lambda a, b: Mul(a, b, Format(6, number.frac)), "h_next", "x")
+        results |= {"y": "y_next"}
+    cell = net.network(**results)
+    initial: list[Any] = []
+    for place, name in enumerate(cell.input_names[1:]):
+        tensor = net.inputs[name]
+        ends = tensor.format.min, tensor.format.max + 1
+        given = index % 4 == 3 and place == 0
+        initial.append(None if given else random.integers(*ends, tensor.shape) * (index % 5 > 0))
+    sequences: tuple[str, ...] = ("y",) if "y" in results else ("h",)
+    finals: tuple[str, ...] = ("h",) if "y" in results else ()
+    if index % 4 == 2:
+        sequences, finals = (), (*sequences, *finals)
+    steps = int(random.integers(1, 5))
+    loop = Recur(cell, steps, tuple(initial), sequences, finals, 1 + (index % 4 == 1))
+    inputs = dict(zip(("x", "h"), loop.inputs.values(), strict=False))
+    node = Node("loop", loop, tuple(inputs))
+    outputs = {f"y{n}": tensor for n, tensor in enumerate(node.tensors)}
+    network = Network(inputs, (node,), outputs)
+    interval = steps * loop.streams * int(random.choice([30, 60, 200]))
+    return Configuration(loop, plan(network, Target.named("ecp5"), interval).plans["loop"])

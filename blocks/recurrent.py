@@ -8,23 +8,25 @@ Learning Phrase Representations using RNN Encoder-Decoder, 2014 (GRU).
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 
+from hdl import Target
 from quant import FUNCTIONS, Approximation, Format, Ints, Overflow, candidates, check_shape
 
 from .binary import Add, Mul, Sub
 from .block import Tensor, check_format, check_tensor
-from .composition import Composition
+from .composition import Composition, lossless
+from .configurations import Configuration
 from .deinterleave import Deinterleave
 from .elementwise import Identity, ReLU
 from .linear import Linear
 from .movement import Concat, Rearrange, cut
 from .network import Network, Node
 from .nonlinearity import Nonlinearity
+from .planner import plan
 from .recur import Recur
 from .weight import Weight
 
@@ -141,7 +143,7 @@ def lstm(
             """A sum to which the cell's share is added, rounded once."""
             looked = net.add(
                 f"{name}_peephole",
-                lambda x: _exact(Weight, x, weights, peephole_format),
+                lambda x: lossless(Weight, x, weights, peephole_format),
                 source,
             )
             return net.add(f"{name}_sum", lambda a, b: Add(a, b, sum_format), part, looked)
@@ -156,8 +158,8 @@ def lstm(
     for gate, source in zip(LSTM_GATES[:3], sums[:3], strict=True):
         form = "tanh" if gate == "candidate" else "sigmoid"
         _function(net, gate, form, source, tanh_format if form == "tanh" else gate_format, choose)
-    net.add("kept", lambda a, b: _exact(Mul, a, b), "forget", "c")
-    net.add("written", lambda a, b: _exact(Mul, a, b), "input", "candidate")
+    net.add("kept", lambda a, b: lossless(Mul, a, b), "forget", "c")
+    net.add("written", lambda a, b: lossless(Mul, a, b), "input", "candidate")
     net.add("c_next", lambda a, b: Add(a, b, cell_format), "kept", "written")
     if peephole is not None:
         sums[3] = seen("output", sums[3], peephole[2], "c_next")
@@ -235,14 +237,14 @@ def gru(
         _function(net, gate, "sigmoid", f"{gate}_sum", gate_format, choose)
         _check_share(net, gate)
     if reset_after:
-        net.add("seen", lambda a, b: _exact(Mul, a, b), "reset", h_parts[2])
+        net.add("seen", lambda a, b: lossless(Mul, a, b), "reset", h_parts[2])
     else:
         net.add("left", lambda a, b: Mul(a, b, output_format), "reset", "h")
         _sums(net, "seen", "left", recurrent[2], own, recurrent_format)
     net.add("candidate_sum", lambda a, b: Add(a, b, sum_format), x_parts[2], "seen")
     _function(net, "candidate", "tanh", "candidate_sum", output_format, choose)
-    net.add("distance", lambda a, b: _exact(Sub, a, b), "h", "candidate")
-    net.add("moved", lambda a, b: _exact(Mul, a, b), "update", "distance")
+    net.add("distance", lambda a, b: lossless(Sub, a, b), "h", "candidate")
+    net.add("moved", lambda a, b: lossless(Mul, a, b), "update", "distance")
     net.add(  # wrapping, which it never does: h is between n and the former h
         "h_next",
         lambda a, b: Add(a, b, output_format, overflow=Overflow.WRAP),
@@ -337,14 +339,6 @@ def _interleaved(values: Ints) -> Ints:
     return values.swapaxes(0, 1).reshape(-1, *values.shape[2:])
 
 
-def _exact(kind: Any, *arguments: Any, **options: Any) -> Any:
-    """A block that loses nothing."""
-    made = kind(*arguments, output_format=Format(2, 0), **options)
-    names = "exact_format", "sum_format", "product_format"
-    exact = next(getattr(made, name) for name in names if hasattr(made, name))
-    return replace(made, output_format=exact)
-
-
 def _both_sums(
     net: Composition,
     weight: Ints,
@@ -367,7 +361,7 @@ def _both_sums(
         return
     _sums(net, "x_sums", "x", weight, bias, weight_format)
     _sums(net, "h_sums", "h", recurrent, None, recurrent_format)
-    kind = partial(Add, output_format=number) if number else partial(_exact, Add)
+    kind = partial(Add, output_format=number) if number else partial(lossless, Add)
     net.add("sums", kind, "x_sums", "h_sums")
 
 
@@ -384,7 +378,7 @@ def _sums(
     arrays = weight, np.zeros(len(weight), np.int64) if bias is None else bias, weight_format
     if number is not None:
         return net.add(name, lambda x: Linear(x, *arrays, number), source)
-    return net.add(name, lambda x: _exact(Linear, x, *arrays), source)
+    return net.add(name, lambda x: lossless(Linear, x, *arrays), source)
 
 
 def _parted(net: Composition, name: str, source: str, parts: int) -> list[str]:
@@ -431,3 +425,70 @@ def _loop(
     given = (*loop.sequences, *(f"{name}_last" for name in loop.finals))
     node = Node("loop", loop, tuple(inputs))
     return Network(inputs, (node,), dict(zip(given, node.tensors, strict=True)))
+
+
+def _arguments(random: np.random.Generator, index: int, gates: tuple[int, ...]) -> dict[str, Any]:
+    """What all three kinds have in common, the sizes growing with the index."""
+    units, inputs = (1, 1) if index == 0 else (int(n) for n in random.integers(1, 5, 2))
+    steps = int(random.integers(1, 4))
+    streams = (2,) if index % 4 == 3 else ()
+    output = Format(6, 5)
+    x = output if index % 2 else Format(int(random.integers(3, 7)), 3)
+    number = Format(5, 3)
+    return {
+        "input": Tensor((steps, *streams, inputs), x),
+        "weight": random.integers(-16, 16, (*gates, units, inputs)),
+        "recurrent": random.integers(-16, 16, (*gates, units, units)) | 1,
+        "bias": random.integers(-60, 60, (*gates, units)),
+        "weight_format": number,
+        "recurrent_format": number if index % 2 else Format(5, 4),
+        "sum_format": Format(7, 4),
+        "output_format": output,
+    }
+
+
+def _planned(network: Network, random: np.random.Generator) -> Configuration:
+    loops = [node.block for node in network.flat.nodes if isinstance(node.block, Recur)]
+    interval = loops[0].rounds * int(random.choice([80, 150, 400]))
+    return Configuration(network, plan(network, Target.named("ecp5"), interval))
+
+
+def rnn_configuration(random: np.random.Generator, index: int) -> Configuration:
+    parts = _arguments(random, index, ())
+    if index % 3 == 2:
+        parts |= {"activation": "relu", "output_format": Format(6, 3, False)}
+    if index % 4 == 2:
+        parts |= {"sequences": (), "finals": ("h",)}
+    return _planned(rnn(**parts), random)
+
+
+def lstm_configuration(random: np.random.Generator, index: int) -> Configuration:
+    parts = _arguments(random, index, (4,))
+    units = parts["bias"].shape[1]
+    parts |= {"gate_format": Format(5, 5, False), "tanh_format": Format(5, 4)}
+    parts["cell_format"] = Format(8, 5)
+    if index % 3 == 1:
+        weights = random.integers(-16, 16, (3, units))
+        parts |= {"peephole": weights, "peephole_format": Format(5, 4)}
+    if index % 3 == 2:
+        rows = 1 + units // 2
+        parts |= {"projection": random.integers(-16, 16, (rows, units))}
+        parts |= {"projection_format": Format(5, 4), "recurrent": parts["recurrent"][..., :rows]}
+    if index % 4 == 2:
+        parts |= {"finals": ("h", "c"), "initial": (None, random.integers(-99, 99, units))}
+    return _planned(lstm(**parts), random)
+
+
+def gru_configuration(random: np.random.Generator, index: int) -> Configuration:
+    parts = _arguments(random, index, (3,))
+    parts["gate_format"] = Format(5, 5, False)
+    parts["recurrent_bias"] = random.integers(-60, 60, parts["bias"].shape[1])
+    parts["reset_after"] = index % 3 != 2
+    network = gru(**parts)
+    if index % 4 == 1:
+        backward = _arguments(random, index, (3,)) | {"gate_format": Format(5, 5, False)}
+        backward["input"] = parts["input"]
+        for name in ("weight", "recurrent", "bias"):
+            backward[name] = random.permutation(parts[name].ravel()).reshape(parts[name].shape)
+        network = bidirectional(network, gru(**backward))
+    return _planned(network, random)

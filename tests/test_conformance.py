@@ -22,7 +22,7 @@ SYNTHESISED = 5
 
 
 def is_composed(name: str) -> bool:
-    return not isinstance(CATALOGUE[name].kind, type)
+    return CATALOGUE[name].composed
 
 
 def first(name: str, count: int) -> list[ask.Subject]:
