@@ -33,6 +33,7 @@ from .planner import plan, with_smallest_buffers
 from .pooling import AveragePool, MaxPool, Pooled
 from .recur import Recur
 from .recurrent import bidirectional, gru, lstm, rnn
+from .reduce import Accumulators, Reduce
 from .rescale import Rescale
 from .reshape import Reshape
 from .saving import load, save
@@ -40,6 +41,7 @@ from .softmax import log_softmax, softmax, softmin
 from .weight import Weight
 
 __all__ = [
+    "Accumulators",
     "Add",
     "ArgMax",
     "ArgMin",
@@ -73,6 +75,7 @@ __all__ = [
     "Reads",
     "Rearrange",
     "Recur",
+    "Reduce",
     "Rescale",
     "Reshape",
     "Route",

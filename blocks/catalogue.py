@@ -18,6 +18,7 @@ from .configurations import (
     Configuration,
     draw_fitting,
     draw_format,
+    draw_frames,
     draw_integers,
     draw_modes,
 )
@@ -81,6 +82,7 @@ from .recurrent import (
     rnn,
     rnn_configuration,
 )
+from .reduce import Accumulators, Reduce, reduce_configuration
 from .rescale import Rescale, rescale_configuration
 from .reshape import Reshape, reshape_configuration
 from .softmax import (
@@ -136,10 +138,7 @@ class Entry:
 def _alive(block: Any) -> bool:
     """Whether no bit of any output channel is constant or a copy of another bit of its number."""
     random = np.random.default_rng(1)
-    frames = [
-        random.integers(t.format.min, t.format.max, (300, *t.shape), np.int64, endpoint=True)
-        for t in block.inputs.values()
-    ]
+    frames = [draw_frames(random, tensor, 300) for tensor in block.inputs.values()]
     results = block.reference(*frames)
     for y, tensor in zip(
         results if isinstance(results, tuple) else (results,), block.outputs.values(), strict=True
@@ -260,7 +259,9 @@ def _all_read(block: Any, frames: list[np.ndarray]) -> bool:
         if number.signed:
             flipped -= flipped >> (number.width - 1) << number.width
         others = [np.broadcast_to(frame, (len(bits), *frame.shape)) for frame in frames]
-        others[place] = flipped
+        low, high = np.transpose(tensor.channels)
+        inside = (low <= flipped) & (flipped <= high)
+        others[place] = np.where(inside, flipped, frames[place])
         changed = block.reference(*others) != y
         if not changed.reshape(len(bits), -1).any(axis=1).all():
             return False
@@ -295,6 +296,7 @@ CATALOGUE: dict[str, Entry] = {
         Entry(TransposedConvolution, transposed_configuration, (Folded, Unrolled)),
         Entry(MaxPool, max_pool_configuration, (Pooled,)),
         Entry(AveragePool, average_pool_configuration, (Pooled,)),
+        Entry(Reduce, reduce_configuration, (Accumulators,)),
         Entry(softmax, softmax_configuration),
         Entry(softmin, softmin_configuration),
         Entry(log_softmax, log_softmax_configuration),

@@ -5,14 +5,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
+from quant import Format
 
-from quant import Format, accumulator_format
-
-from .linear import Linear
+from .elementwise import Identity
 from .movement import expand
 from .network import Network, Node
-from .pooling import MaxPool
+from .reduce import Reduce
 from .reshape import Reshape
 
 ONE = Format(2, 0)
@@ -58,22 +56,18 @@ class Composition:
             return source
         return self.add(name, lambda x: Reshape(x, shape), source)
 
-    def total(self, name: str, source: str, bias: int = 0) -> str:
-        """Exact sums over the last axis, which stays with a length of 1, plus ``bias``."""
+    def reduced(
+        self, name: str, source: str, function: str, target: Format | None = None, *modes: Any
+    ) -> str:
+        """A Reduce of the last axis, which stays with a length of 1; exact without ``target``."""
         x = self.tensors[source]
-        count, number = x.shape[-1], x.format
-        ends = count * number.min + bias, count * number.max + bias
-        wide = accumulator_format(*ends, number.frac, name)
-        weight, constant = np.ones((1, count), np.int64), np.array([bias])
-        return self.add(name, Linear(x, weight, constant, ONE, wide), source)
-
-    def largest(self, name: str, source: str) -> str:
-        """The largest number of the last axis, which stays with a length of 1."""
-        shape = self.tensors[source].shape
-        rows, count = self.tensors[source].size // shape[-1], shape[-1]
-        flat = self.reshaped(f"{name}_rows", source, (rows, count, 1))
-        pool = MaxPool(self.tensors[flat], (1, count), (1, count))
-        return self.reshaped(f"{name}_shape", self.add(name, pool, flat), (*shape[:-1], 1))
+        if x.shape[-1] == 1:
+            if target in (None, x.format):
+                return source
+            return self.add(name, Identity(x, target, *modes), source)
+        axes = (len(x.shape) - 1,)
+        target = target or Reduce(x, function, axes, x.format).exact_format
+        return self.add(name, Reduce(x, function, axes, target, *modes), source)
 
     def spread(self, name: str, source: str, shape: tuple[int, ...]) -> str:
         """Numbers repeated along axes of length 1 up to ``shape``."""

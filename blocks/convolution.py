@@ -271,7 +271,7 @@ class ConvolutionBlock(ABC):
             yield from self._column_plans(target)
         if self.unrollable:
             price = partial(self.cost, Unrolled(), target)
-            raster = self.design(Unrolled())[0]
+            raster = self._raster  # not the graph behind it, which takes long to find
             interval = self.positions if raster is None else raster.steps
             yield Candidate(Unrolled(), interval, price, unrolled=True)
 
@@ -304,6 +304,13 @@ class ConvolutionBlock(ABC):
                 plan = Columns(folded.pe, folded.weight_style, folded.buffer_style)
                 interval = max(candidate.interval, raster.steps)
                 yield Candidate(plan, interval, partial(self.cost, plan, target))
+
+    @property
+    def _raster(self) -> Raster | None:
+        """The unrolled window; None where a window is one pixel."""
+        if self.pointwise:
+            return None
+        return Raster(self.raster_axes, self.input.shape[-1], self.input.format)
 
     def _column_raster(self) -> Raster:
         """The window along the last axis."""
@@ -423,11 +430,8 @@ def _design(block: ConvolutionBlock, plan: Plan) -> Design:
         block.overflow,
     )
     if isinstance(plan, Unrolled):
-        number, raster = block.input.format, None
-        if not block.pointwise:
-            raster = Raster(block.raster_axes, block.input.shape[-1], number)
-        sums = Parallel(block._matrix(), number, plan.adders_per_stage)
-        return raster, *requantised(sums, *rest)
+        sums = Parallel(block._matrix(), block.input.format, plan.adders_per_stage)
+        return block._raster, *requantised(sums, *rest)
     if isinstance(plan, Columns) and block.by_columns is not None:
         inner = block.by_columns
         styles = plan.weight_style, plan.buffer_style

@@ -30,6 +30,7 @@ from quant import DenseKernel, Format, Ints, Kernel, Overflow, Rounding
 from .block import Candidate, Tensor, check_format, check_modes, check_tensor, divisors
 from .configurations import (
     Configuration,
+    draw_ends,
     draw_fitting,
     draw_format,
     draw_integers,
@@ -130,7 +131,18 @@ class Linear:
 
     @property
     def outputs(self) -> dict[str, Tensor]:
-        return {"o": Tensor((*self.input.shape[:-1], len(self.weight)), self.output_format)}
+        return {"o": self._output}
+
+    @cached_property
+    def _output(self) -> Tensor:
+        shape = *self.input.shape[:-1], len(self.weight)
+        least, most = np.array(self.input.channels, np.int64).T
+        positive, negative = self.matrix.clip(0), self.matrix.clip(None, 0)
+        low = positive @ least + negative @ most + self.bias  # within sum_format, so exact
+        high = positive @ most + negative @ least + self.bias
+        modes = self.rounding, self.overflow
+        ends = quant.narrow_bounds(low, high, self.sum_format, self.output_format, *modes)
+        return Tensor.between(shape, self.output_format, *ends)
 
     @property
     def positions(self) -> int:
@@ -237,7 +249,9 @@ def _design(linear: Linear, plan: Folded | Unrolled) -> tuple[Mac | Parallel, Re
     narrowing = linear._frac, linear.output_format, linear.rounding, linear.overflow
     rest = linear.shifts, linear.bias, *narrowing
     if isinstance(plan, Unrolled):
-        part = Parallel(linear.weight, linear.input.format, plan.adders_per_stage)
+        channels = linear.input.channels
+        weight = np.where([low < high for low, high in channels], linear.weight, 0)
+        part = Parallel(weight, linear.input.format, plan.adders_per_stage, channels)
         return requantised(part, *rest)
     styles = plan.weight_style, plan.buffer_style
     mac = Mac(linear.weight, linear.input.format, plan.pe, plan.simd, *styles)
@@ -366,6 +380,8 @@ def _linear_plan(random: np.random.Generator, block: Linear, index: int) -> Fold
 def linear_configuration(random: np.random.Generator, index: int) -> Configuration:
     outputs = 1 if index == 0 else int(random.integers(1, 6 + index // 2))
     parts = linear_parts(random, index, outputs)
+    if index % 5 == 3:
+        parts["input"] = draw_ends(random, parts["input"])
     shift = random.integers(0, 5, outputs) if index % 2 else None
     block = Linear(**parts, shift=shift)
     return Configuration(block, _linear_plan(random, block, index))

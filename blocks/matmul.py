@@ -8,9 +8,8 @@ from quant import Format, Overflow, Rounding, product_format
 
 from .binary import Mul
 from .block import Tensor, check_format, check_tensor
-from .composition import ONE, Composition
+from .composition import Composition
 from .configurations import Configuration, draw_fitting, draw_format, draw_modes
-from .linear import Linear
 from .movement import transpose
 from .network import Network
 from .planner import plan
@@ -28,7 +27,7 @@ def matmul(
     """``y = narrow(a @ b)`` of two streams, exact sums of exact products, narrowed once.
 
     Both matrices are repeated as often as they are needed, multiplied number by number and summed:
-    with ``simd`` lanes in the sum there are as many multipliers, all busy.
+    with so many lanes in the sum there are as many multipliers, all busy.
 
     Parameters
     ----------
@@ -60,11 +59,8 @@ def matmul(
     a, b = net.spread("a_each", a, whole), net.spread("b_each", b, whole)
     exact = product_format(input_a.format, input_b.format, "matmul")
     net.add("product", Mul(net.tensors[a], net.tensors[b], exact), a, b)
-    ones, zero = np.ones((1, inner), np.int64), np.zeros(1, np.int64)
-    product = net.tensors["product"]
-    sums = Linear(product, ones, zero, ONE, output_format, None, rounding, overflow)
-    net.add("sum", sums, "product")
-    return net.network(y=net.reshaped("y", "sum", (*lead, rows, columns)))
+    total = net.reduced("sum", "product", "sum", output_format, rounding, overflow)
+    return net.network(y=net.reshaped("y", total, (*lead, rows, columns)))
 
 
 def _swapped(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -178,10 +178,13 @@ class Network:
             )
         for source, (port, tensor) in zip(node.sources, wanted.items(), strict=True):
             self._known(source, f"Network node {node.name} input {port}")
-            if self.tensors[source] != tensor:
+            found, what = self.tensors[source], f"Network node {node.name} input {port}"
+            if (found.shape, found.format) != (tensor.shape, tensor.format):
+                raise ValueError(f"{what} must be {tensor}, not {found} from {source}")
+            if not tensor.holds(found):
                 raise ValueError(
-                    f"Network node {node.name} input {port} must be {tensor}, "
-                    f"not {self.tensors[source]} from {source}"
+                    f"{what} must have channels that end at {tensor.channels}, "
+                    f"not at {found.channels} from {source}"
                 )
 
     def _before(self, node: Node) -> Iterator[Node]:
@@ -529,10 +532,13 @@ class Network:
             if len(routes) > 1:
                 total += Fork.inventory(len(routes))
             for route in routes:
-                lanes, width = self.source_lanes(source, plan), self.tensors[source].format.width
+                lanes, tensor = self.source_lanes(source, plan), self.tensors[source]
+                width = tensor.format.width
                 for kind, size, _ in self.elements(route, plan):
                     if kind == "fifo":
-                        total += Fifo.inventory(size, lanes * width, plan.styles[route.name])
+                        style = plan.styles[route.name]
+                        bits = tensor.lane_bits(lanes) if style == "registers" else lanes * width
+                        total += Fifo.inventory(size, bits, style)
                     elif kind == "scatter":
                         total += Scatter.inventory(lanes * width, size)
                         lanes //= size

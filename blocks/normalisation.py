@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hdl import Target
-from quant import Format, Ints, product_format
+from quant import Format, Ints, accumulator_format, product_format
 
 from .binary import Mul, Sub
 from .block import Tensor, check_format, check_tensor, divisors
-from .composition import Composition
+from .composition import ONE, Composition
 from .configurations import Configuration
 from .convolution import Convolution
 from .division import Divide, SquareRoot
+from .linear import Linear
 from .movement import transpose
 from .network import Network
 from .planner import plan
@@ -153,7 +154,7 @@ def _normalised(net: Composition, source: str, frac: int, epsilon: float, centre
         whole = product_format(factor, tensor.format, "norm")
         times = Weight(tensor, np.array(count), factor, whole)
         net.add("times", times, source)
-        mean = net.spread("total_each", net.total("total", source), shape)
+        mean = net.spread("total_each", net.reduced("total", source, "sum"), shape)
         wide = Format(whole.width + 1, whole.frac)
         source = net.add("centred", lambda a, b: Sub(a, b, wide), "times", mean)
         tensor = net.tensors[source]
@@ -163,15 +164,19 @@ def _normalised(net: Composition, source: str, frac: int, epsilon: float, centre
     net.add("square", lambda a, b: Mul(a, b, square), source, source)
     exact = Fraction(epsilon) * count ** (3 if centred else 1) * Fraction(2) ** square.frac
     least = max(1, round(exact))
-    squares = net.total("squares", "square", least)
+    ends = count * square.min + least, count * square.max + least
+    wide = accumulator_format(*ends, square.frac, "norm")
+    ones = np.ones((1, count), np.int64)
+    squares = Linear(net.tensors["square"], ones, np.array([least]), ONE, wide)
+    net.add("squares", squares, "square")
     # The root is at least sqrt(least); as small a share of it as is an eighth of a unit of sqrt(n).
     smallest = isqrt(least << 20) / 1024 / 2.0 ** (square.frac / 2)
     root_frac = max(0, frac + 2 + ceil(log2(max(1.0, count**0.5 / smallest))))
-    top = isqrt(net.tensors[squares].format.max) + 1
+    top = isqrt(wide.max) + 1
     root_frac = max(root_frac, square.frac // 2)
     root_bits = (top << max(0, root_frac - square.frac // 2)).bit_length() + 1
-    root = SquareRoot(net.tensors[squares], Format(min(63, root_bits), root_frac, False))
-    each = net.spread("root_each", net.add("root", root, squares), shape)
+    root = SquareRoot(net.tensors["squares"], Format(min(63, root_bits), root_frac, False))
+    each = net.spread("root_each", net.add("root", root, "squares"), shape)
     constant_frac = frac + 2
     constant = isqrt(count << 2 * constant_frac)
     constant_format = Format(constant.bit_length() + 1, constant_frac)

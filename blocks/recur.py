@@ -83,14 +83,14 @@ class Recur:
             tensor = self.tensor(name)
             if name not in self.cell.output_names:
                 raise ValueError(f"Recur cell must have an output for its state {name}, not none")
-            if self._result(name) != tensor:
+            if not tensor.holds(self._result(name)):
                 raise ValueError(
                     f"Recur cell output {name} must be {tensor} like the state, "
                     f"not {self._result(name)}"
                 )
             if values is not None:
                 check_shape(values, tensor.shape, f"Recur initial {name}")
-                values = tensor.format.check(values, f"Recur initial {name}")
+                values = tensor.check(values, f"Recur initial {name}")
                 values.setflags(write=False)
             initial.append(values)
         object.__setattr__(self, "initial", tuple(initial))
@@ -156,11 +156,11 @@ class Recur:
     def inputs(self) -> dict[str, Tensor]:
         x = self.cell.input_names[0]
         tensor = self.tensor(x)
-        tensors = {x: Tensor((self.steps, *self._each, *tensor.shape), tensor.format)}
+        tensors = {x: replace(tensor, shape=(self.steps, *self._each, *tensor.shape))}
         for name, values in self._given.items():
             if values is None:
                 tensor = self.tensor(name)
-                tensors[name] = Tensor((*self._each, *tensor.shape), tensor.format)
+                tensors[name] = replace(tensor, shape=(*self._each, *tensor.shape))
         if len(tensors) == 1:
             return {"i": tensors[x]}
         return {f"i_{name}": tensor for name, tensor in tensors.items()}
@@ -170,10 +170,10 @@ class Recur:
         tensors = {}
         for name in self.sequences:
             tensor = self._result(name)
-            tensors[name] = Tensor((self.steps, *self._each, *tensor.shape), tensor.format)
+            tensors[name] = replace(tensor, shape=(self.steps, *self._each, *tensor.shape))
         for name in self.finals:
             tensor = self._result(name)
-            tensors[f"{name}_last"] = Tensor((*self._each, *tensor.shape), tensor.format)
+            tensors[f"{name}_last"] = replace(tensor, shape=(*self._each, *tensor.shape))
         if len(tensors) == 1:
             return {"o": next(iter(tensors.values()))}
         return {f"o_{name}": tensor for name, tensor in tensors.items()}

@@ -16,7 +16,6 @@ import numpy as np
 from hdl import Target
 from quant import FUNCTIONS, Approximation, Format, Function, candidates, sum_format
 
-from .activation import negate
 from .binary import Add, Sub
 from .block import Tensor, check_format, check_tensor
 from .composition import ONE, Composition
@@ -93,7 +92,7 @@ def log_softmax(input: Tensor, output_format: Format, error: float = 1.0) -> Net
     terms_frac = max(4, bits + count.bit_length() + 2)
     form = _decay(net.tensors["distance"].format, terms_frac)
     net.add("power", Nonlinearity(net.tensors["distance"], form), "distance")
-    total = net.total("total", "power")
+    total = net.reduced("total", "power", "sum")
     wide = net.tensors[total].format
     kept = Format(wide.width - wide.frac + bits, bits, False)
     net.add("sum", lambda x: Identity(x, kept), total)
@@ -133,12 +132,13 @@ def _exponentials(
     else:
         raise ValueError(f"{name} error must be one that 30 bits can meet, not {error}")
     power = net.add("power", Nonlinearity(distance, form), "distance")
-    total = net.spread("total_each", net.total("total", power), shape)
+    sums = net.reduced("total", power, "sum")
+    total = net.spread("total_each", sums, shape)
     if not sums_to_one:
         net.add("y", lambda a, b: Divide(a, b, output_format, None), power, total)
         return net.network(y="y")
     ladder = np.tril(np.ones((count, count), np.int64))
-    wide = net.tensors["total"].format
+    wide = net.tensors[sums].format
     parts = net.add(
         "partial", lambda x: Linear(x, ladder, np.zeros(count, np.int64), ONE, wide), power
     )
@@ -150,17 +150,14 @@ def _exponentials(
 
 
 def _distances(net: Composition, minimum: bool = False) -> str:
-    """Add ``distance``, how far each x is from the largest (or smallest) of its axis."""
-    x, source = net.tensors["x"], "x"
-    number = x.format
-    if minimum:  # the largest of -x
-        wide = Format(number.width + 1, number.frac)
-        source = net.add("negated", lambda tensor: negate(tensor, wide), "x")
-    largest = net.largest("largest", source)
-    each = net.spread("largest_each", largest, x.shape)
-    unsigned = Format(number.width, number.frac, False)
-    net.add("distance", lambda a, b: Sub(a, b, unsigned), each, source)
-    return largest
+    """Add ``distance``, how far each x is from the extreme of its axis, which is given back."""
+    x = net.tensors["x"]
+    extreme = net.reduced("extreme", "x", "minimum" if minimum else "maximum")
+    each = net.spread("extreme_each", extreme, x.shape)
+    unsigned = Format(x.format.width, x.format.frac, False)
+    ends = ("x", each) if minimum else (each, "x")
+    net.add("distance", lambda a, b: Sub(a, b, unsigned), *ends)
+    return extreme
 
 
 @lru_cache(maxsize=64)

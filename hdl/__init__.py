@@ -36,6 +36,7 @@ from .series import Series
 from .stream import Fifo, Fork, Gather, Scatter, Unzip, elastic, joined, shape, stream_signature
 from .synthesis import Synthesis, synthesise, synthesise_many
 from .target import Target
+from .tree import Tree, TreeArray
 from .verilog import verilog
 from .window import Window, WindowAxis, Windowed, WindowedArray
 
@@ -100,6 +101,8 @@ __all__ = [
     "Synthesis",
     "Tables",
     "Target",
+    "Tree",
+    "TreeArray",
     "Unzip",
     "Window",
     "WindowAxis",

@@ -19,7 +19,7 @@ from oracle_numbers import Within
 from oracles import exact
 
 from blocks import Network, NetworkPlan, Node
-from blocks.configurations import Configuration
+from blocks.configurations import Configuration, draw_frames
 from blocks.saving import load, save
 from hdl import Deadlock, Events, Schedule, Target, synthesise_many, verilog
 from quant import Ints
@@ -75,10 +75,8 @@ class Subject:
         random = np.random.default_rng(7)
         result = []
         for tensor in self.block.inputs.values():
-            number = tensor.format
-            shape = (self.frame_count, *tensor.shape)
-            values = random.integers(number.min, number.max, shape, np.int64, endpoint=True)
-            values[1], values[2] = number.min, number.max  # not first: they hide a stale sum
+            values = draw_frames(random, tensor, self.frame_count)
+            values[1], values[2] = np.transpose(tensor.channels)  # not first: they hide a stale sum
             result.append(values)
         return result
 

@@ -151,7 +151,8 @@ def test_a_neuron_is_a_linear_with_one_output(modes):
     x = integers(X, (50,))
     np.testing.assert_array_equal(block.reference(x), same.reference(x))
     assert block.inputs == same.inputs
-    assert block.outputs == same.outputs == {"o": Tensor((2, 1), S8)}
+    assert block.outputs == same.outputs
+    assert Tensor((2, 1), S8).holds(block.outputs["o"])
     for plan in (Folded(1, 1), Folded(1, 3), Unrolled()):
         assert verilog(block.rtl(plan), "x") == verilog(same.rtl(plan), "x")
         assert block.lanes(plan) == same.lanes(plan)
@@ -234,6 +235,23 @@ def test_unknown_modes_are_refused(name):
         make(overflow=3)
 
 
+@pytest.mark.parametrize("modes", [("RND", "SAT"), ("TRN", "WRAP"), ("RND_ZERO", "SAT_ZERO")])
+def test_the_ends_of_a_sum_are_attained(modes):
+    """Over every input of every channel; what they promise is what there is, and 0."""
+    random = np.random.default_rng(3)
+    for number in (Format(3, 0), Format(4, 1, signed=False)):
+        x = Tensor((2,), S4, ((-3, 1), (0, 5)))
+        for _ in range(20):
+            weight, bias = random.integers(-8, 8, (3, 2)), random.integers(-40, 40, 3)
+            block = Linear(x, weight, bias, Format(4, 1), number, None, *modes)
+            y = block.reference(np.stack(np.meshgrid(range(-3, 2), range(6)), -1).reshape(-1, 2))
+            ends = y.min(0).clip(None, 0), y.max(0).clip(0), block.outputs["o"].channels
+            for low, high, (least, most) in zip(*ends, strict=True):
+                if modes[1] == "SAT":
+                    assert (low, high) == (least, most)
+                assert number.min <= least <= low <= high <= most <= number.max
+
+
 REFUSALS = {
     "tensor format": (
         lambda: Tensor((3,), 8),
@@ -259,6 +277,28 @@ REFUSALS = {
         lambda: Tensor((3, 0), S8),
         ValueError,
         "Tensor shape must have axes of at least 1, not (3, 0)",
+    ),
+    "tensor ends": (
+        lambda: Tensor((2, 3), S8, ((0, 1), (0, 1))),
+        ValueError,
+        "Tensor ends must be one pair for each of 3 channels, not 2",
+    ),
+    "tensor ends beyond": (
+        lambda: Tensor((2,), S8, ((0, 1), (-129, 1))),
+        ValueError,
+        "Tensor ends must lie around 0 in [-128, 127], not at (-129, 1)",
+    ),
+    "tensor ends apart": (
+        lambda: Tensor((2,), S8, ((0, 1), (1, 2))),
+        ValueError,
+        "Tensor ends must lie around 0 in [-128, 127], not at (1, 2)",
+    ),
+    "beyond the ends": (
+        lambda: Linear(
+            Tensor((2,), S8, ((0, 1), (-2, 3))), np.ones((1, 2), int), [0], S4, S8
+        ).reference([[0, 3], [1, 4]]),
+        ValueError,
+        "Linear input channel 1 must be in [-2, 3], not span [3, 4]",
     ),
     "reshape kind": (lambda: Reshape(3, (3,)), TypeError, "Reshape input must be a Tensor, not 3"),
     "reshape size": (

@@ -21,6 +21,7 @@ from amaranth.lib import wiring
 import blocks.convolution
 import blocks.network
 import blocks.pooling
+import blocks.reduce
 import hdl
 import hdl.extremum
 import hdl.lookup
@@ -30,7 +31,9 @@ import hdl.parallel
 import hdl.rearrange
 import hdl.requantise
 import hdl.stream
+import hdl.tree
 from blocks import (
+    Accumulators,
     Add,
     ArgMax,
     ArgMin,
@@ -57,6 +60,7 @@ from blocks import (
     PReLU,
     Reads,
     Rearrange,
+    Reduce,
     ReLU,
     Rescale,
     Reshape,
@@ -144,6 +148,8 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
         ),
         "MaxPool": (MaxPool(IMAGE, (2, 3), padding=((0, 1), (1, 1))), Pooled(2)),
         "AveragePool": (AveragePool(IMAGE, (2, 3), y, padding=((0, 0), (1, 0))), Pooled(2)),
+        "Reduce tree": (Reduce(IMAGE, "sum", (0, 1), y, *MODES), Accumulators(6)),
+        "Reduce ring": (Reduce(IMAGE, "mean", (1,), y, *MODES), Accumulators(1, "distributed")),
         "Network": _network(y),
     }
 
@@ -382,6 +388,32 @@ def test_a_wrong_sign_extension_is_caught_by_the_values(name):
     caught(name, spec=replacing(input=unsigned, input_a=unsigned))
 
 
+@pytest.mark.parametrize("function", ["mean", "maximum"])
+def test_another_reduction_is_caught_by_the_values(function):
+    caught("Reduce tree", WIDE, spec=replacing(function=function))
+
+
+@pytest.mark.parametrize("name", ["Reduce tree", "Reduce ring"])
+def test_an_accumulator_that_goes_on_after_reset_is_caught_by_the_values(name):
+    def lost(text: str) -> str:
+        changed = re.sub(r"if \(rst\)\s*row <= 2'd0;\s*else ", "", text)
+        assert changed != text
+        return changed
+
+    caught(name, WIDE, text=lost)
+
+
+@pytest.mark.parametrize("name", ["Reduce tree", "Reduce ring"])
+def test_a_result_that_does_not_wait_is_caught_by_the_values(name):
+    class Hasty(hdl.TreeArray):
+        def _accumulate(self, m, numbers, valid, ready):
+            super()._accumulate(m, numbers, valid, Signal(name="unheard"))
+            m.d.comb += ready.eq(1)
+
+    with patched(blocks.reduce, "_CIRCUITS", blocks.reduce._CIRCUITS | {hdl.Tree: ("tree", Hasty)}):
+        caught(name)
+
+
 def broken_elastic(m: Any, valid: Any, stages: int, ready: Any, name: str = "stage") -> Any:
     """Stages that move on although the next one waits."""
     valids, enables = Signal(stages, name=f"{name}_valid"), Signal(stages, name=f"{name}_enable")
@@ -403,6 +435,7 @@ def test_a_stall_that_loses_a_word_is_caught_by_the_values(name):
             hdl.merge,
             hdl.lookup,
             hdl.extremum,
+            hdl.tree,
         ):
             patch.setattr(module, "elastic", broken_elastic)
         caught(name)
