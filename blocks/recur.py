@@ -34,6 +34,9 @@ from .configurations import Configuration
 from .linear import Linear
 from .network import Network, NetworkPlan, Node
 
+ROOM = 8
+"""Words more than two steps have, for what is under way."""
+
 ESTIMATED = 3
 """Steps of which a plan's interval is computed, and twice as many, to tell that of all."""
 
@@ -255,7 +258,7 @@ class Recur:
         """A candidate with buffers for all words of two steps, and its interval."""
         largest = max(tensor.size for tensor in self.cell.flat.tensors.values())
         buffers = self.cell.buffers(plan)
-        depths = dict.fromkeys(buffers, 2 * self.streams * largest)
+        depths = dict.fromkeys(buffers, 2 * self.streams * largest + ROOM)
         plan = self.cell.with_buffers(plan, depths, dict.fromkeys(buffers, "block"))
         few = [min(self.steps, n) for n in (ESTIMATED, 2 * ESTIMATED)]
         short, long = (replace(self, steps=n)._interval(plan) for n in few)
