@@ -6,6 +6,7 @@ from .activation import Piecewise, PReLU
 from .binary import Add, Maximum, Minimum, Mul, Sub
 from .block import Block, Candidate, Lanes, Tensor
 from .convolution import Columns, Convolution, TransposedConvolution
+from .deinterleave import Deinterleave
 from .division import Divide, SquareRoot
 from .elementwise import Identity, ReLU
 from .embedding import Embedding, Reads
@@ -30,6 +31,8 @@ from .nonlinearity import Nonlinearity, TableLanes
 from .normalisation import group_norm, layer_norm, rms_norm
 from .planner import plan, with_smallest_buffers
 from .pooling import AveragePool, MaxPool, Pooled
+from .recur import Recur
+from .recurrent import bidirectional, gru, lstm, rnn
 from .reduce import Accumulators, Reduce
 from .rescale import Rescale
 from .reshape import Reshape
@@ -49,6 +52,7 @@ __all__ = [
     "Columns",
     "Concat",
     "Convolution",
+    "Deinterleave",
     "Divide",
     "Embedding",
     "Folded",
@@ -71,6 +75,7 @@ __all__ = [
     "ReLU",
     "Reads",
     "Rearrange",
+    "Recur",
     "Reduce",
     "Rescale",
     "Reshape",
@@ -84,18 +89,22 @@ __all__ = [
     "Unrolled",
     "Weight",
     "activation",
+    "bidirectional",
     "cut",
     "depth_to_space",
     "expand",
     "gather",
     "group_norm",
+    "gru",
     "layer_norm",
     "load",
     "log_softmax",
+    "lstm",
     "matmul",
     "pad",
     "plan",
     "rms_norm",
+    "rnn",
     "save",
     "softmax",
     "softmin",

@@ -31,7 +31,7 @@ from .elementwise import ElementwiseBlock
 
 @dataclass(frozen=True)
 class Binary(ElementwiseBlock):
-    """``y = narrow(operation(a, b))``; two stages, the exact result and the narrowing.
+    """``y = narrow(operation(a, b))``: a stage for the exact result, another if that is narrowed.
 
     Parameters
     ----------
@@ -134,7 +134,8 @@ class Binary(ElementwiseBlock):
         step = Step(exact, number, gates, sources=self._sources, product=product)
         low, high = self._bounds
         narrowing = Narrowing(number, low, high, *modes)
-        return Elementwise({"i_a": a, "i_b": b}, lanes, (LaneFunction((step,), narrowing),))
+        function = LaneFunction((step,), narrowing, number != self.output_format)
+        return Elementwise({"i_a": a, "i_b": b}, lanes, (function,))
 
     @property
     def _sources(self) -> tuple[int, ...]:
@@ -148,7 +149,7 @@ class Binary(ElementwiseBlock):
 
 @dataclass(frozen=True)
 class Add(Binary):
-    """``y = narrow(a + b)``, the join of a residual module; two stages, sum and narrowing.
+    """``y = narrow(a + b)``, the join of a residual module: a stage, and one to narrow.
 
     Source: K. He et al., Deep Residual Learning for Image Recognition, 2015
     (https://arxiv.org/abs/1512.03385); ONNX Add (https://onnx.ai/onnx/operators/onnx__Add.html)
@@ -181,7 +182,7 @@ class Add(Binary):
 
 @dataclass(frozen=True)
 class Sub(Binary):
-    """``y = narrow(a - b)``; two stages, difference and narrowing.
+    """``y = narrow(a - b)``: a stage, and one to narrow.
 
     Source: ONNX Sub (https://onnx.ai/onnx/operators/onnx__Sub.html)
 
@@ -222,7 +223,7 @@ class Sub(Binary):
 
 @dataclass(frozen=True)
 class Mul(Binary):
-    """``y = narrow(a * b)``, a multiplier a lane; two stages, product and narrowing.
+    """``y = narrow(a * b)``, a multiplier a lane: a stage, and one to narrow.
 
     Source: ONNX Mul (https://onnx.ai/onnx/operators/onnx__Mul.html)
 
@@ -266,7 +267,7 @@ class Mul(Binary):
 
 @dataclass(frozen=True)
 class Minimum(Binary):
-    """``y = narrow(min(a, b))``; two stages, choice and narrowing.
+    """``y = narrow(min(a, b))``: a stage, and one to narrow.
 
     Source: ONNX Min (https://onnx.ai/onnx/operators/onnx__Min.html)
 
@@ -296,7 +297,7 @@ class Minimum(Binary):
 
 @dataclass(frozen=True)
 class Maximum(Binary):
-    """``y = narrow(max(a, b))``; two stages, choice and narrowing.
+    """``y = narrow(max(a, b))``: a stage, and one to narrow.
 
     Source: ONNX Max (https://onnx.ai/onnx/operators/onnx__Max.html)
 

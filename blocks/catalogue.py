@@ -29,6 +29,7 @@ from .convolution import (
     convolution_configuration,
     transposed_configuration,
 )
+from .deinterleave import Deinterleave, deinterleave_configuration
 from .division import (
     Divide,
     SquareRoot,
@@ -72,6 +73,15 @@ from .pooling import (
     average_pool_configuration,
     max_pool_configuration,
 )
+from .recur import Recur, recur_configuration
+from .recurrent import (
+    gru,
+    gru_configuration,
+    lstm,
+    lstm_configuration,
+    rnn,
+    rnn_configuration,
+)
 from .reduce import Accumulators, Reduce, reduce_configuration
 from .rescale import Rescale, rescale_configuration
 from .reshape import Reshape, reshape_configuration
@@ -103,6 +113,11 @@ class Entry:
     configurations: Callable[[np.random.Generator, int], Configuration]
     parts: tuple[type, ...] = ()
 
+    @property
+    def composed(self) -> bool:
+        """Whether it consists of blocks that are all in the catalogue by themselves."""
+        return not isinstance(self.kind, type) or self.kind is Recur
+
     def configuration(self, index: int) -> Configuration:
         """The configuration of an index, the same every time.
 
@@ -112,7 +127,7 @@ class Entry:
         random = np.random.default_rng([index, len(self.kind.__name__)])
         for _ in range(100):
             made = self.configurations(random, index)
-            if index == 0 or not isinstance(self.kind, type) or _alive(made.block):
+            if index == 0 or self.composed or _alive(made.block):
                 break
         return made
 
@@ -271,6 +286,7 @@ CATALOGUE: dict[str, Entry] = {
         Entry(Reshape, reshape_configuration, (Lanes,)),
         Entry(Rearrange, rearrange_configuration, (Moves,)),
         Entry(Concat, concat_configuration, (Lanes,)),
+        Entry(Deinterleave, deinterleave_configuration, (Lanes,)),
         Entry(Embedding, embedding_configuration, (Reads,)),
         Entry(Weight, weight_configuration, (Lanes,)),
         *(Entry(kind, partial(arg_configuration, kind), (Lanes,)) for kind in (ArgMax, ArgMin)),
@@ -290,6 +306,10 @@ CATALOGUE: dict[str, Entry] = {
         Entry(rms_norm, rms_norm_configuration),
         Entry(group_norm, group_norm_configuration),
         Entry(matmul, matmul_configuration),
+        Entry(Recur, recur_configuration),
+        Entry(rnn, rnn_configuration),
+        Entry(lstm, lstm_configuration),
+        Entry(gru, gru_configuration),
         Entry(Network, network_configuration, (NetworkPlan,)),
     )
 }

@@ -28,7 +28,7 @@ from .kernels import (
 )
 from .matmul import Matmul
 from .narrow import Overflow, Rounding, narrow
-from .program import Program, ProgramInput, Step
+from .program import LoopKernel, Program, ProgramInput, Step
 from .rescale import Rule, rescale, rescale_bounds
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "Function",
     "Ints",
     "Kernel",
+    "LoopKernel",
     "Matmul",
     "MaximumKernel",
     "MoveKernel",
