@@ -3,7 +3,7 @@
 
 from . import activation
 from .activation import Piecewise, PReLU
-from .binary import Add, Maximum, Minimum, Mul, Sub
+from .binary import Add, Gate, Maximum, Minimum, Mul, Sub
 from .block import Block, Candidate, Lanes, Tensor
 from .convolution import Columns, Convolution, TransposedConvolution
 from .division import Divide, SquareRoot
@@ -51,6 +51,7 @@ __all__ = [
     "Divide",
     "Embedding",
     "Folded",
+    "Gate",
     "Identity",
     "Lanes",
     "Linear",
@@ -69,8 +70,8 @@ __all__ = [
     "Pooled",
     "ReLU",
     "Reads",
-    "Reduce",
     "Rearrange",
+    "Reduce",
     "Rescale",
     "Reshape",
     "Route",

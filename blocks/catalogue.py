@@ -12,7 +12,7 @@ from hdl import Target
 from quant import Approximation, Format, Symmetry, dot_bounds, product_format, sum_format
 
 from .activation import Piecewise, PReLU, piecewise_configuration, prelu_configuration
-from .binary import Add, Maximum, Minimum, Mul, Sub, binary_configurations
+from .binary import Add, Gate, Maximum, Minimum, Mul, Sub, binary_configurations
 from .block import Lanes, Tensor
 from .configurations import (
     Configuration,
@@ -258,7 +258,7 @@ CATALOGUE: dict[str, Entry] = {
         Entry(ReLU, relu_configuration, (Lanes,)),
         *(
             Entry(kind, binary_configurations(kind), (Lanes,))
-            for kind in (Add, Sub, Mul, Minimum, Maximum)
+            for kind in (Add, Sub, Mul, Minimum, Maximum, Gate)
         ),
         Entry(Piecewise, piecewise_configuration, (Lanes,)),
         Entry(Divide, divide_configuration, (Lanes,)),

@@ -11,6 +11,7 @@ from oracle_numbers import STATEMENTS, Within, narrowed, number, statement
 
 from blocks import (
     Add,
+    Gate,
     Identity,
     Linear,
     Maximum,
@@ -28,7 +29,7 @@ from quant import Ints
 
 def elementwise(function: Callable[..., Fraction], block: Any, *frames: Ints) -> Ints:
     formats = [tensor.format for tensor in block.inputs.values()]
-    flat = zip(*(f.ravel().tolist() for f in frames), strict=True)
+    flat = zip(*(np.broadcast_to(f, frames[0].shape).ravel().tolist() for f in frames), strict=True)
     results = [
         narrowed(function(*(number(n, f) for n, f in zip(row, formats, strict=True))), block)
         for row in flat
@@ -82,6 +83,7 @@ for kind, function in (
     (Mul, lambda v, w: v * w),
     (Minimum, min),
     (Maximum, max),
+    (Gate, lambda v, w: v if w > 0 else Fraction(0)),
 ):
     statement(kind)(partial(elementwise, function))
 

@@ -43,6 +43,7 @@ from blocks import (
     Divide,
     Embedding,
     Folded,
+    Gate,
     Identity,
     Lanes,
     Linear,
@@ -124,6 +125,7 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
         "Mul": (Mul(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
         "Minimum": (Minimum(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
         "Maximum": (Maximum(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
+        "Gate": (Gate(X, Tensor((1,), Format(2, 1)), y, *MODES), Lanes(2)),
         "Piecewise": (activation.from_pieces(X, PIECES, y, *MODES), Lanes(2)),
         "Divide": (Divide(X, Tensor((4,), Format(5, 2)), y, 1, *MODES), Lanes(2)),
         "SquareRoot": (SquareRoot(ROOTED, y, *MODES), Lanes(2)),
@@ -161,7 +163,7 @@ assert {name.split()[0] for name in BLOCKS} == set(CATALOGUE) - COMPOSED
 SEARCHING = ["ArgMax", "ArgMin"]
 MOVING = ["Reshape", "Rearrange", "Concat", "Embedding", "Nonlinearity"]
 NARROWING = [name for name in BLOCKS if name not in (*MOVING, *SEARCHING, "MaxPool")]
-BINARY = ["Add", "Sub", "Mul", "Minimum", "Maximum", "Divide"]
+BINARY = ["Add", "Sub", "Mul", "Minimum", "Maximum", "Gate", "Divide"]
 PORTS = dict.fromkeys(BINARY, "i_a") | {"Concat": "i_0"}  # of the first input; the others have i
 CONVOLUTIONS = ["Convolution folded", "Convolution unrolled", "TransposedConvolution"]
 BIASED = ["Neuron", "Linear folded", "Linear unrolled", *CONVOLUTIONS, "Network"]
@@ -386,6 +388,17 @@ def test_a_wrong_sign_extension_is_caught_by_the_values(name):
         return Tensor(tensor.shape, Format(tensor.format.width, tensor.format.frac, False))
 
     caught(name, spec=replacing(input=unsigned, input_a=unsigned))
+
+
+@pytest.mark.parametrize("change", [Mul, Maximum])
+def test_another_gate_is_caught_by_the_values(change):
+    def changed(block: Gate) -> Any:
+        return change(block.input_a, block.input_a, block.output_format, *MODES)
+
+    pair = Gate(X, X, Format(14, 5), *MODES), Lanes(2)
+    with pytest.raises(AssertionError):
+        kind = type("Injected", (Faulty,), {"spec": staticmethod(changed)})
+        ask.verilog_equals_reference([kind("case_gate", Configuration(*pair))], SIMULATOR)
 
 
 @pytest.mark.parametrize("function", ["mean", "maximum"])
