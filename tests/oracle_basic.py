@@ -59,10 +59,11 @@ def _linear(block: Linear, x: Ints) -> Ints:
 
 @statement(Weight)
 def _weight(block: Weight, x: Ints) -> Ints:
-    weights = np.broadcast_to(np.asarray(block.weight), x.shape)
+    constants = (np.broadcast_to(np.asarray(n), x.shape) for n in (block.weight, block.bias))
+    unit = Fraction(1, 2) ** (block.input.format.frac + block.weight_format.frac)
     results = [
-        narrowed(number(a, block.input.format) * number(w, block.weight_format), block)
-        for a, w in zip(x.ravel().tolist(), weights.ravel().tolist(), strict=True)
+        narrowed(number(a, block.input.format) * number(w, block.weight_format) + b * unit, block)
+        for a, w, b in zip(*(n.ravel().tolist() for n in (x, *constants)), strict=True)
     ]
     return np.array(results, np.int64).reshape(x.shape)
 

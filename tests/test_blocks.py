@@ -322,6 +322,26 @@ REFUSALS = {
         ValueError,
         "Weight weight must have shape (3,), not (2,)",
     ),
+    "weight frame": (
+        lambda: Weight(X, np.ones((3, 2), int), S4, S8),
+        ValueError,
+        "Weight weight must have shape (2, 3), not (3, 2)",
+    ),
+    "weight axes": (
+        lambda: Weight(X, np.ones((1, 2, 3), int), S4, S8),
+        ValueError,
+        "Weight weight must have shape (2, 3), not (1, 2, 3)",
+    ),
+    "weight bias": (
+        lambda: Weight(X, np.array(1), S4, S8, bias=np.ones(2, int)),
+        ValueError,
+        "Weight bias must have shape (3,), not (2,)",
+    ),
+    "weight bias kind": (
+        lambda: Weight(X, np.array(1), S4, S8, bias=0.5),
+        TypeError,
+        "Weight bias must be integers, not float64",
+    ),
     "weight range": (
         lambda: Weight(X, np.array(8), S4, S8),
         ValueError,

@@ -135,7 +135,7 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
         "Rearrange": (Rearrange(X, np.array([2, 3, -1, -1, 0, 1]), 5), Moves(2)),
         "Concat": (Concat((X, X)), Lanes(2)),
         "Embedding": (Embedding(CODES, W, Format(4, 2)), Reads(2)),
-        "Weight": (Weight(X, W[0], Format(4, 2), y, *MODES), Lanes(2)),
+        "Weight": (Weight(X, W[0], Format(4, 2), y, *MODES, BIAS), Lanes(2)),
         "ArgMax": (ArgMax(X), Lanes(2)),
         "ArgMin": (ArgMin(X, True), Lanes(1)),
         "Rescale": (Rescale(X, FACTORS, SHIFTS, y, 3, 1, "tflite_double"), Lanes(2)),
@@ -166,8 +166,8 @@ NARROWING = [name for name in BLOCKS if name not in (*MOVING, *SEARCHING, "MaxPo
 BINARY = ["Add", "Sub", "Mul", "Minimum", "Maximum", "Gate", "Divide"]
 PORTS = dict.fromkeys(BINARY, "i_a") | {"Concat": "i_0"}  # of the first input; the others have i
 CONVOLUTIONS = ["Convolution folded", "Convolution unrolled", "TransposedConvolution"]
-BIASED = ["Neuron", "Linear folded", "Linear unrolled", *CONVOLUTIONS, "Network"]
-WEIGHTED = ["Weight", *BIASED]
+BIASED = ["Weight", "Neuron", "Linear folded", "Linear unrolled", *CONVOLUTIONS, "Network"]
+WEIGHTED = BIASED
 FOLDED = ["Neuron", "Linear folded", "Convolution folded", "TransposedConvolution", "Network"]
 WINDOWS = ["Convolution folded", "TransposedConvolution", "MaxPool", "AveragePool"]
 
