@@ -3,6 +3,7 @@
 
 from . import activation
 from .activation import Piecewise, PReLU
+from .attention import Projection, attention, causal, gate, multi_head_attention
 from .binary import Add, Gate, Maximum, Minimum, Mul, Sub
 from .block import Block, Candidate, Lanes, Tensor
 from .convolution import Columns, Convolution, TransposedConvolution
@@ -68,6 +69,7 @@ __all__ = [
     "PReLU",
     "Piecewise",
     "Pooled",
+    "Projection",
     "ReLU",
     "Reads",
     "Rearrange",
@@ -83,15 +85,19 @@ __all__ = [
     "Unrolled",
     "Weight",
     "activation",
+    "attention",
+    "causal",
     "cut",
     "depth_to_space",
     "expand",
+    "gate",
     "gather",
     "group_norm",
     "layer_norm",
     "load",
     "log_softmax",
     "matmul",
+    "multi_head_attention",
     "pad",
     "plan",
     "rms_norm",

@@ -12,6 +12,14 @@ from hdl import Target
 from quant import Approximation, Format, Symmetry, dot_bounds, product_format, sum_format
 
 from .activation import Piecewise, PReLU, piecewise_configuration, prelu_configuration
+from .attention import (
+    attention,
+    attention_configuration,
+    gate,
+    gate_configuration,
+    multi_head_attention,
+    multi_head_attention_configuration,
+)
 from .binary import Add, Gate, Maximum, Minimum, Mul, Sub, binary_configurations
 from .block import Lanes, Tensor
 from .configurations import (
@@ -286,6 +294,9 @@ CATALOGUE: dict[str, Entry] = {
         Entry(rms_norm, rms_norm_configuration),
         Entry(group_norm, group_norm_configuration),
         Entry(matmul, matmul_configuration),
+        Entry(gate, gate_configuration),
+        Entry(attention, attention_configuration),
+        Entry(multi_head_attention, multi_head_attention_configuration),
         Entry(Network, network_configuration, (NetworkPlan,)),
     )
 }
