@@ -3,7 +3,8 @@
 
 from . import activation
 from .activation import Piecewise, PReLU
-from .binary import Add, Maximum, Minimum, Mul, Sub
+from .attention import Projection, attention, causal, gate, multi_head_attention
+from .binary import Add, Gate, Maximum, Minimum, Mul, Sub
 from .block import Block, Candidate, Lanes, Tensor
 from .convolution import Columns, Convolution, TransposedConvolution
 from .deinterleave import Deinterleave
@@ -56,6 +57,7 @@ __all__ = [
     "Divide",
     "Embedding",
     "Folded",
+    "Gate",
     "Identity",
     "Lanes",
     "Linear",
@@ -72,6 +74,7 @@ __all__ = [
     "PReLU",
     "Piecewise",
     "Pooled",
+    "Projection",
     "ReLU",
     "Reads",
     "Rearrange",
@@ -89,10 +92,13 @@ __all__ = [
     "Unrolled",
     "Weight",
     "activation",
+    "attention",
     "bidirectional",
+    "causal",
     "cut",
     "depth_to_space",
     "expand",
+    "gate",
     "gather",
     "group_norm",
     "gru",
@@ -101,6 +107,7 @@ __all__ = [
     "log_softmax",
     "lstm",
     "matmul",
+    "multi_head_attention",
     "pad",
     "plan",
     "rms_norm",

@@ -12,7 +12,15 @@ from hdl import Target
 from quant import Approximation, Format, Symmetry, dot_bounds, product_format, sum_format
 
 from .activation import Piecewise, PReLU, piecewise_configuration, prelu_configuration
-from .binary import Add, Maximum, Minimum, Mul, Sub, binary_configurations
+from .attention import (
+    attention,
+    attention_configuration,
+    gate,
+    gate_configuration,
+    multi_head_attention,
+    multi_head_attention_configuration,
+)
+from .binary import Add, Gate, Maximum, Minimum, Mul, Sub, binary_configurations
 from .block import Lanes, Tensor
 from .configurations import (
     Configuration,
@@ -276,7 +284,7 @@ CATALOGUE: dict[str, Entry] = {
         Entry(ReLU, relu_configuration, (Lanes,)),
         *(
             Entry(kind, binary_configurations(kind), (Lanes,))
-            for kind in (Add, Sub, Mul, Minimum, Maximum)
+            for kind in (Add, Sub, Mul, Minimum, Maximum, Gate)
         ),
         Entry(Piecewise, piecewise_configuration, (Lanes,)),
         Entry(Divide, divide_configuration, (Lanes,)),
@@ -310,6 +318,9 @@ CATALOGUE: dict[str, Entry] = {
         Entry(rnn, rnn_configuration),
         Entry(lstm, lstm_configuration),
         Entry(gru, gru_configuration),
+        Entry(gate, gate_configuration),
+        Entry(attention, attention_configuration),
+        Entry(multi_head_attention, multi_head_attention_configuration),
         Entry(Network, network_configuration, (NetworkPlan,)),
     )
 }

@@ -45,6 +45,7 @@ from blocks import (
     Divide,
     Embedding,
     Folded,
+    Gate,
     Identity,
     Lanes,
     Linear,
@@ -127,6 +128,7 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
         "Mul": (Mul(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
         "Minimum": (Minimum(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
         "Maximum": (Maximum(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
+        "Gate": (Gate(X, Tensor((1,), Format(2, 1)), y, *MODES), Lanes(2)),
         "Piecewise": (activation.from_pieces(X, PIECES, y, *MODES), Lanes(2)),
         "Divide": (Divide(X, Tensor((4,), Format(5, 2)), y, 1, *MODES), Lanes(2)),
         "SquareRoot": (SquareRoot(ROOTED, y, *MODES), Lanes(2)),
@@ -136,7 +138,7 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
         "Rearrange": (Rearrange(X, np.array([2, 3, -1, -1, 0, 1]), 5), Moves(2)),
         "Concat": (Concat((X, X)), Lanes(2)),
         "Embedding": (Embedding(CODES, W, Format(4, 2)), Reads(2)),
-        "Weight": (Weight(X, W[0], Format(4, 2), y, *MODES), Lanes(2)),
+        "Weight": (Weight(X, W[0], Format(4, 2), y, *MODES, BIAS), Lanes(2)),
         "ArgMax": (ArgMax(X), Lanes(2)),
         "ArgMin": (ArgMin(X, True), Lanes(1)),
         "TopK": (TopK(X, 3), Lanes(2)),
@@ -165,11 +167,11 @@ assert {name.split()[0] for name in BLOCKS} == set(CATALOGUE) - COMPOSED
 SEARCHING = ["ArgMax", "ArgMin", "TopK"]
 MOVING = ["Reshape", "Rearrange", "Concat", "Embedding", "Nonlinearity"]
 NARROWING = [name for name in BLOCKS if name not in (*MOVING, *SEARCHING, "MaxPool")]
-BINARY = ["Add", "Sub", "Mul", "Minimum", "Maximum", "Divide"]
+BINARY = ["Add", "Sub", "Mul", "Minimum", "Maximum", "Gate", "Divide"]
 PORTS = dict.fromkeys(BINARY, "i_a") | {"Concat": "i_0"}  # of the first input; the others have i
 CONVOLUTIONS = ["Convolution folded", "Convolution unrolled", "TransposedConvolution"]
-BIASED = ["Neuron", "Linear folded", "Linear unrolled", *CONVOLUTIONS, "Network"]
-WEIGHTED = ["Weight", *BIASED]
+BIASED = ["Weight", "Neuron", "Linear folded", "Linear unrolled", *CONVOLUTIONS, "Network"]
+WEIGHTED = BIASED
 FOLDED = ["Neuron", "Linear folded", "Convolution folded", "TransposedConvolution", "Network"]
 WINDOWS = ["Convolution folded", "TransposedConvolution", "MaxPool", "AveragePool"]
 
@@ -422,6 +424,15 @@ def test_of_equals_the_last_is_caught_by_the_values():
 
     with patched(blocks.topk, "Sort", Last):
         caught("TopK")
+
+
+@pytest.mark.parametrize("change", [Mul, Maximum])
+def test_another_gate_is_caught_by_the_values(change):
+    def changed(block: Gate) -> Any:
+        return change(block.input_a, block.input_a, block.output_format, *MODES)
+
+    pair = Gate(X, X, Format(14, 5), *MODES), Lanes(2)
+    caught("Gate", {"Gate": pair}, spec=changed)
 
 
 @pytest.mark.parametrize("function", ["mean", "maximum"])
