@@ -12,6 +12,7 @@ from .embedding import Embedding, Reads
 from .extremum import ArgMax, ArgMin
 from .linear import Folded, Linear, Neuron, Unrolled
 from .matmul import matmul
+from .memory import Heads, Memory
 from .movement import (
     Concat,
     Moves,
@@ -51,11 +52,13 @@ __all__ = [
     "Divide",
     "Embedding",
     "Folded",
+    "Heads",
     "Identity",
     "Lanes",
     "Linear",
     "MaxPool",
     "Maximum",
+    "Memory",
     "Minimum",
     "Moves",
     "Mul",
@@ -69,8 +72,8 @@ __all__ = [
     "Pooled",
     "ReLU",
     "Reads",
-    "Reduce",
     "Rearrange",
+    "Reduce",
     "Rescale",
     "Reshape",
     "Route",
