@@ -245,7 +245,9 @@ def _all_read(block: Any, frames: list[np.ndarray]) -> bool:
         if number.signed:
             flipped -= flipped >> (number.width - 1) << number.width
         others = [np.broadcast_to(frame, (len(bits), *frame.shape)) for frame in frames]
-        others[place] = flipped
+        low, high = np.transpose(tensor.channels)
+        inside = (low <= flipped) & (flipped <= high)
+        others[place] = np.where(inside, flipped, frames[place])
         changed = block.reference(*others) != y
         if not changed.reshape(len(bits), -1).any(axis=1).all():
             return False
