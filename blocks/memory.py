@@ -173,4 +173,4 @@ def memory_configuration(random: np.random.Generator, index: int) -> Configurati
     initial = draw_integers(random, number, (*sizes, width)) if index % 2 else None
     steps, reads, writes = 2 + index, 1 + index % 3, 1 + index // 2 % 3
     block = Memory(sizes, width, number, steps, reads, writes, initial)
-    return Configuration(block, Heads(("block", "distributed", "registers")[index % 3]))
+    return Configuration(block, Heads(("distributed", "block", "registers")[index % 3]))

@@ -105,8 +105,8 @@ class Banks:
         compared = cost.logic(2 * len(self.sizes) * self.index.width + (not self.complete))
         total += reads * (writes * compared + cost.register(1))
         total += (reads if writes > 1 else 1) * cost.register(word)
-        total += reads * writes * cost.mux2(word)
-        total += reads * self.live * cost.mux2(word)
+        passing = (writes - 1) * cost.mux2(word)
+        total += reads * (passing + cost.mux(writes + 1 + bool(self.tables.width), word))
         if self.style == "registers":
             more = cost.mux(self.depth, word) + cost.register(word)
             bank = cost.ram(self.depth, word, "registers") + (reads - 1) * more
@@ -184,8 +184,8 @@ class BankedMemory(wiring.Component):
             m.d.comb += found.eq(Mux(known, table.word_select(address, design.live), 0))
             hit = Cat(there & (whole == other) for _, _, other in to)
             passing: Value = written[0]
-            for bit, value in zip(hit[1:], written[1:], strict=True):
-                passing = Mux(bit, value, passing)
+            for bit, other in zip(hit[1:], written[1:], strict=True):
+                passing = Mux(bit, other, passing)
             passed = Signal(name=f"passed_{head}")
             with m.If(moving):
                 m.d.sync += [source.eq(found), passed.eq(hit.any())]
