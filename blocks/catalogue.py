@@ -56,6 +56,7 @@ from .linear import (
     neuron_configuration,
 )
 from .matmul import matmul, matmul_configuration
+from .memory import Heads, Memory, memory_configuration
 from .movement import (
     Concat,
     Moves,
@@ -296,6 +297,7 @@ CATALOGUE: dict[str, Entry] = {
         Entry(Concat, concat_configuration, (Lanes,)),
         Entry(Deinterleave, deinterleave_configuration, (Lanes,)),
         Entry(Embedding, embedding_configuration, (Reads,)),
+        Entry(Memory, memory_configuration, (Heads,)),
         Entry(Weight, weight_configuration, (Lanes,)),
         *(Entry(kind, partial(arg_configuration, kind), (Lanes,)) for kind in (ArgMax, ArgMin)),
         Entry(TopK, topk_configuration, (Lanes,)),
