@@ -27,6 +27,9 @@ from .elementwise import ElementwiseBlock
 class Divide(ElementwiseBlock):
     """``y = narrow(a / b)``, number by number; a stage for every bit of y and four more.
 
+    Source: M. D. Ercegovac, T. Lang, Digital Arithmetic, 2004, chapter 5; ONNX Div
+    (https://onnx.ai/onnx/operators/onnx__Div.html)
+
     Parameters
     ----------
     input_a, input_b : Tensors of one shape
@@ -34,6 +37,11 @@ class Divide(ElementwiseBlock):
     pole : int in output_format that overflow leaves alone, y where b is 0; None if b is known
         never to be, which reference checks
     rounding, overflow : how the true quotient is narrowed
+
+    >>> x = Tensor((64,), Format(8, 4))
+    >>> block = Divide(x, x, Format(8, 4), pole=127)
+    >>> print(block.reference(np.arange(64), np.full(64, 24))[20:28])
+    [13 14 15 15 16 17 17 18]
     """
 
     input_a: Tensor
@@ -108,11 +116,19 @@ class Divide(ElementwiseBlock):
 class SquareRoot(ElementwiseBlock):
     """``y = narrow(sqrt(x))``, number by number; a stage for every bit of y and two or three more.
 
+    Source: M. D. Ercegovac, T. Lang, Digital Arithmetic, 2004, chapter 6; ONNX Sqrt
+    (https://onnx.ai/onnx/operators/onnx__Sqrt.html)
+
     Parameters
     ----------
     input : Tensor of x, unsigned
     output_format : Format of y
     rounding, overflow : how the true root is narrowed
+
+    >>> x = Tensor((64,), Format(8, 4, signed=False))
+    >>> block = SquareRoot(x, Format(8, 6, signed=False))
+    >>> print(block.reference(np.arange(64))[:9])
+    [ 0 16 23 28 32 36 39 42 45]
     """
 
     input: Tensor

@@ -23,7 +23,7 @@ TOGETHER = 20  # in one simulation or synthesis of the campaigns
 
 
 def is_composed(name: str) -> bool:
-    return not isinstance(CATALOGUE[name].kind, type)
+    return CATALOGUE[name].composed
 
 
 def first(name: str, count: int) -> list[ask.Subject]:
