@@ -49,6 +49,10 @@ class Recur:
     state after the step. The plan of a Recur is that of its cell, in which a state enters with as
     many lanes as it leaves.
 
+    Error: that of its cell
+
+    Source: ONNX Scan (https://onnx.ai/onnx/operators/onnx__Scan.html)
+
     Parameters
     ----------
     cell : Network
@@ -58,6 +62,14 @@ class Recur:
     finals : outputs of the cell that are given after the last step alone
     streams : int from 1; several independent sequences travel step by step, shape (steps, streams,
         ...), each with a state of its own
+
+    >>> from blocks import Add, Node
+    >>> x, total = Tensor((8,), Format(8, 4)), Tensor((8,), Format(12, 4))
+    >>> nodes = (Node("sum", Add(x, total, total.format), ("x", "total")),)
+    >>> cell = Network({"x": x, "total": total}, nodes, {"total": "sum"})
+    >>> block = Recur(cell, 8, (np.zeros(8, int),), sequences=("total",))
+    >>> print(block.reference(np.arange(64).reshape(8, 8))[-1])
+    [224 232 240 248 256 264 272 280]
     """
 
     cell: Network

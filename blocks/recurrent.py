@@ -51,6 +51,11 @@ def rnn(
 ) -> Network:
     """``h = tanh(narrow(W x + R h + b))`` step by step, or ``narrow(max(W x + R h + b, 0))``.
 
+    Error: less than 1 unit of each tanh; sums and products are exact
+
+    Source: J. L. Elman, Finding Structure in Time, 1990; ONNX RNN
+    (https://onnx.ai/onnx/operators/onnx__RNN.html)
+
     Parameters
     ----------
     input : Tensor of x, shape (steps, inputs), or (steps, streams, inputs) for independent streams
@@ -66,6 +71,12 @@ def rnn(
     Raises
     ------
     TypeError, ValueError : as blocks do
+
+    >>> W, R = np.random.default_rng(0).integers(-64, 64, (2, 4, 4))
+    >>> x, y, number = Tensor((4, 4), Format(8, 4)), Format(8, 7), Format(8, 7)
+    >>> block = rnn(x, W, R, np.zeros(4, int), number, number, Format(8, 4), y)
+    >>> print(block.reference(np.arange(16).reshape(4, 4))[-1])
+    [  38 -121    8   53]
     """
     units = _check("rnn", input, weight, recurrent, bias, ())
     if activation not in ("tanh", "relu"):
@@ -106,6 +117,12 @@ def lstm(
     projection. With peepholes ``p c`` is added to the sums of i and f, and ``p c`` of the new c to
     that of o.
 
+    Error: less than 1 unit of each sigmoid and tanh; sums and products are exact
+
+    Source: S. Hochreiter, J. Schmidhuber, Long Short-Term Memory, 1997; F. A. Gers, J. Schmidhuber,
+    Recurrent Nets that Time and Count, 2000; H. Sak et al., Long Short-Term Memory Based Recurrent
+    Neural Network Architectures, 2014; ONNX LSTM (https://onnx.ai/onnx/operators/onnx__LSTM.html)
+
     Parameters
     ----------
     input : Tensor of x, shape (steps, inputs), or (steps, streams, inputs) for independent streams
@@ -126,6 +143,13 @@ def lstm(
     Raises
     ------
     TypeError, ValueError : as blocks do
+
+    >>> W, R = np.random.default_rng(0).integers(-64, 64, (2, 4, 4, 4))
+    >>> x, y, number = Tensor((4, 4), Format(8, 4)), Format(8, 7), Format(8, 7)
+    >>> gates, cells, bias = Format(8, 8, signed=False), Format(10, 6), np.zeros((4, 4), int)
+    >>> block = lstm(x, W, R, bias, number, number, Format(8, 4), gates, y, cells, y)
+    >>> print(block.reference(np.arange(16).reshape(4, 4))[-1])
+    [-15 -15 -50  -7]
     """
     rows = None if projection is None else len(projection)
     units = _check("lstm", input, weight, recurrent, bias, (4,), rows)
@@ -197,6 +221,11 @@ def gru(
     narrow(n + z (h - n))``. n has the format of h, and z is from 0 to 1, so h lies between n and
     the former h before it is rounded and after: it cannot overflow.
 
+    Error: less than 1 unit of each sigmoid and tanh; sums and products are exact
+
+    Source: K. Cho et al., Learning Phrase Representations using RNN Encoder-Decoder, 2014
+    (https://arxiv.org/abs/1406.1078); ONNX GRU (https://onnx.ai/onnx/operators/onnx__GRU.html)
+
     Parameters
     ----------
     input : Tensor of x, shape (steps, inputs), or (steps, streams, inputs) for independent streams
@@ -216,6 +245,13 @@ def gru(
     Raises
     ------
     TypeError, ValueError : as blocks do
+
+    >>> W, R = np.random.default_rng(0).integers(-64, 64, (2, 3, 4, 4))
+    >>> x, y, number = Tensor((4, 4), Format(8, 4)), Format(8, 7), Format(8, 7)
+    >>> gates, bias = Format(8, 8, signed=False), np.zeros((3, 4), int)
+    >>> block = gru(x, W, R, bias, number, number, Format(8, 4), gates, y)
+    >>> print(block.reference(np.arange(16).reshape(4, 4))[-1])
+    [-32 -66 -80  -4]
     """
     units = _check("gru", input, weight, recurrent, bias, (3,))
     own = np.zeros(units, np.int64) if recurrent_bias is None else recurrent_bias
