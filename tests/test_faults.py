@@ -77,6 +77,7 @@ from blocks import (
     TransposedConvolution,
     Unrolled,
     Weight,
+    WholeWindows,
     activation,
 )
 from blocks.catalogue import CATALOGUE
@@ -144,6 +145,8 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
         "Weight": (Weight(X, W[0], Format(4, 2), y, *MODES, BIAS), Lanes(2)),
         "ArgMax": (ArgMax(X), Lanes(2)),
         "ArgMin": (ArgMin(X, True), Lanes(1)),
+        "MaxPool tree": (MaxPool(IMAGE, (2, 3), padding=((0, 1), (1, 1))), WholeWindows()),
+        "AveragePool tree": (AveragePool(IMAGE, (2, 3), y), WholeWindows("registers")),
         "TopK": (TopK(X, 3), Lanes(2)),
         "Rescale": (Rescale(X, FACTORS, SHIFTS, y, 3, 1, "tflite_double"), Lanes(2)),
         "Neuron": (Neuron(X, W[0], 9, Format(4, 2), y, *MODES), Folded(1, 2)),
@@ -169,7 +172,7 @@ COMPOSED = {name for name, entry in CATALOGUE.items() if not isinstance(entry.ki
 assert {name.split()[0] for name in BLOCKS} == set(CATALOGUE) - COMPOSED
 SEARCHING = ["ArgMax", "ArgMin", "TopK"]
 MOVING = ["Reshape", "Rearrange", "Concat", "Embedding", "Memory", "Nonlinearity"]
-NARROWING = [name for name in BLOCKS if name not in (*MOVING, *SEARCHING, "MaxPool")]
+NARROWING = [name for name in BLOCKS if name.split()[0] not in (*MOVING, *SEARCHING, "MaxPool")]
 BINARY = ["Add", "Sub", "Mul", "Minimum", "Maximum", "Gate", "Divide"]
 PORTS = dict.fromkeys(BINARY, "i_a") | {
     "Concat": "i_0",
@@ -451,6 +454,16 @@ def test_another_gate_is_caught_by_the_values(change):
 
     pair = Gate(X, X, Format(14, 5), *MODES), Lanes(2)
     caught("Gate", {"Gate": pair}, spec=changed)
+def test_another_number_outside_the_frame_is_caught_by_the_values():
+    """Zeros are larger than what is below zero."""
+
+    def zeros(axes, channels, number, fill, styles):
+        return hdl.Raster(axes, channels, number, 0, styles)
+
+    blocks.pooling._largest.cache_clear()
+    with patched(blocks.pooling, "Raster", zeros):
+        caught("MaxPool tree")
+    blocks.pooling._largest.cache_clear()
 
 
 @pytest.mark.parametrize("function", ["mean", "maximum"])
