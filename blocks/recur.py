@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from math import ceil, inf
+from math import ceil, inf, prod
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,8 @@ class Recur:
     finals : outputs of the cell that are given after the last step alone
     streams : int from 1; several independent sequences travel step by step, shape (steps, streams,
         ...), each with a state of its own
+    kept : whether the state lives on from frame to frame, so that frames of a batch follow each
+        other in time; all initial states must then be constant
     """
 
     cell: Network
@@ -66,6 +68,7 @@ class Recur:
     sequences: tuple[str, ...]
     finals: tuple[str, ...] = ()
     streams: int = 1
+    kept: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.cell, Network):
@@ -97,6 +100,10 @@ class Recur:
                 values.setflags(write=False)
             initial.append(values)
         object.__setattr__(self, "initial", tuple(initial))
+        if type(self.kept) is not bool:
+            raise TypeError(f"Recur kept must be a bool, not {self.kept!r}")
+        if self.kept and None in (None if values is None else 0 for values in initial):
+            raise ValueError("Recur initial must be constant where the state is kept, not an input")
         for field in ("sequences", "finals"):
             names = getattr(self, field)
             if not isinstance(names, tuple) or len(set(names)) != len(names):
@@ -190,6 +197,8 @@ class Recur:
             for (port, tensor), frame in zip(self.inputs.items(), frames, strict=True)
         ]
         x, own = values[0], iter(values[1:])
+        if self.kept:
+            return self._successive(x)
         batch = x.shape[: x.ndim - len(self.inputs[self._entry].shape)] + self._each
         state = []
         for name, initial in self._given.items():
@@ -209,6 +218,23 @@ class Recur:
         given += [results[name] for name in self.finals]
         return given[0] if len(given) == 1 else tuple(given)
 
+    def _successive(self, x: Ints) -> Any:
+        """All frames of a batch one after the other, as one long one."""
+        shape = self.inputs[self._entry].shape
+        batch = x.shape[: x.ndim - len(shape)]
+        names = tuple(dict.fromkeys((*self.sequences, *self.finals)))
+        steps = x.size // (prod(shape) // self.steps)
+        if not steps:
+            results = [np.empty((*batch, *t.shape), np.int64) for t in self.outputs.values()]
+            return results[0] if len(results) == 1 else tuple(results)
+        long = replace(self, steps=steps, kept=False, sequences=names, finals=())
+        y = long.reference(x.reshape(steps, *shape[1:]))
+        found = dict(zip(names, y if isinstance(y, tuple) else (y,), strict=True))
+        frames = {n: v.reshape(*batch, self.steps, *v.shape[1:]) for n, v in found.items()}
+        results = [frames[name] for name in self.sequences]
+        results += [np.take(frames[name], -1, len(batch)) for name in self.finals]
+        return results[0] if len(results) == 1 else tuple(results)
+
     def kernel(self) -> LoopKernel:
         """The reference on tiles of floats; several outputs lie one behind the other in one."""
         program = self.cell.program
@@ -223,6 +249,7 @@ class Recur:
             tuple(tensor.format for tensor in self.cell.outputs.values()),
             tuple(names.index(name) for name in self.sequences),
             tuple(names.index(name) for name in self.finals),
+            self.kept,
         )
 
     @property

@@ -27,7 +27,8 @@ RENEW = stream.Signature(data.StructLayout({"renew": 1}))
 
 def _walk(m: Module, moved: Value, words: int, rounds: int) -> tuple[Value, Value, Value]:
     """Count ``rounds`` times ``words`` transfers: the place, whether it is the last, the round."""
-    place, last, round_ = Signal(range(words)), Signal(), Signal(range(rounds))
+    place, round_ = Signal(range(words), name="place"), Signal(range(rounds), name="round")
+    last = Signal(name="last")
     m.d.comb += last.eq(place == words - 1)
     with m.If(moved):
         m.d.sync += place.eq(Mux(last, 0, place + 1))
