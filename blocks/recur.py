@@ -20,6 +20,7 @@ from hdl import (
     Events,
     Feed,
     FeedArray,
+    Fifo,
     Inventory,
     Start,
     Target,
@@ -335,13 +336,13 @@ class Recur:
         words, initial = tensor.size // lanes, self._given[name]
         if initial is not None:
             initial = np.tile(initial.reshape(words, lanes), (self.streams, 1))
-        return Feed(initial, self.streams * words, self.steps, tensor.format, lanes)
+        return Feed(initial, self.streams * words, self.steps, tensor.format, lanes, self.kept)
 
     def deal(self, name: str, plan: NetworkPlan) -> tuple[Deal, list[str]]:
         """What an output of the cell is dealt to, and by which names."""
         wants, taker = [], []
-        if name in self.states and self.steps > 1:
-            wants, taker = ["others"], [""]
+        if name in self.states and (self.kept or self.steps > 1):
+            wants, taker = ["all" if self.kept else "others"], [""]
         if name in self.sequences:
             wants, taker = [*wants, "all"], [*taker, name]
         if name in self.finals:
@@ -387,6 +388,14 @@ class Recur:
         for name, event in exits.items():
             deal, ports = self.deal(name, plan)
             for branch, port in enumerate(ports):
+                if not port and self.kept:
+                    feed, back = self.feed(name, plan), at(self._port(name))
+                    target, first = event, 0
+                    if deal.wants != ("all",):
+                        target = graph.event(f"kept.{name}", graph.firings[event])
+                        deal.join(graph, offers[name], event, branch, target, first)
+                    feed.kept_words(graph, back, target)
+                    continue
                 if not port:
                     target, first = at(self._port(name)), self.feed(name, plan).words
                 elif deal.wants == ("all",):
@@ -407,11 +416,19 @@ class Recur:
             words = self.inputs[self._entry].size // self.lanes(plan)[self._entry]
             total += Start.inventory(words, followers)
         total = sum((feed.inventory() for feed in feeds), total)
+        for feed in feeds if self.kept else ():
+            bits = feed.lanes * feed.number.width
+            total += Fifo.inventory(feed.words, bits, _style(feed.words))
         for name in self.cell.output_names:
             deal, ports = self.deal(name, plan)
             if ports and deal.wants != ("all",):
                 total += deal.inventory()
         return self.cell.cost(plan, target) + total.cost(target)
+
+
+def _style(words: int) -> str:
+    """What the buffer of a state becomes that is kept from frame to frame."""
+    return "registers" if words <= 16 else "block"
 
 
 class RecurRtl(wiring.Component):
@@ -460,6 +477,12 @@ class RecurRtl(wiring.Component):
                 m.d.comb += source.ready.eq(1)
                 continue
             ends = [flipped(getattr(self, p)) if p else feeds[name].i for p in ports]
+            if recur.kept and name in feeds:
+                words = feeds[name].design.words
+                kept = Fifo(source.payload.shape(), words, _style(words))
+                m.submodules[f"{name}_kept"] = kept
+                connect(m, kept.o, feeds[name].i)
+                ends[0] = kept.i
             if design.wants == ("all",):
                 connect(m, source, ends[0])
                 continue
@@ -502,8 +525,9 @@ def recur_configuration(random: np.random.Generator, index: int) -> Configuratio
     finals: tuple[str, ...] = ("h",) if "y" in results else ()
     if index % 4 == 2:
         sequences, finals = (), (*sequences, *finals)
-    steps = int(random.integers(1, 5))
-    loop = Recur(cell, steps, tuple(initial), sequences, finals, 1 + (index % 4 == 1))
+    steps, kept = int(random.integers(1, 5)), index % 5 == 1
+    streams = 1 + (index % 4 == 1)
+    loop = Recur(cell, steps, tuple(initial), sequences, finals, streams, kept)
     inputs = dict(zip(("x", "h"), loop.inputs.values(), strict=False))
     node = Node("loop", loop, tuple(inputs))
     outputs = {f"y{n}": tensor for n, tensor in enumerate(node.tensors)}

@@ -429,7 +429,7 @@ def _loop(
 
 def _arguments(random: np.random.Generator, index: int, gates: tuple[int, ...]) -> dict[str, Any]:
     """What all three kinds have in common, the sizes growing with the index."""
-    units, inputs = (1, 1) if index == 0 else (int(n) for n in random.integers(1, 5, 2))
+    units, inputs = (1, 1) if index == 0 else (int(n) for n in random.integers(2, 5, 2))
     steps = int(random.integers(1, 4))
     streams = (2,) if index % 4 == 3 else ()
     output = Format(6, 5)
@@ -439,7 +439,7 @@ def _arguments(random: np.random.Generator, index: int, gates: tuple[int, ...]) 
         "input": Tensor((steps, *streams, inputs), x),
         "weight": random.integers(-16, 16, (*gates, units, inputs)),
         "recurrent": random.integers(-16, 16, (*gates, units, units)) | 1,
-        "bias": random.integers(-60, 60, (*gates, units)),
+        "bias": random.integers(-20, 20, (*gates, units)),
         "weight_format": number,
         "recurrent_format": number if index % 2 else Format(5, 4),
         "sum_format": Format(7, 4),
@@ -482,7 +482,7 @@ def lstm_configuration(random: np.random.Generator, index: int) -> Configuration
 def gru_configuration(random: np.random.Generator, index: int) -> Configuration:
     parts = _arguments(random, index, (3,))
     parts["gate_format"] = Format(5, 5, False)
-    parts["recurrent_bias"] = random.integers(-60, 60, parts["bias"].shape[1])
+    parts["recurrent_bias"] = random.integers(-20, 20, parts["bias"].shape[1])
     parts["reset_after"] = index % 3 != 2
     network = gru(**parts)
     if index % 4 == 1:
