@@ -61,7 +61,8 @@ def rnn(
     activation : "tanh" or "relu"
     choose : (name, input format, output format) -> Approximation of "sigmoid" and "tanh"; left out,
         the one of degree 0 or 1 that stores least: a degree is two stages more in the loop
-    loop : ``initial``, ``sequences``, ``finals`` of the :class:`Recur`; zeros and ("h",) left out
+    loop : ``initial``, ``sequences``, ``finals``, ``kept`` of the :class:`Recur`; zeros, ("h",),
+        () and False left out
 
     Raises
     ------
@@ -120,8 +121,8 @@ def lstm(
     projection, projection_format : ints of P, shape (outputs, units)
     choose : (name, input format, output format) -> Approximation of "sigmoid" and "tanh"; left out,
         the one of degree 0 or 1 that stores least: a degree is two stages more in the loop
-    loop : ``initial`` (h, c), ``sequences``, ``finals`` of the :class:`Recur`; zeros and ("h",)
-        left out
+    loop : ``initial`` (h, c), ``sequences``, ``finals``, ``kept`` of the :class:`Recur`; zeros,
+        ("h",), () and False left out
 
     Raises
     ------
@@ -211,7 +212,8 @@ def gru(
     reset_after : whether the reset gate acts on ``R h + d`` instead of on h
     choose : (name, input format, output format) -> Approximation of "sigmoid" and "tanh"; left out,
         the one of degree 0 or 1 that stores least: a degree is two stages more in the loop
-    loop : ``initial``, ``sequences``, ``finals`` of the :class:`Recur`; zeros and ("h",) left out
+    loop : ``initial``, ``sequences``, ``finals``, ``kept`` of the :class:`Recur`; zeros, ("h",),
+        () and False left out
 
     Raises
     ------
@@ -268,6 +270,10 @@ def bidirectional(forward: Network, backward: Network) -> Network:
             raise ValueError(
                 f"bidirectional {name} must be a recurrent layer with x alone, not {part!r}"
             )
+    if forward.kept or backward.kept:
+        raise ValueError(
+            "bidirectional layers must see whole frames, not keep a state from frame to frame"
+        )
     if forward.output_names != backward.output_names:
         raise ValueError(
             f"bidirectional backward must give {', '.join(forward.output_names)} like forward, "

@@ -20,10 +20,11 @@ def _recur(block: Recur, *frames: Ints) -> tuple[Ints, ...]:
         one = replace(block, kept=False, initial=(None,) * len(block.initial))
         one = replace(one, finals=block.cell.output_names)
         state = [np.broadcast_to(first, (1, *each, *first.shape)) for first in state]
+        given = (*one.sequences, *(f"{name}_last" for name in one.finals))
         for frame in x:
-            y = dict(zip(one.outputs, _recur(one, frame[None], *state), strict=True))
-            state = [y[f"o_{end}"] for end in ends]
-            results.append([y[f"o_{name}"] for name in names])
+            y = dict(zip(given, _recur(one, frame[None], *state), strict=True))
+            state = [y[end] for end in ends]
+            results.append([y[name] for name in names])
         return tuple(np.concatenate(found) for found in zip(*results, strict=True))
     x, given = frames[0], list(frames[1:])
     if block.streams == 1:
