@@ -3,7 +3,8 @@
 
 from . import activation
 from .activation import Piecewise, PReLU
-from .binary import Add, Maximum, Minimum, Mul, Sub
+from .attention import Projection, attention, causal, gate, multi_head_attention
+from .binary import Add, Gate, Maximum, Minimum, Mul, Sub
 from .block import Block, Candidate, Lanes, Tensor
 from .convolution import Columns, Convolution, TransposedConvolution
 from .deinterleave import Deinterleave
@@ -13,6 +14,7 @@ from .embedding import Embedding, Reads
 from .extremum import ArgMax, ArgMin
 from .linear import Folded, Linear, Neuron, Unrolled
 from .matmul import matmul
+from .memory import Heads, Memory
 from .movement import (
     Concat,
     Moves,
@@ -38,6 +40,7 @@ from .rescale import Rescale
 from .reshape import Reshape
 from .saving import load, save
 from .softmax import log_softmax, softmax, softmin
+from .topk import TopK
 from .weight import Weight
 
 __all__ = [
@@ -55,11 +58,14 @@ __all__ = [
     "Divide",
     "Embedding",
     "Folded",
+    "Gate",
+    "Heads",
     "Identity",
     "Lanes",
     "Linear",
     "MaxPool",
     "Maximum",
+    "Memory",
     "Minimum",
     "Moves",
     "Mul",
@@ -71,6 +77,7 @@ __all__ = [
     "PReLU",
     "Piecewise",
     "Pooled",
+    "Projection",
     "ReLU",
     "Reads",
     "Rearrange",
@@ -83,14 +90,18 @@ __all__ = [
     "Sub",
     "TableLanes",
     "Tensor",
+    "TopK",
     "TransposedConvolution",
     "Unrolled",
     "Weight",
     "activation",
+    "attention",
     "bidirectional",
+    "causal",
     "cut",
     "depth_to_space",
     "expand",
+    "gate",
     "gather",
     "group_norm",
     "gru",
@@ -99,6 +110,7 @@ __all__ = [
     "log_softmax",
     "lstm",
     "matmul",
+    "multi_head_attention",
     "pad",
     "plan",
     "rms_norm",

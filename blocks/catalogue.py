@@ -12,7 +12,15 @@ from hdl import Target
 from quant import Approximation, Format, Symmetry, dot_bounds, product_format, sum_format
 
 from .activation import Piecewise, PReLU, piecewise_configuration, prelu_configuration
-from .binary import Add, Maximum, Minimum, Mul, Sub, binary_configurations
+from .attention import (
+    attention,
+    attention_configuration,
+    gate,
+    gate_configuration,
+    multi_head_attention,
+    multi_head_attention_configuration,
+)
+from .binary import Add, Gate, Maximum, Minimum, Mul, Sub, binary_configurations
 from .block import Lanes, Tensor
 from .configurations import (
     Configuration,
@@ -48,6 +56,7 @@ from .linear import (
     neuron_configuration,
 )
 from .matmul import matmul, matmul_configuration
+from .memory import Heads, Memory, memory_configuration
 from .movement import (
     Concat,
     Moves,
@@ -93,6 +102,7 @@ from .softmax import (
     softmin,
     softmin_configuration,
 )
+from .topk import TopK, topk_configuration
 from .weight import Weight, weight_configuration
 
 
@@ -275,7 +285,7 @@ CATALOGUE: dict[str, Entry] = {
         Entry(ReLU, relu_configuration, (Lanes,)),
         *(
             Entry(kind, binary_configurations(kind), (Lanes,))
-            for kind in (Add, Sub, Mul, Minimum, Maximum)
+            for kind in (Add, Sub, Mul, Minimum, Maximum, Gate)
         ),
         Entry(Piecewise, piecewise_configuration, (Lanes,)),
         Entry(Divide, divide_configuration, (Lanes,)),
@@ -287,8 +297,10 @@ CATALOGUE: dict[str, Entry] = {
         Entry(Concat, concat_configuration, (Lanes,)),
         Entry(Deinterleave, deinterleave_configuration, (Lanes,)),
         Entry(Embedding, embedding_configuration, (Reads,)),
+        Entry(Memory, memory_configuration, (Heads,)),
         Entry(Weight, weight_configuration, (Lanes,)),
         *(Entry(kind, partial(arg_configuration, kind), (Lanes,)) for kind in (ArgMax, ArgMin)),
+        Entry(TopK, topk_configuration, (Lanes,)),
         Entry(Rescale, rescale_configuration, (Lanes,)),
         Entry(Neuron, neuron_configuration, (Folded, Unrolled)),
         Entry(Linear, linear_configuration, (Folded, Unrolled)),
@@ -308,6 +320,9 @@ CATALOGUE: dict[str, Entry] = {
         Entry(rnn, rnn_configuration),
         Entry(lstm, lstm_configuration),
         Entry(gru, gru_configuration),
+        Entry(gate, gate_configuration),
+        Entry(attention, attention_configuration),
+        Entry(multi_head_attention, multi_head_attention_configuration),
         Entry(Network, network_configuration, (NetworkPlan,)),
     )
 }

@@ -2,6 +2,7 @@
 """Circuits with no neural meaning, their timing and cost, Verilog, targets and synthesis."""
 
 from .axi import AxiStreamPort, AxiTop
+from .banks import BankedMemory, Banks
 from .cost import Cost, Inventory
 from .elementwise import (
     ONE,
@@ -33,6 +34,7 @@ from .requantise import Requantisation, Requantiser
 from .rescale import Scaling, rescaling
 from .scale import Scale, ScaleArray
 from .series import Series
+from .sort import Sort, SortArray
 from .stream import Fifo, Fork, Gather, Scatter, Unzip, elastic, joined, shape, stream_signature
 from .synthesis import Synthesis, synthesise, synthesise_many
 from .target import Target
@@ -46,6 +48,8 @@ __all__ = [
     "AxiStreamPort",
     "AxiTop",
     "Axis",
+    "BankedMemory",
+    "Banks",
     "Cost",
     "Deadlock",
     "Deal",
@@ -95,6 +99,8 @@ __all__ = [
     "Scatter",
     "Schedule",
     "Series",
+    "Sort",
+    "SortArray",
     "Start",
     "Step",
     "Synthesis",

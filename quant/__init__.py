@@ -14,7 +14,7 @@ from .check import check_shape
 from .fitting import approximate, candidates
 from .floats import from_float, to_float
 from .format import Format, Ints
-from .function import FUNCTIONS, Function, Symmetry, celu, elu, selu
+from .function import FUNCTIONS, Function, Symmetry, celu, elu, power, reciprocal, selu, swish
 from .kernels import (
     DenseKernel,
     Kernel,
@@ -69,10 +69,13 @@ __all__ = [
     "from_float",
     "narrow",
     "narrow_bounds",
+    "power",
     "product_format",
+    "reciprocal",
     "rescale",
     "rescale_bounds",
     "selu",
     "sum_format",
+    "swish",
     "to_float",
 ]

@@ -10,7 +10,9 @@ from blocks import (
     Add,
     ArgMax,
     ArgMin,
+    Divide,
     Folded,
+    Gate,
     Identity,
     Lanes,
     Linear,
@@ -253,6 +255,16 @@ def test_the_ends_of_a_sum_are_attained(modes):
 
 
 REFUSALS = {
+    "divide shapes": (
+        lambda: Divide(X, ONE, S8, 0),
+        ValueError,
+        "Divide input_b must have shape (2, 3) like input_a, not (1,)",
+    ),
+    "divide pole": (
+        lambda: Divide(X, X, S8, -128, overflow="SAT_SYM"),
+        ValueError,
+        "Divide pole must be -127 or more under SAT_SYM, not -128",
+    ),
     "tensor format": (
         lambda: Tensor((3,), 8),
         TypeError,
@@ -320,6 +332,26 @@ REFUSALS = {
         lambda: Weight(X, np.ones(2, int), S4, S8),
         ValueError,
         "Weight weight must have shape (3,), not (2,)",
+    ),
+    "weight frame": (
+        lambda: Weight(X, np.ones((3, 2), int), S4, S8),
+        ValueError,
+        "Weight weight must have shape (2, 3), not (3, 2)",
+    ),
+    "weight axes": (
+        lambda: Weight(X, np.ones((1, 2, 3), int), S4, S8),
+        ValueError,
+        "Weight weight must have shape (2, 3), not (1, 2, 3)",
+    ),
+    "weight bias": (
+        lambda: Weight(X, np.array(1), S4, S8, bias=np.ones(2, int)),
+        ValueError,
+        "Weight bias must have shape (3,), not (2,)",
+    ),
+    "weight bias kind": (
+        lambda: Weight(X, np.array(1), S4, S8, bias=0.5),
+        TypeError,
+        "Weight bias must be integers, not float64",
     ),
     "weight range": (
         lambda: Weight(X, np.array(8), S4, S8),
@@ -430,7 +462,7 @@ def test_what_is_wrong_is_refused(make, error, message):
         make()
 
 
-@pytest.mark.parametrize("kind", [Add, Sub, Mul, Minimum, Maximum])
+@pytest.mark.parametrize("kind", [Add, Sub, Mul, Minimum, Maximum, Gate])
 def test_what_is_wrong_with_two_streams_is_refused(kind):
     name = kind.__name__
     with refused(TypeError, f"{name} input_a must be a Tensor, not None"):
@@ -439,7 +471,8 @@ def test_what_is_wrong_with_two_streams_is_refused(kind):
         kind(X, None, S8)
     with refused(TypeError, f"{name} output_format must be a Format, not 's8'"):
         kind(X, X, "s8")
-    message = f"{name} input_b must have shape (2, 3) like input_a, not (3, 2)"
+    message = f"{name} input_b must have shape (2, 3) like input_a, or 1 on its last axes, "
+    message += "not (3, 2)"
     with refused(ValueError, message):
         kind(X, Tensor((3, 2), S8), S8)
     with refused(ValueError, f"{name} rounding must be one of {ROUNDINGS}, not 'UP'"):
@@ -450,6 +483,20 @@ def test_what_is_wrong_with_two_streams_is_refused(kind):
         kind(X, X, S8).reference(zeros + 128, zeros)
     with refused(ValueError, f"{name} input_b {range_}"):
         kind(X, X, S8).reference(zeros, zeros + 128)
+
+
+def test_lanes_that_split_what_meets_one_number_are_refused():
+    block = Mul(Tensor((3, 4), S8), Tensor((3, 1), S8), S8)
+    assert block.lanes(Lanes(2)) == {"i_a": 2, "i_b": 1, "o": 2}
+    assert block.lanes(Lanes(12)) == {"i_a": 12, "i_b": 3, "o": 12}
+    assert [candidate.plan.lanes for candidate in block.plans(Target.named("ecp5"))] == [
+        1,
+        2,
+        4,
+        12,
+    ]
+    with refused(ValueError, "Mul lanes must be a divisor or a multiple of 4, not 3"):
+        block.rtl(Lanes(3))
 
 
 PLANNED = ["identity", "relu", "add", "sub", "mul", "minimum", "maximum", "reshape"]

@@ -22,6 +22,7 @@ import blocks.convolution
 import blocks.network
 import blocks.pooling
 import blocks.reduce
+import blocks.topk
 import hdl
 import hdl.extremum
 import hdl.lookup
@@ -30,6 +31,7 @@ import hdl.merge
 import hdl.parallel
 import hdl.rearrange
 import hdl.requantise
+import hdl.sort
 import hdl.stream
 import hdl.tree
 from blocks import (
@@ -44,11 +46,14 @@ from blocks import (
     Divide,
     Embedding,
     Folded,
+    Gate,
+    Heads,
     Identity,
     Lanes,
     Linear,
     Maximum,
     MaxPool,
+    Memory,
     Minimum,
     Moves,
     Mul,
@@ -70,6 +75,7 @@ from blocks import (
     Sub,
     TableLanes,
     Tensor,
+    TopK,
     TransposedConvolution,
     Unrolled,
     Weight,
@@ -142,6 +148,7 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
         "Mul": (Mul(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
         "Minimum": (Minimum(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
         "Maximum": (Maximum(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
+        "Gate": (Gate(X, Tensor((1,), Format(2, 1)), y, *MODES), Lanes(2)),
         "Piecewise": (activation.from_pieces(X, PIECES, y, *MODES), Lanes(2)),
         "Divide": (Divide(X, Tensor((4,), Format(5, 2)), y, 1, *MODES), Lanes(2)),
         "SquareRoot": (SquareRoot(ROOTED, y, *MODES), Lanes(2)),
@@ -151,9 +158,11 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
         "Rearrange": (Rearrange(X, np.array([2, 3, -1, -1, 0, 1]), 5), Moves(2)),
         "Concat": (Concat((X, X)), Lanes(2)),
         "Embedding": (Embedding(CODES, W, Format(4, 2)), Reads(2)),
-        "Weight": (Weight(X, W[0], Format(4, 2), y, *MODES), Lanes(2)),
+        "Memory": (Memory((2, 2), 1, Format(4, 0), 5, 2, 2, W[:2, :2, None]), Heads("registers")),
+        "Weight": (Weight(X, W[0], Format(4, 2), y, *MODES, BIAS), Lanes(2)),
         "ArgMax": (ArgMax(X), Lanes(2)),
         "ArgMin": (ArgMin(X, True), Lanes(1)),
+        "TopK": (TopK(X, 3), Lanes(2)),
         "Rescale": (Rescale(X, FACTORS, SHIFTS, y, 3, 1, "tflite_double"), Lanes(2)),
         "Neuron": (Neuron(X, W[0], 9, Format(4, 2), y, *MODES), Folded(1, 2)),
         "Linear folded": (linear, Folded(2, 2)),
@@ -178,16 +187,17 @@ BLOCKS = examples(NARROW)
 WIDE = examples(Format(14, 5))  # where saturation would hide what a fault changes
 COMPOSED = {name for name, entry in CATALOGUE.items() if not isinstance(entry.kind, type)}
 assert {name.split()[0] for name in BLOCKS} == set(CATALOGUE) - COMPOSED
-SEARCHING = ["ArgMax", "ArgMin"]
-MOVING = ["Reshape", "Rearrange", "Concat", "Deinterleave", "Embedding", "Nonlinearity"]
+SEARCHING = ["ArgMax", "ArgMin", "TopK"]
+MOVING = ["Reshape", "Rearrange", "Concat", "Deinterleave", "Embedding", "Memory", "Nonlinearity"]
 NARROWING = [n for n in BLOCKS if n not in (*MOVING, *SEARCHING, "MaxPool", "Recur")]
-BINARY = ["Add", "Sub", "Mul", "Minimum", "Maximum", "Divide"]
-PORTS = dict.fromkeys(BINARY, "i_a") | {"Concat": "i_0"}  # of the first input; the others have i
-ENDS = {"Deinterleave": "o_1"}
-STAGELESS = "Reshape", "ArgMin", "Deinterleave"
+BINARY = ["Add", "Sub", "Mul", "Minimum", "Maximum", "Gate", "Divide"]
+PORTS = dict.fromkeys(BINARY, "i_a") | {
+    "Concat": "i_0",
+    "Memory": "i_write",
+}  # of the first input; the others have i
 CONVOLUTIONS = ["Convolution folded", "Convolution unrolled", "TransposedConvolution"]
-BIASED = ["Neuron", "Linear folded", "Linear unrolled", *CONVOLUTIONS, "Network"]
-WEIGHTED = ["Weight", *BIASED]
+BIASED = ["Weight", "Neuron", "Linear folded", "Linear unrolled", *CONVOLUTIONS, "Network"]
+WEIGHTED = BIASED
 FOLDED = ["Neuron", "Linear folded", "Convolution folded", "TransposedConvolution", "Network"]
 WINDOWS = ["Convolution folded", "TransposedConvolution", "MaxPool", "AveragePool"]
 
@@ -318,6 +328,18 @@ def test_a_wrong_row_is_caught_by_the_values():
     caught("Embedding", spec=replacing(table=W[[0, 2, 1, 3]]))
 
 
+def test_a_wrong_initial_word_is_caught_by_the_values():
+    caught("Memory", spec=replacing(initial=W[:2, 1:3, None]))
+
+
+def test_words_of_the_frame_before_are_caught_by_the_values():
+    caught("Memory", spec=replacing(steps=10))  # it forgets them after every second frame
+
+
+def test_reading_a_word_before_it_is_written_is_caught_by_the_values():
+    caught("Memory", text=lambda text: re.sub(r"passed_0 \?", "1'b0 ?", text))
+
+
 def test_a_wrong_constant_is_caught_by_the_values():
     caught("Rearrange", spec=replacing(fill=4))
 
@@ -355,7 +377,7 @@ def test_a_lost_zero_point_is_caught_by_the_values(field):
     caught("Rescale", WIDE, spec=replacing(**{field: 0}))
 
 
-@pytest.mark.parametrize("name", SEARCHING)
+@pytest.mark.parametrize("name", ["ArgMax", "ArgMin"])
 def test_the_wrong_winner_of_equals_is_caught_by_the_values(name):
     caught(name, spec=replacing(select_last_index=lambda last: not last))
 
@@ -410,6 +432,47 @@ def test_a_wrong_sign_extension_is_caught_by_the_values(name):
     caught(name, spec=replacing(input=unsigned, input_a=unsigned))
 
 
+def test_the_wrong_end_of_a_sort_is_caught_by_the_values():
+    caught("TopK", spec=replacing(smallest=True))
+
+
+@pytest.mark.parametrize(
+    ("there", "instead"),
+    [
+        (r"(before_\d_\d) = empty \| ", r"\1 = "),
+        (r"(before_1_\d) = empty \| (\w+);", r"\1 = empty | ~\2;"),
+        (r"(o_0_valid) = i_valid & .*;", r"\1 = i_valid;"),
+        (r"empty <= 1'b1;", "empty <= 1'b0;"),
+    ],
+    ids=["full cells", "another order", "a word twice", "reset"],
+)
+def test_a_sort_gone_wrong_is_caught_by_the_values(there, instead):
+    def wrong(text: str) -> str:
+        changed, count = re.subn(there, instead, text)
+        assert count
+        return changed
+
+    caught("TopK", text=wrong)
+
+
+def test_of_equals_the_last_is_caught_by_the_values():
+    class Last(hdl.Sort):
+        def better(self, a, b):
+            return ~super().better(b, a)
+
+    with patched(blocks.topk, "Sort", Last):
+        caught("TopK")
+
+
+@pytest.mark.parametrize("change", [Mul, Maximum])
+def test_another_gate_is_caught_by_the_values(change):
+    def changed(block: Gate) -> Any:
+        return change(block.input_a, block.input_a, block.output_format, *MODES)
+
+    pair = Gate(X, X, Format(14, 5), *MODES), Lanes(2)
+    caught("Gate", {"Gate": pair}, spec=changed)
+
+
 @pytest.mark.parametrize("function", ["mean", "maximum"])
 def test_another_reduction_is_caught_by_the_values(function):
     caught("Reduce tree", WIDE, spec=replacing(function=function))
@@ -459,6 +522,7 @@ def test_a_stall_that_loses_a_word_is_caught_by_the_values(name):
             hdl.merge,
             hdl.lookup,
             hdl.extremum,
+            hdl.sort,
             hdl.tree,
         ):
             patch.setattr(module, "elastic", broken_elastic)
@@ -578,13 +642,15 @@ def test_a_fifo_one_word_short_is_caught_by_the_times():
 
 @pytest.mark.parametrize("name", BLOCKS)
 def test_latency_off_by_one_is_caught_by_the_times(name):
+    block = BLOCKS[name][0]
+
     def late(graph: Events) -> Events:
         result = Events(dict(graph.firings), list(graph.edges), dict(graph.ports))
-        start, end = graph.port(PORTS.get(name, "i")), graph.port(ENDS.get(name, "o"))
+        start, end = graph.port(PORTS.get(name, "i")), graph.port(next(iter(block.outputs)))
         if start == end:
             raise ValueError("wires have no latency")
-        extra = next(e for e in graph.edges if e.target == end and e.source != end)
-        result.edges.append(dataclasses.replace(extra, delay=extra.delay + 1))
+        waits = [e for e in graph.edges if e.target == end and e.source != end]
+        result.edges += [dataclasses.replace(e, delay=e.delay + 1) for e in waits]
         return result
 
     caught(name, graph=late)
