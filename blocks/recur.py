@@ -50,6 +50,8 @@ class Recur:
     state after the step. The plan of a Recur is that of its cell, in which a state enters with as
     many lanes as it leaves.
 
+    Source: J. L. Elman, Finding Structure in Time, 1990; the loop over any cell is our own
+
     Parameters
     ----------
     cell : Network

@@ -1,11 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RNN, LSTM and GRU: cells composed of other blocks, in the loop of a Recur.
-
-Sources: S. Hochreiter, J. Schmidhuber, Long Short-Term Memory, 1997; F. A. Gers, J. Schmidhuber,
-Recurrent Nets that Time and Count, 2000 (peepholes); H. Sak, A. Senior, F. Beaufays, Long
-Short-Term Memory Recurrent Neural Network Architectures, 2014 (projection); K. Cho et al.,
-Learning Phrase Representations using RNN Encoder-Decoder, 2014 (GRU).
-"""
+"""RNN, LSTM and GRU: cells composed of other blocks, in the loop of a Recur."""
 
 from collections.abc import Callable
 from functools import lru_cache, partial
@@ -51,6 +45,8 @@ def rnn(
 ) -> Network:
     """``h = tanh(narrow(W x + R h + b))`` step by step, or ``narrow(max(W x + R h + b, 0))``.
 
+    Source: J. L. Elman, Finding Structure in Time, 1990
+
     Parameters
     ----------
     input : Tensor of x, shape (steps, inputs), or (steps, streams, inputs) for independent streams
@@ -67,6 +63,15 @@ def rnn(
     Raises
     ------
     TypeError, ValueError : as blocks do
+
+    >>> random = np.random.default_rng(0)
+    >>> x, number = Tensor((8, 8), Format(8, 7)), Format(8, 7)
+    >>> matrices = random.integers(-99, 99, (2, 8, 8))
+    >>> bias = random.integers(-9000, 9000, 8)
+    >>> formats = number, number, Format(8, 4), number
+    >>> block = rnn(x, *matrices, bias, *formats)
+    >>> print(block.reference(random.integers(-128, 128, (8, 8)))[-1])
+    [-116   94   94 -126   77   23  103   86]
     """
     units = _check("rnn", input, weight, recurrent, bias, ())
     if activation not in ("tanh", "relu"):
@@ -107,6 +112,10 @@ def lstm(
     projection. With peepholes ``p c`` is added to the sums of i and f, and ``p c`` of the new c to
     that of o.
 
+    Source: S. Hochreiter, J. Schmidhuber, Long Short-Term Memory, 1997; F. A. Gers, J. Schmidhuber,
+    Recurrent Nets that Time and Count, 2000 (peepholes); H. Sak, A. Senior, F. Beaufays, Long
+    Short-Term Memory Recurrent Neural Network Architectures, 2014 (projection)
+
     Parameters
     ----------
     input : Tensor of x, shape (steps, inputs), or (steps, streams, inputs) for independent streams
@@ -127,6 +136,15 @@ def lstm(
     Raises
     ------
     TypeError, ValueError : as blocks do
+
+    >>> random = np.random.default_rng(0)
+    >>> x, number = Tensor((8, 8), Format(8, 7)), Format(8, 7)
+    >>> matrices = random.integers(-99, 99, (2, 4, 8, 8))
+    >>> bias = random.integers(-9000, 9000, (4, 8))
+    >>> formats = number, number, Format(8, 4), Format(8, 8, False), number, Format(12, 8), number
+    >>> block = lstm(x, *matrices, bias, *formats)
+    >>> print(block.reference(random.integers(-128, 128, (8, 8)))[-1])
+    [ -5 -16  35   2  32  -8  -4 -10]
     """
     rows = None if projection is None else len(projection)
     units = _check("lstm", input, weight, recurrent, bias, (4,), rows)
@@ -198,6 +216,9 @@ def gru(
     narrow(n + z (h - n))``. n has the format of h, and z is from 0 to 1, so h lies between n and
     the former h before it is rounded and after: it cannot overflow.
 
+    Source: K. Cho et al., Learning Phrase Representations using RNN Encoder-Decoder for Statistical
+    Machine Translation, 2014
+
     Parameters
     ----------
     input : Tensor of x, shape (steps, inputs), or (steps, streams, inputs) for independent streams
@@ -218,6 +239,15 @@ def gru(
     Raises
     ------
     TypeError, ValueError : as blocks do
+
+    >>> random = np.random.default_rng(0)
+    >>> x, number = Tensor((8, 8), Format(8, 7)), Format(8, 7)
+    >>> matrices = random.integers(-99, 99, (2, 3, 8, 8))
+    >>> bias = random.integers(-9000, 9000, (3, 8))
+    >>> formats = number, number, Format(8, 4), Format(8, 8, False), number
+    >>> block = gru(x, *matrices, bias, *formats)
+    >>> print(block.reference(random.integers(-128, 128, (8, 8)))[-1])
+    [  10 -107   81   26  -12  -61 -114  -78]
     """
     units = _check("gru", input, weight, recurrent, bias, (3,))
     own = np.zeros(units, np.int64) if recurrent_bias is None else recurrent_bias

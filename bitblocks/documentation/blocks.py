@@ -14,7 +14,7 @@ from typing import Any
 
 from bitblocks.documentation.docstring import Docstring, read
 from bitblocks.documentation.markdown import table
-from blocks import Network, plan
+from blocks import Network, NetworkPlan, plan
 from blocks.catalogue import CATALOGUE
 from blocks.planner import worthwhile_intervals
 from hdl import Cost, Target
@@ -223,7 +223,9 @@ def _plans(block: Any) -> Iterator[tuple[str, Any]]:
     medium = min(folded, key=lambda c: (abs(c.interval - middle), c.interval))
     unrolled = [c for c in candidates if c.unrolled][:1]
     for chosen in dict.fromkeys((folded[0], medium, folded[-1], *unrolled)):
-        yield f"`{chosen.plan}`", chosen.plan
+        loop = isinstance(chosen.plan, NetworkPlan)
+        name = f"its cell planned for {chosen.interval} cycles" if loop else f"`{chosen.plan}`"
+        yield name, chosen.plan
 
 
 def _mapping(block: Any, name: str, chosen: Any) -> Mapping:
