@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from hdl import Cost, Events, FunctionArray, FunctionUnit, Target
 from hdl.function import cheapest
-from quant import FUNCTIONS, Approximation, Format, Ints, PlainKernel, candidates
+from quant import FUNCTIONS, Approximation, Format, Ints, TableKernel, candidates
 
 from .block import Candidate, Tensor, check_lanes, check_tensor, divisors
 from .configurations import Configuration, draw_shape
@@ -83,14 +83,10 @@ class Nonlinearity:
         number = self.input.format
         return self.form.reference(np.arange(number.min, number.max + 1))
 
-    def kernel(self) -> PlainKernel:
+    def kernel(self) -> TableKernel:
         """The reference on tiles: a look-up of every number."""
-        least = self.input.format.min
-
-        def look_up(x: Ints) -> Ints:
-            return self._table[x - least]
-
-        return PlainKernel(look_up, (self.input.shape,), self.input.size)
+        output = self.form.output_format
+        return TableKernel(self._table, self.input.format, output, self.input.size)
 
     def plans(self, target: Target) -> Iterator[Candidate]:
         """One lane, ..., all numbers of a frame at once."""
