@@ -32,7 +32,9 @@ def activation(op: Operation) -> Value:
     """What an operator of PLAIN gives."""
     function, names = PLAIN[op.operator.name]
     parameters = tuple(op.attributes[name] for name in names)
-    return op.elementwise(layers.Activation, op.value(0, batch=None), function, parameters)
+    return op.elementwise(
+        layers.Activation, op.value(0, batch=None, joined=True), function, parameters
+    )
 
 
 for _name, (_, _attributes) in PLAIN.items():
