@@ -107,6 +107,7 @@ class Importer:
     -------
     values : the model's tensors that differ from frame to frame, by name
     shapes : of the graph's tensors, by name
+    used : the model's tensors that needed nodes or the outputs read
     reorders : layers that only turn one order of a frame into another
     graph : after ``build``
     """
@@ -129,6 +130,7 @@ class Importer:
 
     def build(self, needed: list[Any], outputs: list[str]) -> None:
         """Make the graph of the nodes ``needed``, with the tensors ``outputs`` as its outputs."""
+        self.used = {name for node in needed for name in node.input} | set(outputs)
         for node in needed:
             self._node(node)
         ports: list[Port] = []
@@ -263,7 +265,8 @@ class Importer:
         result = operator.handler(Operation(self, node, operator, attributes | given))
         results = result if isinstance(result, list) else [result]
         for name, result in zip(node.output, results, strict=False):
-            (self.values if isinstance(result, Value) else constants)[name] = result
+            if result is not None:  # as it is of an output that nobody reads
+                (self.values if isinstance(result, Value) else constants)[name] = result
 
     def _given(self, node: Any, schema: Schema) -> dict[str, Any]:
         """The attributes that a node has, of which the operator set must know each."""
@@ -285,8 +288,10 @@ class Importer:
 
     def _check(self, node: Any, operator: Operator, schema: Schema, given: dict[str, Any]) -> None:
         """Refuse what the handler would not honour."""
-        if any(node.output[operator.outputs :]):
-            self.refuse(node, "must have one output")
+        for place, name in enumerate(node.output):
+            if place >= operator.outputs and name and name in self.used:
+                formal = schema.outputs[place] if place < len(schema.outputs) else f"{place + 1}"
+                self.refuse(node, f"output '{formal}' must not be used")
         for name, value in given.items():
             only = operator.only.get(name)
             if only is not None and value != only.value:

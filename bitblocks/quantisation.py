@@ -147,7 +147,7 @@ def quantise(
     else:
         overrides = precision_file.parse(precision)
     formats = _input_formats(graph, input_format, overrides)
-    graph = _lowered(without_unread(graph))
+    graph = _lowered(_with_poles(without_unread(graph), overrides))
     quantiser = _Quantiser(graph, activation_bits, defaults, overrides)
     return quantiser.run(calibration, formats)
 
@@ -193,6 +193,18 @@ def _free_names(graph: Graph) -> Callable[[str], str]:
         return name
 
     return free
+
+
+def _with_poles(graph: Graph, overrides: Precision) -> Graph:
+    """``graph`` with what its functions give where they have no value."""
+    poles = {name: override.pole for name, override in overrides.items()}
+    nodes: list[Layer] = [
+        replace(node, pole=poles[node.name])  # type: ignore[call-arg]
+        if "pole" in node.decides and poles.get(node.name) is not None
+        else node
+        for node in graph.nodes
+    ]
+    return replace(graph, nodes=tuple(nodes))
 
 
 def _lowered(graph: Graph) -> Graph:
@@ -715,6 +727,7 @@ class _Quantiser:
             self.precision[node.name] = LayerPrecision(
                 output_format=next(iter(block.outputs.values())).format,
                 weight_format=weight_format,
+                pole=getattr(node, "pole", None),
                 **{
                     mode: getattr(settings, mode)
                     for mode in ("rounding", "overflow")

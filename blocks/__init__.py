@@ -7,6 +7,7 @@ from .attention import Projection, attention, causal, gate, multi_head_attention
 from .binary import Add, Gate, Maximum, Minimum, Mul, Sub
 from .block import Block, Candidate, Lanes, Tensor
 from .convolution import Columns, Convolution, TransposedConvolution
+from .deinterleave import Deinterleave
 from .division import Divide, SquareRoot
 from .elementwise import Identity, ReLU
 from .embedding import Embedding, Reads
@@ -31,11 +32,14 @@ from .nonlinearity import Nonlinearity, TableLanes
 from .normalisation import group_norm, layer_norm, rms_norm
 from .planner import plan, with_smallest_buffers
 from .pooling import AveragePool, MaxPool, Pooled
+from .recur import Recur
+from .recurrent import bidirectional, gru, lstm, rnn
 from .reduce import Accumulators, Reduce
 from .rescale import Rescale
 from .reshape import Reshape
 from .saving import load, save
 from .softmax import log_softmax, softmax, softmin
+from .topk import TopK
 from .weight import Weight
 
 __all__ = [
@@ -49,6 +53,7 @@ __all__ = [
     "Columns",
     "Concat",
     "Convolution",
+    "Deinterleave",
     "Divide",
     "Embedding",
     "Folded",
@@ -73,6 +78,7 @@ __all__ = [
     "ReLU",
     "Reads",
     "Rearrange",
+    "Recur",
     "Reduce",
     "Rescale",
     "Reshape",
@@ -81,11 +87,13 @@ __all__ = [
     "Sub",
     "TableLanes",
     "Tensor",
+    "TopK",
     "TransposedConvolution",
     "Unrolled",
     "Weight",
     "activation",
     "attention",
+    "bidirectional",
     "causal",
     "cut",
     "depth_to_space",
@@ -93,14 +101,17 @@ __all__ = [
     "gate",
     "gather",
     "group_norm",
+    "gru",
     "layer_norm",
     "load",
     "log_softmax",
+    "lstm",
     "matmul",
     "multi_head_attention",
     "pad",
     "plan",
     "rms_norm",
+    "rnn",
     "save",
     "softmax",
     "softmin",

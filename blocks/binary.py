@@ -39,7 +39,7 @@ from .elementwise import ElementwiseBlock
 
 @dataclass(frozen=True)
 class Binary(ElementwiseBlock):
-    """``y = narrow(operation(a, b))``; two stages, the exact result and the narrowing.
+    """``y = narrow(operation(a, b))``: a stage for the exact result, another if that is narrowed.
 
     Where the last axes of b are 1 all numbers of a along these meet one number of b; lanes are then
     a divisor or a multiple of as many.
@@ -166,7 +166,7 @@ class Binary(ElementwiseBlock):
         step = Step(exact, number, gates, sources=self._sources, product=product)
         low, high = self._bounds
         narrowing = Narrowing(number, low, high, *modes)
-        function = LaneFunction((step,), narrowing)
+        function = LaneFunction((step,), narrowing, number != self.output_format)
         return Elementwise({"i_a": a, "i_b": b}, lanes, (function,), self._shared)
 
     @property
@@ -181,13 +181,21 @@ class Binary(ElementwiseBlock):
 
 @dataclass(frozen=True)
 class Add(Binary):
-    """``y = narrow(a + b)``, the join of a residual module; two stages, sum and narrowing.
+    """``y = narrow(a + b)``, the join of a residual module: a stage, and one to narrow.
+
+    Source: K. He et al., Deep Residual Learning for Image Recognition, 2015
+    (https://arxiv.org/abs/1512.03385); ONNX Add (https://onnx.ai/onnx/operators/onnx__Add.html)
 
     Parameters
     ----------
     input_a, input_b : Tensors of one shape, but for last axes of b that are 1; formats may differ
     output_format : Format of y
     rounding, overflow : how the exact sum is narrowed
+
+    >>> x = Tensor((64,), Format(8, 4))
+    >>> block = Add(x, x, Format(8, 4))
+    >>> print(block.reference(np.arange(64), np.full(64, 100))[25:30])
+    [125 126 127 127 127]
     """
 
     @property
@@ -208,13 +216,20 @@ class Add(Binary):
 
 @dataclass(frozen=True)
 class Sub(Binary):
-    """``y = narrow(a - b)``; two stages, difference and narrowing.
+    """``y = narrow(a - b)``: a stage, and one to narrow.
+
+    Source: ONNX Sub (https://onnx.ai/onnx/operators/onnx__Sub.html)
 
     Parameters
     ----------
     input_a, input_b : Tensors of one shape, but for last axes of b that are 1; formats may differ
     output_format : Format of y
     rounding, overflow : how the exact difference is narrowed
+
+    >>> x = Tensor((64,), Format(8, 4))
+    >>> block = Sub(x, x, Format(8, 4))
+    >>> print(block.reference(np.arange(64), np.full(64, 100))[25:30])
+    [-75 -74 -73 -72 -71]
     """
 
     @property
@@ -244,13 +259,20 @@ class Sub(Binary):
 
 @dataclass(frozen=True)
 class Mul(Binary):
-    """``y = narrow(a * b)``, a multiplier a lane; two stages, product and narrowing.
+    """``y = narrow(a * b)``, a multiplier a lane: a stage, and one to narrow.
+
+    Source: ONNX Mul (https://onnx.ai/onnx/operators/onnx__Mul.html)
 
     Parameters
     ----------
     input_a, input_b : Tensors of one shape, but for last axes of b that are 1; formats may differ
     output_format : Format of y
     rounding, overflow : how the exact product is narrowed
+
+    >>> x = Tensor((64,), Format(8, 4))
+    >>> block = Mul(x, x, Format(8, 4))
+    >>> print(block.reference(np.arange(64), np.full(64, 24))[25:30])
+    [38 39 41 42 44]
     """
 
     @property
@@ -283,13 +305,20 @@ class Mul(Binary):
 
 @dataclass(frozen=True)
 class Minimum(Binary):
-    """``y = narrow(min(a, b))``; two stages, choice and narrowing.
+    """``y = narrow(min(a, b))``: a stage, and one to narrow.
+
+    Source: ONNX Min (https://onnx.ai/onnx/operators/onnx__Min.html)
 
     Parameters
     ----------
     input_a, input_b : Tensors of one shape, but for last axes of b that are 1; formats may differ
     output_format : Format of y
     rounding, overflow : how the smaller number is narrowed
+
+    >>> x = Tensor((64,), Format(8, 4))
+    >>> block = Minimum(x, x, Format(8, 4))
+    >>> print(block.reference(np.arange(64), np.full(64, 27))[25:30])
+    [25 26 27 27 27]
     """
 
     @property
@@ -306,13 +335,20 @@ class Minimum(Binary):
 
 @dataclass(frozen=True)
 class Maximum(Binary):
-    """``y = narrow(max(a, b))``; two stages, choice and narrowing.
+    """``y = narrow(max(a, b))``: a stage, and one to narrow.
+
+    Source: ONNX Max (https://onnx.ai/onnx/operators/onnx__Max.html)
 
     Parameters
     ----------
     input_a, input_b : Tensors of one shape, but for last axes of b that are 1; formats may differ
     output_format : Format of y
     rounding, overflow : how the larger number is narrowed
+
+    >>> x = Tensor((64,), Format(8, 4))
+    >>> block = Maximum(x, x, Format(8, 4))
+    >>> print(block.reference(np.arange(64), np.full(64, 27))[25:30])
+    [27 27 27 28 29]
     """
 
     @property

@@ -37,6 +37,7 @@ from .convolution import (
     convolution_configuration,
     transposed_configuration,
 )
+from .deinterleave import Deinterleave, deinterleave_configuration
 from .division import (
     Divide,
     SquareRoot,
@@ -80,6 +81,15 @@ from .pooling import (
     average_pool_configuration,
     max_pool_configuration,
 )
+from .recur import Recur, recur_configuration
+from .recurrent import (
+    gru,
+    gru_configuration,
+    lstm,
+    lstm_configuration,
+    rnn,
+    rnn_configuration,
+)
 from .reduce import Accumulators, Reduce, reduce_configuration
 from .rescale import Rescale, rescale_configuration
 from .reshape import Reshape, reshape_configuration
@@ -91,6 +101,7 @@ from .softmax import (
     softmin,
     softmin_configuration,
 )
+from .topk import TopK, topk_configuration
 from .weight import Weight, weight_configuration
 
 
@@ -110,6 +121,11 @@ class Entry:
     configurations: Callable[[np.random.Generator, int], Configuration]
     parts: tuple[type, ...] = ()
 
+    @property
+    def composed(self) -> bool:
+        """Whether it consists of blocks that are all in the catalogue by themselves."""
+        return not isinstance(self.kind, type) or self.kind is Recur
+
     def configuration(self, index: int) -> Configuration:
         """The configuration of an index, the same every time.
 
@@ -119,7 +135,7 @@ class Entry:
         random = np.random.default_rng([index, len(self.kind.__name__)])
         for _ in range(100):
             made = self.configurations(random, index)
-            if index == 0 or not isinstance(self.kind, type) or _alive(made.block):
+            if index == 0 or self.composed or _alive(made.block):
                 break
         return made
 
@@ -252,7 +268,9 @@ def _all_read(block: Any, frames: list[np.ndarray]) -> bool:
         if number.signed:
             flipped -= flipped >> (number.width - 1) << number.width
         others = [np.broadcast_to(frame, (len(bits), *frame.shape)) for frame in frames]
-        others[place] = flipped
+        low, high = np.transpose(tensor.channels)
+        inside = (low <= flipped) & (flipped <= high)
+        others[place] = np.where(inside, flipped, frames[place])
         changed = block.reference(*others) != y
         if not changed.reshape(len(bits), -1).any(axis=1).all():
             return False
@@ -276,9 +294,11 @@ CATALOGUE: dict[str, Entry] = {
         Entry(Reshape, reshape_configuration, (Lanes,)),
         Entry(Rearrange, rearrange_configuration, (Moves,)),
         Entry(Concat, concat_configuration, (Lanes,)),
+        Entry(Deinterleave, deinterleave_configuration, (Lanes,)),
         Entry(Embedding, embedding_configuration, (Reads,)),
         Entry(Weight, weight_configuration, (Lanes,)),
         *(Entry(kind, partial(arg_configuration, kind), (Lanes,)) for kind in (ArgMax, ArgMin)),
+        Entry(TopK, topk_configuration, (Lanes,)),
         Entry(Rescale, rescale_configuration, (Lanes,)),
         Entry(Neuron, neuron_configuration, (Folded, Unrolled)),
         Entry(Linear, linear_configuration, (Folded, Unrolled)),
@@ -297,6 +317,10 @@ CATALOGUE: dict[str, Entry] = {
         Entry(gate, gate_configuration),
         Entry(attention, attention_configuration),
         Entry(multi_head_attention, multi_head_attention_configuration),
+        Entry(Recur, recur_configuration),
+        Entry(rnn, rnn_configuration),
+        Entry(lstm, lstm_configuration),
+        Entry(gru, gru_configuration),
         Entry(Network, network_configuration, (NetworkPlan,)),
     )
 }

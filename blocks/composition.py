@@ -2,6 +2,7 @@
 """Building networks step by step, and the steps that several composed blocks share."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from quant import Format, product_format
@@ -15,6 +16,14 @@ from .reshape import Reshape
 
 ONE = Format(2, 0)
 """Format of a weight of 1."""
+
+
+def lossless(kind: Any, *arguments: Any) -> Any:
+    """A block of a kind whose output format holds every result exactly."""
+    made = kind(*arguments, output_format=Format(2, 0))
+    names = "exact_format", "sum_format", "product_format"
+    exact = next(getattr(made, name) for name in names if hasattr(made, name))
+    return replace(made, output_format=exact)
 
 
 class Composition:

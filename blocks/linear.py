@@ -75,6 +75,10 @@ class Unrolled:
 class Linear:
     """``y = narrow((W << shift) @ x + b)`` on the last axis: exact sums, narrowed once.
 
+    Source: ONNX Gemm (https://onnx.ai/onnx/operators/onnx__Gemm.html); Y. Umuroglu et al., FINN,
+    2017 (https://arxiv.org/abs/1612.07119), of the folding; R. I. Hartley, Subexpression Sharing in
+    Filters, 1996, of the shift-add graph
+
     Parameters
     ----------
     input : Tensor of x, shape (..., inputs); leading axes are positions with the same weights
@@ -84,6 +88,12 @@ class Linear:
     shift : ints 0 to 4, shape (outputs,), 0 if left out: row j of W stands for
         ``weight[j] << shift[j]``, it has ``shift[j]`` fraction bits less than weight_format
     rounding, overflow : how the sums are narrowed; an unsigned y that saturates is a free ReLU
+
+    >>> weight = np.random.default_rng(0).integers(-128, 128, (8, 64))
+    >>> x, bias = Tensor((64,), Format(8, 4)), np.arange(8) * 100
+    >>> block = Linear(x, weight, bias, Format(8, 7), Format(8, 0))
+    >>> print(block.reference(np.arange(64)))
+    [ 7  2 20 -8 -3 19 -2  4]
     """
 
     input: Tensor
@@ -263,6 +273,8 @@ def _design(linear: Linear, plan: Folded | Unrolled) -> tuple[Mac | Parallel, Re
 class Neuron:
     """``y = narrow(w @ x + b)``: a Linear with a single output.
 
+    Source: F. Rosenblatt, The Perceptron, 1958; mappings as of Linear
+
     Parameters
     ----------
     input : Tensor of x, shape (..., inputs)
@@ -270,6 +282,11 @@ class Neuron:
     bias : int with ``weight_format.frac + input.format.frac`` fraction bits
     weight_format, output_format : Format of w and of y
     rounding, overflow : how the sum is narrowed; an unsigned y that saturates is a free ReLU
+
+    >>> weight = np.random.default_rng(0).integers(-128, 128, 64)
+    >>> block = Neuron(Tensor((64,), Format(8, 4)), weight, 5, Format(8, 7), Format(12, 4))
+    >>> print(block.reference(np.arange(64)))
+    [115]
     """
 
     input: Tensor

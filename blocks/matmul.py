@@ -29,6 +29,8 @@ def matmul(
     so many lanes in the sum there are as many multipliers, all busy. The rows of b travel as they
     are: with ``transpose_b`` each of them gives one sum, else each number of a meets a row.
 
+    Source: ONNX MatMul (https://onnx.ai/onnx/operators/onnx__MatMul.html)
+
     Parameters
     ----------
     input_a : Tensor, shape (..., rows, inner), or (..., inner, rows) with ``transpose_a``
@@ -36,6 +38,12 @@ def matmul(
         leading axes equal those of a
     output_format : Format of y, shape (..., rows, columns)
     rounding, overflow : how the exact sums are narrowed
+    transpose_a, transpose_b : whether the matrices come with their last two axes swapped
+
+    >>> x = Tensor((8, 8), Format(8, 4))
+    >>> block = matmul(x, x, Format(12, 4))
+    >>> print(block.reference(np.arange(64).reshape(8, 8), np.eye(8, dtype=int) * 16)[1])
+    [ 8  9 10 11 12 13 14 15]
     """
     check_tensor(input_a, "matmul input_a")
     check_tensor(input_b, "matmul input_b")

@@ -28,7 +28,7 @@ from hdl import (
     shape,
     stream_signature,
 )
-from quant import Ints, Program, ProgramInput, Step
+from quant import Ints, LoopKernel, MoveKernel, Program, ProgramInput, Step
 
 from .block import Block, Candidate, Tensor
 
@@ -99,6 +99,10 @@ class NetworkPlan:
 class Network:
     """Blocks joined into a directed acyclic graph.
 
+    Error: that of its blocks
+
+    Source: F. Baccelli et al., Synchronization and Linearity, 1992, chapter 2, of the timing
+
     Parameters
     ----------
     inputs : name -> Tensor of one frame; at least one
@@ -110,6 +114,15 @@ class Network:
     nodes : as given
     input_names, output_names : as given; the ports are ``i`` and ``o`` where there is one, else
         ``i_<name>`` and ``o_<name>``
+
+    >>> from quant import Format
+    >>> from blocks import Add, Linear
+    >>> x = Tensor((8,), Format(8, 4))
+    >>> linear = Linear(x, np.eye(8, dtype=int) * 3, np.zeros(8, int), Format(4, 1), x.format)
+    >>> nodes = Node("linear", linear, ("x",)), Node("sum", Add(x, x, x.format), ("x", "linear"))
+    >>> block = Network({"x": x}, nodes, {"y": "sum"})
+    >>> print(block.reference(np.arange(8)))
+    [ 0  3  5  8 10 13 15 18]
     """
 
     def __init__(
@@ -268,6 +281,14 @@ class Network:
                 places[node.name] = sources[0]
                 continue
             kernels = kernel if isinstance(kernel, tuple) else (kernel,)
+            if isinstance(kernel, LoopKernel) and len(node.tensors) > 1:
+                steps.append(Step(kernel, sources))
+                sources = (len(inputs) + len(steps) - 1,)
+                outputs_of = node.block.outputs.values()
+                kernels = tuple(
+                    MoveKernel(np.arange(part.start, part.stop), (kernel.size,), tensor.format)
+                    for part, tensor in zip(kernel.parts, outputs_of, strict=True)
+                )
             for name, one in zip(node.tensors, kernels, strict=True):
                 places[name] = len(inputs) + len(steps)
                 steps.append(Step(one, sources))
@@ -343,7 +364,56 @@ class Network:
             + ("level" if plan.depths[route.name] > 1 else "o_valid")
             for route in self.routes
             if self.buffered(route)
+        } | {
+            f"{name}.{inner}": f"{self.names[name]}.{signal}"
+            for name, loop in self.loops.items()
+            for inner, signal in loop.levels(plan.plans[name]).items()
         }
+
+    @cached_property
+    def loops(self) -> dict[str, Any]:
+        """Nodes of the flat network that have a network inside, with buffers of its own."""
+        return {n.name: n.block for n in self.flat.nodes if hasattr(n.block, "levels")}
+
+    def buffers(self, plan: NetworkPlan) -> dict[str, int]:
+        """Name of every buffer, those inside of nodes too -> bits of a word."""
+        flat = self.flat
+        found = {
+            route.name: flat.consumer_lanes(route, plan) * flat.tensors[route.source].format.width
+            for route in self.routes
+            if self.buffered(route)
+        }
+        for name, loop in self.loops.items():
+            inner = loop.cell.buffers(plan.plans[name])
+            found |= {f"{name}.{buffer}": bits for buffer, bits in inner.items()}
+        return found
+
+    def with_buffers(
+        self, plan: NetworkPlan, depths: Mapping[str, int], styles: Mapping[str, str]
+    ) -> NetworkPlan:
+        """The plan with these buffers, by the names of :meth:`buffers`."""
+        plans, inside = dict(plan.plans), set()
+        for name, loop in self.loops.items():
+            inner = {n: f"{name}.{n}" for n in loop.cell.buffers(plans[name])}
+            inside |= set(inner.values())
+            plans[name] = loop.cell.with_buffers(
+                plans[name],
+                {n: depths[full] for n, full in inner.items()},
+                {n: styles[full] for n, full in inner.items()},
+            )
+        own = [n for n in depths if n not in inside]
+        return NetworkPlan(
+            plans, plan.lanes, {n: depths[n] for n in own}, {n: styles[n] for n in own}
+        )
+
+    @cached_property
+    def joins(self) -> set[str]:
+        """Names of the buffers before nodes with several inputs."""
+        several = {node.name for node in self.flat.nodes if len(node.sources) > 1}
+        found = {r.name for r in self.routes if r.node in several}
+        for name, loop in self.loops.items():
+            found |= {f"{name}.{buffer}" for buffer in loop.cell.joins}
+        return found
 
     def rtl(self, plan: NetworkPlan) -> "NetworkRtl":
         """A new circuit."""
@@ -373,12 +443,20 @@ class Network:
             timing = node.block.timing(plan.plans[node.name])
             leaving = {n: f"{node.name}.{timing.port(port)}" for n, port in node.tensors.items()}
             starts |= leaving
+            if node.name in flat.loops:
+                inner = {n: e for n, e in timing.ports.items() if n not in node.block.inputs}
+                graph.ports |= {
+                    f"{node.name}.{n}": f"{node.name}.{event}"
+                    for n, event in inner.items()
+                    if n not in node.block.outputs
+                }
             ends |= {f"{node.name}.{p}": f"{node.name}.{timing.port(p)}" for p in node.block.inputs}
             include(timing, f"{node.name}.", {}, leaving.values())
         for name, port in zip(flat.input_names, flat.inputs, strict=True):
             graph.event(starts[name], flat.tensors[name].size // plan.lanes[port])
             graph.ports[port] = starts[name]
-        forks: list[tuple[str, str]] = []
+        forks = [(event, branch) for event, found in graph.branches.items() for branch in found]
+        graph.branches = {}
         for source, routes in grouped(flat.routes).items():
             branches = [starts[source]]
             if len(routes) > 1:
@@ -387,6 +465,8 @@ class Network:
                 names = {f"o_{n}": branch for n, branch in enumerate(branches)}
                 graph.include(fork, rename={"i": starts[source], **names})
                 forks += [(starts[source], branch) for branch in branches]
+                if source in flat.input_names:
+                    graph.branches[starts[source]] = tuple(branches)
             for route, event in zip(routes, branches, strict=True):
                 elements = flat.elements(route, plan)
                 for n, (kind, size, words) in enumerate(elements):

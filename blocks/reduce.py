@@ -72,6 +72,9 @@ class Reduce:
     Lanes divide the numbers behind the axes, or are a multiple of them that divides those along the
     axes too; no frame is stored.
 
+    Source: ONNX ReduceSum (https://onnx.ai/onnx/operators/onnx__ReduceSum.html); ONNX ReduceMean
+    (https://onnx.ai/onnx/operators/onnx__ReduceMean.html)
+
     Parameters
     ----------
     input : Tensor of x
@@ -79,6 +82,10 @@ class Reduce:
     axes : of a frame, ints that follow each other, with at least 2 numbers along them
     output_format : Format of y
     rounding, overflow : how the exact result is narrowed
+
+    >>> block = Reduce(Tensor((8, 8), Format(8, 4)), "mean", (1,), Format(8, 4))
+    >>> print(block.reference(np.arange(64).reshape(8, 8)).T)
+    [[ 4 12 20 28 36 44 52 60]]
     """
 
     input: Tensor
@@ -91,7 +98,9 @@ class Reduce:
     def __post_init__(self) -> None:
         check_tensor(self.input, "Reduce input")
         if self.function not in FUNCTIONS:
-            raise ValueError(f"Reduce function must be one of {', '.join(FUNCTIONS)}, not {self.function!r}")
+            raise ValueError(
+                f"Reduce function must be one of {', '.join(FUNCTIONS)}, not {self.function!r}"
+            )
         if not isinstance(self.axes, tuple) or not all(type(n) is int for n in self.axes):
             raise TypeError(f"Reduce axes must be a tuple of ints, not {self.axes!r}")
         rank = len(self.input.shape)
@@ -165,8 +174,8 @@ class Reduce:
             sums, frac = apart.sum(axis=-2), self.input.format.frac
             y = narrow_quotient(sums, np.array(self.count), frac, *modes)
         else:
-            of = {"sum": np.sum, "maximum": np.max, "minimum": np.min}[self.function]
-            y = quant.narrow(of(apart, axis=-2), self.exact_format, *modes)
+            join = {"sum": np.add, "maximum": np.maximum, "minimum": np.minimum}[self.function]
+            y = quant.narrow(join.reduce(apart, axis=-2), self.exact_format, *modes)
         return y.reshape(*lead, *shape)
 
     def kernel(self) -> Kernel:
@@ -228,7 +237,7 @@ def _design(block: Reduce, plan: Accumulators) -> tuple[Any, ...]:
     kind, channels = "sum" if block.function == "mean" else block.function, lanes // fan
     rows, words = block.count // fan, inner // channels
     tree = Tree(kind, block.input.format, channels, fan, rows, words, plan.buffer_style)
-    target, *modes = block.output_format, block.rounding, block.overflow
+    target, modes = block.output_format, (block.rounding, block.overflow)
     if block.function == "mean":
         frac = block.input.format.frac
         rest = averaged(tree.result, channels, block.count, block._ends, frac, target, *modes)

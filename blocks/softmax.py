@@ -52,6 +52,11 @@ def softmax(
     at least 1, a quotient is wrong by at most ``d * (1 + n) * 2**-p``, and rounded once: p is the
     fewest bits that meet the error.
 
+    Error: less than ``error`` units of the output, 1 if left out, by the bound above
+
+    Source: ONNX Softmax (https://onnx.ai/onnx/operators/onnx__Softmax.html); units and bound are
+    our own
+
     Parameters
     ----------
     input : Tensor of x, 16 bits at most, shape (..., n)
@@ -66,6 +71,10 @@ def softmax(
     Raises
     ------
     TypeError, ValueError : as blocks do; an error that is not met
+
+    >>> block = softmax(Tensor((4, 16), Format(8, 4)), Format(8, 8, signed=False))
+    >>> print(block.reference(np.arange(64).reshape(4, 16))[0])
+    [10 10 11 12 12 13 14 15 16 17 18 19 20 22 23 25]
     """
     return _exponentials("softmax", input, output_format, error, sums_to_one, False, mask)
 
@@ -73,7 +82,16 @@ def softmax(
 def softmin(
     input: Tensor, output_format: Format, error: float = 1.0, sums_to_one: bool = False
 ) -> Network:
-    """``exp(-x) / sum(exp(-x))`` along the last axis; all else as :func:`softmax`."""
+    """``exp(-x) / sum(exp(-x))`` along the last axis; all else as :func:`softmax`.
+
+    Error: as of softmax
+
+    Source: ONNX Softmax (https://onnx.ai/onnx/operators/onnx__Softmax.html) of -x
+
+    >>> block = softmin(Tensor((4, 16), Format(8, 4)), Format(8, 8, signed=False))
+    >>> print(block.reference(np.arange(64).reshape(4, 16))[0])
+    [25 23 22 20 19 18 17 16 15 14 13 12 12 11 10 10]
+    """
     return _exponentials("softmin", input, output_format, error, sums_to_one, True, None)
 
 
@@ -82,6 +100,11 @@ def log_softmax(input: Tensor, output_format: Format, error: float = 1.0) -> Net
 
     The sum s of the exponentials, at least 1 and wrong by at most ``n * d * 2**-p``, is narrowed to
     16 bits at most; a share r of it is an error of ``r / (1 - r)`` in its logarithm.
+
+    Error: less than ``error`` units of the output, 1 if left out, by the bound above
+
+    Source: ONNX LogSoftmax (https://onnx.ai/onnx/operators/onnx__LogSoftmax.html); units and bound
+    are our own
 
     Parameters
     ----------
@@ -92,6 +115,10 @@ def log_softmax(input: Tensor, output_format: Format, error: float = 1.0) -> Net
     Raises
     ------
     TypeError, ValueError : as blocks do; an error that is not met
+
+    >>> block = log_softmax(Tensor((4, 16), Format(8, 4)), Format(8, 4))
+    >>> print(block.reference(np.arange(64).reshape(4, 16))[0])
+    [-52 -51 -50 -49 -48 -47 -46 -45 -44 -43 -42 -41 -40 -39 -38 -37]
     """
     _check("log_softmax", input, output_format, error)
     net = Composition(x=input)

@@ -43,6 +43,8 @@ class Weight:
     lane with a table. With a factor of 1 and the shape of a frame b is what is added to each
     position: a table of positional encodings.
 
+    Source: ONNX Mul (https://onnx.ai/onnx/operators/onnx__Mul.html); shift-add graphs as of Linear
+
     Parameters
     ----------
     input : Tensor of x
@@ -50,6 +52,10 @@ class Weight:
     weight_format, output_format : Format of w and of y
     rounding, overflow : how the exact sums are narrowed
     bias : ints with the fraction bits of w * x, shape () or that of the last axes of x
+
+    >>> block = Weight(Tensor((64,), Format(8, 4)), 90, Format(8, 7), Format(8, 4))
+    >>> print(block.reference(np.arange(64))[:8])
+    [0 1 1 2 3 4 4 5]
     """
 
     input: Tensor

@@ -4,7 +4,7 @@
 import argparse
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,6 @@ class Outcome:
     compared : frames that the figures are about
     float_figure, fixed_figure : of the metric
     checked : the Verilog against the model
-    counted : resources, estimated and synthesised
     """
 
     example: Example
@@ -42,7 +41,6 @@ class Outcome:
     float_figure: float
     fixed_figure: float
     checked: bitblocks.Verification
-    counted: dict[str, Any]
 
     @property
     def problems(self) -> list[str]:
@@ -91,15 +89,12 @@ def examine(
     figures = (example.metric.of(y, data.x, target) for y in (wanted, project.run(data.x)))
     float_figure, fixed_figure = figures
     checked = bitblocks.verify(project, data=data.x, frames=example.frames, progress=progress)
-    progress("synthesising")
-    counted = bitblocks.synth(project)
-    progress("done")
-    return Outcome(example, project, len(data.x), float_figure, fixed_figure, checked, counted)
+    return Outcome(example, project, len(data.x), float_figure, fixed_figure, checked)
 
 
-def table(outcome: Outcome) -> Table:
-    """All of it, as the demo prints it."""
-    project, checked, counted = outcome.project, outcome.checked, outcome.counted
+def table(outcome: Outcome, counted: Mapping[str, Any]) -> Table:
+    """All of it, and the resources that :func:`bitblocks.synth` has ``counted``."""
+    project, checked = outcome.project, outcome.checked
     table = Table(title=f"{project.name}, {outcome.compared} frames, {project.target}")
     for name, justify in (("", "left"), ("float", "right"), ("fixed point", "right")):
         table.add_column(name, justify=justify)
@@ -137,10 +132,12 @@ def main() -> int:
         console.print(f"{time.perf_counter() - began:5.1f} s  {step}")
 
     outcome = examine(example, output, progress)
-    console.print(table(outcome))
+    progress("synthesising")
+    console.print(table(outcome, bitblocks.synth(outcome.project)))
     console.print(f"Verilog: {output / 'rtl' / outcome.project.name}.v, bench: {output / 'tb'}")
     for problem in outcome.problems:
         console.print(problem, style="red", markup=False)
+    progress("done")
     return 1 if outcome.problems else 0
 
 

@@ -17,6 +17,7 @@ from .events import Deadlock, Edge, Events, Schedule, chain, pipeline_events
 from .extremum import Extremum, ExtremumFinder
 from .function import FunctionArray, FunctionUnit, cheapest
 from .lookup import Lookup
+from .loop import RENEW, Deal, DealArray, Feed, FeedArray, Start
 from .mac import Mac, MacArray, MacCore, MacCoreArray
 from .memory import Rom, Tables
 from .merge import Merge, MergeArray
@@ -32,7 +33,8 @@ from .requantise import Requantisation, Requantiser
 from .rescale import Scaling, rescaling
 from .scale import Scale, ScaleArray
 from .series import Series
-from .stream import Fifo, Fork, Gather, Scatter, elastic, joined, shape, stream_signature
+from .sort import Sort, SortArray
+from .stream import Fifo, Fork, Gather, Scatter, Unzip, elastic, joined, shape, stream_signature
 from .synthesis import Synthesis, synthesise, synthesise_many
 from .target import Target
 from .tree import Tree, TreeArray
@@ -41,12 +43,15 @@ from .window import Window, WindowAxis, Windowed, WindowedArray
 
 __all__ = [
     "ONE",
+    "RENEW",
     "ZERO",
     "AxiStreamPort",
     "AxiTop",
     "Axis",
     "Cost",
     "Deadlock",
+    "Deal",
+    "DealArray",
     "Division",
     "Edge",
     "Elementwise",
@@ -54,6 +59,8 @@ __all__ = [
     "Events",
     "Extremum",
     "ExtremumFinder",
+    "Feed",
+    "FeedArray",
     "Fifo",
     "Fork",
     "FunctionArray",
@@ -90,12 +97,16 @@ __all__ = [
     "Scatter",
     "Schedule",
     "Series",
+    "Sort",
+    "SortArray",
+    "Start",
     "Step",
     "Synthesis",
     "Tables",
     "Target",
     "Tree",
     "TreeArray",
+    "Unzip",
     "Window",
     "WindowAxis",
     "Windowed",

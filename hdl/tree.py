@@ -183,7 +183,10 @@ class TreeArray(wiring.Component):
                 players.append(number)
             terms = [1] * design.fan
             for done in range(design.rounds):
-                terms, pairs = _paired(terms), [players[n : n + 2] for n in range(0, len(players), 2)]
+                terms, pairs = (
+                    _paired(terms),
+                    [players[n : n + 2] for n in range(0, len(players), 2)],
+                )
                 players = []
                 for n, (count, pair) in enumerate(zip(terms, pairs, strict=True)):
                     joined = Signal(

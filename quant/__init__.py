@@ -14,7 +14,7 @@ from .check import check_shape
 from .fitting import approximate, candidates
 from .floats import from_float, to_float
 from .format import Format, Ints
-from .function import FUNCTIONS, Function, Symmetry, celu, elu, selu
+from .function import FUNCTIONS, Function, Symmetry, celu, elu, power, reciprocal, selu, swish
 from .kernels import (
     DenseKernel,
     Kernel,
@@ -28,7 +28,7 @@ from .kernels import (
 )
 from .matmul import Matmul
 from .narrow import Overflow, Rounding, narrow
-from .program import Program, ProgramInput, Step
+from .program import LoopKernel, Program, ProgramInput, Step
 from .rescale import Rule, rescale, rescale_bounds
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "Function",
     "Ints",
     "Kernel",
+    "LoopKernel",
     "Matmul",
     "MaximumKernel",
     "MoveKernel",
@@ -65,10 +66,13 @@ __all__ = [
     "from_float",
     "narrow",
     "narrow_bounds",
+    "power",
     "product_format",
+    "reciprocal",
     "rescale",
     "rescale_bounds",
     "selu",
     "sum_format",
+    "swish",
     "to_float",
 ]

@@ -145,6 +145,9 @@ class _Run:
                 x = part  # in the tile a small excess could be rounded off, or a large one wrap
             if not (port.format.min <= x.min() and x.max() <= port.format.max):
                 port.format.check(arrays[number], port.name)
+        self._act()
+
+    def _act(self) -> None:
         for kernel, out, sources in self.actions:
             if kernel is None:
                 np.copyto(out, sources[0], casting="unsafe")
@@ -153,6 +156,13 @@ class _Run:
 
     def result(self, number: int) -> Tile:
         return self.tiles[number, self.native[number]][:-1]
+
+    def step(self, *tiles: Tile) -> list[Tile]:
+        """Tiles of the outputs from rows of the inputs, whose values are not checked."""
+        for number, tile in self.loads:
+            np.copyto(tile[:-1], tiles[number], casting="unsafe")
+        self._act()
+        return [self.result(number) for number in self.program.outputs]
 
     def _new(self, number: int, dtype: np.dtype[Any]) -> Tile:
         tile = np.empty((self.sizes[number] + 1, self.frames), dtype)
@@ -169,3 +179,74 @@ class _Run:
             else:
                 self.actions.append((None, tile, (self.tiles[number, self.native[number]],)))
         return self.tiles[number, dtype]
+
+
+class LoopKernel:
+    """A program over the steps of a frame, whose first outputs are its last inputs a step later.
+
+    It takes x of all steps, and of each state that has no initial value here one; it fills a tile
+    with the chosen outputs of all steps, one behind the other, and those of the last step.
+
+    Parameters
+    ----------
+    program : of (x, states) giving (states, other results)
+    steps, streams : of a frame, which holds x of every stream for every step
+    initial : for each state ints, shape (elements,), or None
+    sequences, finals : numbers of the outputs that are given for every step, and after the last
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        steps: int,
+        streams: int,
+        initial: tuple[Ints | None, ...],
+        formats: tuple[Format, ...],
+        sequences: tuple[int, ...],
+        finals: tuple[int, ...],
+    ):
+        self.program, self.steps, self.streams = program, steps, streams
+        self.initial, self.sequences, self.finals = initial, sequences, finals
+        inputs = [port.size for port in program.inputs]
+        given = [size for size, i in zip(inputs[1:], initial, strict=True) if i is None]
+        self.sizes = (steps * streams * inputs[0], *(streams * size for size in given))
+        each = [streams * program.sizes[program.outputs[n]] for n in (*sequences, *finals)]
+        times = [steps] * len(sequences) + [1] * len(finals)
+        ends = np.cumsum([size * count for size, count in zip(each, times, strict=True)])
+        self.parts = [slice(end - s * t, end) for end, s, t in zip(ends, each, times, strict=True)]
+        self.size = int(ends[-1])
+        width = max(f.width for f in (*(port.format for port in program.inputs), *formats))
+        wide = (dtype for dtype, bits in FLOAT_BITS.items() if width <= bits)
+        self.dtype: np.dtype[Any] = next(wide, np.dtype(np.int64))
+
+    def __call__(self, out: Tile, *tiles: Tile) -> None:
+        frames, streams = out.shape[1], self.streams
+        run = self.program._run(streams * frames)
+
+        def rows(tile: Tile) -> Tile:
+            """Elements of one step, frames of all streams side by side."""
+            if streams == 1:
+                return tile
+            return tile.reshape(streams, -1, frames).swapaxes(0, 1).reshape(-1, streams * frames)
+
+        def back(tile: Tile) -> Tile:
+            if streams == 1:
+                return tile
+            return tile.reshape(-1, streams, frames).swapaxes(0, 1).reshape(-1, frames)
+
+        own = iter(tiles[1:])
+        states: list[Any] = [
+            rows(next(own)[:-1]) if initial is None else initial[:, None]
+            for initial in self.initial
+        ]
+        x = tiles[0][:-1].reshape(self.steps, -1, frames)
+        results: list[Tile] = []
+        for step in range(self.steps):
+            results = run.step(rows(x[step]), *states)
+            states = results[: len(states)]
+            for number, part in zip(self.sequences, self.parts, strict=False):
+                y = out[part].reshape(self.steps, -1, frames)
+                np.copyto(y[step], back(results[number]), casting="unsafe")
+        for number, part in zip(self.finals, self.parts[len(self.sequences) :], strict=True):
+            np.copyto(out[part], back(results[number]), casting="unsafe")
+        self.program._idle = [run]

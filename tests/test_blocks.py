@@ -10,6 +10,7 @@ from blocks import (
     Add,
     ArgMax,
     ArgMin,
+    Divide,
     Folded,
     Gate,
     Identity,
@@ -254,6 +255,16 @@ def test_the_ends_of_a_sum_are_attained(modes):
 
 
 REFUSALS = {
+    "divide shapes": (
+        lambda: Divide(X, ONE, S8, 0),
+        ValueError,
+        "Divide input_b must have shape (2, 3) like input_a, not (1,)",
+    ),
+    "divide pole": (
+        lambda: Divide(X, X, S8, -128, overflow="SAT_SYM"),
+        ValueError,
+        "Divide pole must be -127 or more under SAT_SYM, not -128",
+    ),
     "tensor format": (
         lambda: Tensor((3,), 8),
         TypeError,

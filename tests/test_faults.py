@@ -22,6 +22,7 @@ import blocks.convolution
 import blocks.network
 import blocks.pooling
 import blocks.reduce
+import blocks.topk
 import hdl
 import hdl.extremum
 import hdl.lookup
@@ -30,6 +31,7 @@ import hdl.merge
 import hdl.parallel
 import hdl.rearrange
 import hdl.requantise
+import hdl.sort
 import hdl.stream
 import hdl.tree
 from blocks import (
@@ -69,6 +71,7 @@ from blocks import (
     Sub,
     TableLanes,
     Tensor,
+    TopK,
     TransposedConvolution,
     Unrolled,
     Weight,
@@ -138,6 +141,7 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
         "Weight": (Weight(X, W[0], Format(4, 2), y, *MODES, BIAS), Lanes(2)),
         "ArgMax": (ArgMax(X), Lanes(2)),
         "ArgMin": (ArgMin(X, True), Lanes(1)),
+        "TopK": (TopK(X, 3), Lanes(2)),
         "Rescale": (Rescale(X, FACTORS, SHIFTS, y, 3, 1, "tflite_double"), Lanes(2)),
         "Neuron": (Neuron(X, W[0], 9, Format(4, 2), y, *MODES), Folded(1, 2)),
         "Linear folded": (linear, Folded(2, 2)),
@@ -160,7 +164,7 @@ BLOCKS = examples(NARROW)
 WIDE = examples(Format(14, 5))  # where saturation would hide what a fault changes
 COMPOSED = {name for name, entry in CATALOGUE.items() if not isinstance(entry.kind, type)}
 assert {name.split()[0] for name in BLOCKS} == set(CATALOGUE) - COMPOSED
-SEARCHING = ["ArgMax", "ArgMin"]
+SEARCHING = ["ArgMax", "ArgMin", "TopK"]
 MOVING = ["Reshape", "Rearrange", "Concat", "Embedding", "Nonlinearity"]
 NARROWING = [name for name in BLOCKS if name not in (*MOVING, *SEARCHING, "MaxPool")]
 BINARY = ["Add", "Sub", "Mul", "Minimum", "Maximum", "Gate", "Divide"]
@@ -335,7 +339,7 @@ def test_a_lost_zero_point_is_caught_by_the_values(field):
     caught("Rescale", WIDE, spec=replacing(**{field: 0}))
 
 
-@pytest.mark.parametrize("name", SEARCHING)
+@pytest.mark.parametrize("name", ["ArgMax", "ArgMin"])
 def test_the_wrong_winner_of_equals_is_caught_by_the_values(name):
     caught(name, spec=replacing(select_last_index=lambda last: not last))
 
@@ -399,6 +403,38 @@ def test_another_gate_is_caught_by_the_values(change):
     caught("Gate", {"Gate": pair}, spec=changed)
 
 
+def test_the_wrong_end_of_a_sort_is_caught_by_the_values():
+    caught("TopK", spec=replacing(smallest=True))
+
+
+@pytest.mark.parametrize(
+    ("there", "instead"),
+    [
+        (r"(before_\d_\d) = empty \| ", r"\1 = "),
+        (r"(before_1_\d) = empty \| (\w+);", r"\1 = empty | ~\2;"),
+        (r"(o_0_valid) = i_valid & .*;", r"\1 = i_valid;"),
+        (r"empty <= 1'b1;", "empty <= 1'b0;"),
+    ],
+    ids=["full cells", "another order", "a word twice", "reset"],
+)
+def test_a_sort_gone_wrong_is_caught_by_the_values(there, instead):
+    def wrong(text: str) -> str:
+        changed, count = re.subn(there, instead, text)
+        assert count
+        return changed
+
+    caught("TopK", text=wrong)
+
+
+def test_of_equals_the_last_is_caught_by_the_values():
+    class Last(hdl.Sort):
+        def better(self, a, b):
+            return ~super().better(b, a)
+
+    with patched(blocks.topk, "Sort", Last):
+        caught("TopK")
+
+
 @pytest.mark.parametrize("function", ["mean", "maximum"])
 def test_another_reduction_is_caught_by_the_values(function):
     caught("Reduce tree", WIDE, spec=replacing(function=function))
@@ -446,6 +482,7 @@ def test_a_stall_that_loses_a_word_is_caught_by_the_values(name):
             hdl.merge,
             hdl.lookup,
             hdl.extremum,
+            hdl.sort,
             hdl.tree,
         ):
             patch.setattr(module, "elastic", broken_elastic)
@@ -497,13 +534,15 @@ def test_a_fifo_one_word_short_is_caught_by_the_times():
 
 @pytest.mark.parametrize("name", BLOCKS)
 def test_latency_off_by_one_is_caught_by_the_times(name):
+    block = BLOCKS[name][0]
+
     def late(graph: Events) -> Events:
         result = Events(dict(graph.firings), list(graph.edges), dict(graph.ports))
-        start, end = graph.port(PORTS.get(name, "i")), graph.port("o")
+        start, end = graph.port(PORTS.get(name, "i")), graph.port(next(iter(block.outputs)))
         if start == end:
             raise ValueError("wires have no latency")
-        extra = next(e for e in graph.edges if e.target == end and e.source != end)
-        result.edges.append(dataclasses.replace(extra, delay=extra.delay + 1))
+        waits = [e for e in graph.edges if e.target == end and e.source != end]
+        result.edges += [dataclasses.replace(e, delay=e.delay + 1) for e in waits]
         return result
 
     caught(name, graph=late)

@@ -13,7 +13,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out, connect, flipped
 from circuit_check import check_circuit
 from refusal import refused
-from test_function import DEFINITIONS, FRESH, check_errors, fresh, monotone
+from test_function import DEFINITIONS, FRESH, MIRRORED, check_errors, check_mirror, fresh, monotone
 from verilog_bench import lint
 
 from hdl import FunctionArray, FunctionUnit, Tables, Target, cheapest, stream_signature, verilog
@@ -29,6 +29,7 @@ def bump(x):
 
 
 USERS = {"bump": lambda x: FRESH.mpf(bump(float(x)))}
+SYMMETRIES = MIRRORED | {"bump": (0, 1)}
 BUMP = Function.of(bump, "bump", Symmetry(1))
 # function, input, output, degree: mirrored or not, odd or even, clamped or not, falling, rising
 CASES = {
@@ -132,19 +133,12 @@ def check_proof(text, module, y):
     values = exact(proof["name"], number, target)
     check_errors(y, values, Fraction(proof["largest"]), Fraction(proof["mean"]))
     assert monotone(y) == {"never falls": 1, "never rises": -1, None: 0}[proof["order"]]
-    if number.signed:
-        constant = {"sigmoid": 1 << target.frac}.get(proof["name"], 0)  # sigma(x) + sigma(-x) = 1
-        sign = 1 if proof["name"] == "bump" else -1
-
-        def mirrored(y):
-            above, below = y[-number.min :], y[1 : 1 - number.min][::-1]  # 0 belongs to both
-            pairs = zip(above, below, strict=True)
-            return all(abs(b - constant - sign * a) < 2**-40 for a, b in pairs)
-
-        assert mirrored(y) or not mirrored(values)
-        assert mirrored(y) == (proof["mirror"] is not None)
-        if proof["mirror"]:
-            assert (int(proof["constant"] or 0), proof["sign"] is None) == (constant, sign > 0)
+    constant, sign = SYMMETRIES.get(proof["name"], (0, -1))
+    mirrored = number.signed and check_mirror(y, values, target, constant, sign)
+    assert mirrored == (proof["mirror"] is not None)
+    if mirrored:  # f(0) = 0 of an odd function, sigma(x) + sigma(-x) = 1
+        assert int(proof["constant"] or 0) == constant << target.frac
+        assert (proof["sign"] is None) == (sign > 0)
 
 
 def check_proofs(designs, stalls):

@@ -1,20 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every layer of the float graph: its mathematics, and how it becomes integers."""
 
-from .activation import Activation
+from .activation import Activation, PartialActivation, PRelu, Rounded
 from .convolution import Convolution, TransposedConvolution
 from .dense import Linear, MatMul
-from .elementwise import Add, Identity, Maximum, Minimum, Mul, Relu, Scale, Sub
+from .elementwise import Add, Divide, Identity, Maximum, Minimum, Mul, Relu, Scale, Sub
+from .extremum import Arg
 from .movement import Concat, Rearrange, Reshape
 from .normalisation import Norm, Softmax
 from .pooling import AveragePool, MaxPool
+from .reduction import Reduce, TopK
 
 __all__ = [
     "Activation",
     "Add",
+    "Arg",
     "AveragePool",
     "Concat",
     "Convolution",
+    "Divide",
     "Identity",
     "Linear",
     "MatMul",
@@ -23,11 +27,16 @@ __all__ = [
     "Minimum",
     "Mul",
     "Norm",
+    "PRelu",
+    "PartialActivation",
     "Rearrange",
+    "Reduce",
     "Relu",
     "Reshape",
+    "Rounded",
     "Scale",
     "Softmax",
     "Sub",
+    "TopK",
     "TransposedConvolution",
 ]

@@ -7,9 +7,11 @@ from . import (
     convolution,
     dense,
     elementwise,
+    extremum,
     movement,
     normalisation,
     pooling,
+    reduction,
 )
 from .operation import Operation
 from .registry import OPERATORS, Operator
@@ -23,7 +25,9 @@ __all__ = [
     "convolution",
     "dense",
     "elementwise",
+    "extremum",
     "movement",
     "normalisation",
     "pooling",
+    "reduction",
 ]

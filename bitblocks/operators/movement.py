@@ -160,35 +160,64 @@ for _name, _attributes in MOVING.items():
 
 @operator("Pad", honours=("mode", "pads", "value"))
 def pad(op: Operation) -> list[Value]:
-    fill, node = op.attributes["value"] or 0.0, type(op.node)()
+    """What negative numbers cut off is cut off first."""
+    fill, node, model = op.attributes["value"] or 0.0, type(op.node)(), op.importer.model
     node.CopyFrom(op.node)
-    if op.importer.model.opset < 11:
-        kept = [attribute for attribute in node.attribute if attribute.name != "value"]
+    helper = model.onnx.helper
+    if model.opset < 11:
+        pads = op.attributes["pads"]
+        kept = [attribute for attribute in node.attribute if attribute.name == "mode"]
         del node.attribute[:]
-        node.attribute.extend([*kept, op.importer.model.onnx.helper.make_attribute("value", -1.0)])
-        return _moved(op, node, {}, fill)
+        added = [max(n, 0) for n in pads]
+        node.attribute.extend([*kept, helper.make_attribute("value", -1.0)])
+        node.attribute.append(helper.make_attribute("pads", added))
+        return _moved(op, node, {}, fill, _cut(op, pads))
     if op.has(2):
         values = op.floats(2, "value")
         if values.size != 1:
             op.refuse(f"must pad with one value, not {values.size}")
         fill = values.item()
+    pads, other = op.lengths(1, "list of pads")
+    if pads != other:
+        op.refuse("must pad by numbers that do not depend on the length of the batch")
     node.input.extend([""] * (3 - len(node.input)))
-    node.input[2] = FILL
-    return _moved(op, node, {FILL: np.array(-1)}, fill)
+    node.input[1], node.input[2] = ADDED, FILL
+    axes = None
+    if op.has(3):
+        axes = [op.axis(n, op.value(0, None).rank, "axes") for n in op.array(3, "axes").tolist()]
+    known = {FILL: np.array(-1), ADDED: np.array([max(n, 0) for n in pads], np.int64)}
+    return _moved(op, node, known, fill, _cut(op, pads, axes))
 
 
-FILL = "what pads"
-"""Name of an input of a node that is evaluated."""
+def _cut(op: Operation, pads: list[int], axes: list[int] | None = None) -> tuple[slice, ...]:
+    """What negative pads leave of the axes of the model's tensor."""
+    rank = op.value(0, batch=None).rank
+    axes = [*range(rank)] if axes is None else axes
+    if len(pads) != 2 * len(axes):
+        op.refuse(f"must have {2 * len(axes)} pads, not {len(pads)}")
+    left = [slice(None)] * rank
+    for axis, before, after in zip(axes, pads, pads[len(axes) :], strict=False):
+        left[axis] = slice(max(-before, 0), min(after, 0) or None)
+    return tuple(left)
+
+
+FILL, ADDED = "what pads", "how much it pads"
+"""Names of inputs of a node that is evaluated."""
 
 
 def _moved(
-    op: Operation, node: Any, more: dict[str, NDArray[Any]], fill: float = 0.0
+    op: Operation,
+    node: Any,
+    more: dict[str, NDArray[Any]],
+    fill: float = 0.0,
+    left: tuple[slice, ...] = (),
 ) -> list[Value]:
     """What a node gives that moves numbers, or leaves some out, or puts -1 for ``fill``.
 
     ONNX's own evaluator moves the numbers of the elements, of several frames at once, for both
     lengths of the batch: so it is seen that frames are not mixed, whatever the operator. Where all
     numbers are kept, once each, the axes are only known by other names; else it is a Rearrange.
+    Of the numbers those in ``left`` are taken at all.
     """
     value = op.value(0, batch=None, joined=True)
     size = math.prod(value.shape)
@@ -196,7 +225,7 @@ def _moved(
     for world, batch in enumerate(BATCHES):
         frames = [raster(value.shape) + size * n for n in range(batch)]
         stacked = np.stack(frames, value.batch).reshape(value.lengths(batch))
-        known = more | {op.node.input[0]: stacked}
+        known = more | {op.node.input[0]: stacked[left]}
         worlds.append(op.evaluated(node, world, known))
     found = [_frame_index(op, size, *pair) for pair in zip(*worlds, strict=True)]
     kept = [_is_permutation(index, size) for index, _, _ in found]

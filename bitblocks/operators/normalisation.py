@@ -24,6 +24,8 @@ from bitblocks.ordering import Value, channels_last
     label="norm",
 )
 def batch_normalization(op: Operation) -> Value:
+    if op.importer.model.opset < 14 and any(op.node.output[1:]):
+        op.refuse("must be in inference mode, which has one output")
     value = op.value(0)
     parameters = []
     for index in range(1, 5):

@@ -15,7 +15,7 @@ from bitblocks.graph import Floats, Shape
 from bitblocks.onnx_model import BATCHES, PerBatch, shown
 from bitblocks.operators.evaluation import evaluated
 from bitblocks.operators.registry import Operator
-from bitblocks.ordering import Order, Value, channels_last, moves, order_of
+from bitblocks.ordering import Order, Value, channels_last, moves, order_of, raster
 
 if TYPE_CHECKING:
     from bitblocks.onnx_import import Importer
@@ -26,7 +26,7 @@ class Operation:
     """A node with its attributes, and what a handler needs to turn it into layers.
 
     A handler reads ``attributes``, inputs by their number, and gives for each output a Value (that
-    differs from frame to frame) or a constant.
+    differs from frame to frame) or a constant; None for one that nobody reads.
 
     Parameters
     ----------
@@ -52,6 +52,10 @@ class Operation:
     def is_constant(self, index: int) -> bool:
         """Whether an input is the same for all frames."""
         return self.has(index) and self.node.input[index] in self.importer.model.constants
+
+    def is_read(self, index: int) -> bool:
+        """Whether anything reads an output."""
+        return index < len(self.node.output) and self.node.output[index] in self.importer.used
 
     def value(self, index: int, batch: int | None = 0, joined: bool = False) -> Value:
         """An input that differs from frame to frame, its batch on that axis, or on any for None.
@@ -219,8 +223,16 @@ class Operation:
 
     def frame_constant(self, index: int, value: Value) -> Floats:
         """A constant broadcast to one frame of ``value``, in the model's order."""
-        name = self.node.input[index]
-        array = self.importer.model.floats(name)
+        return self._one_frame(index, value, self.importer.model.floats(self.node.input[index]))
+
+    def frame_flags(self, index: int, value: Value) -> NDArray[np.bool_]:
+        """A constant of truth values, likewise."""
+        array = self.importer.model.constant(self.node.input[index])
+        if isinstance(array, PerBatch) or array.dtype != np.bool_:
+            self.refuse(f"constant {shown(self.node.input[index])} must be of truth values")
+        return self._one_frame(index, value, array)
+
+    def _one_frame(self, index: int, value: Value, array: NDArray[Any]) -> NDArray[Any]:
         full = array[(np.newaxis,) * (value.rank - array.ndim)]
         try:
             if full.ndim > value.rank or full.shape[value.batch_axis] != 1:
@@ -230,9 +242,32 @@ class Operation:
             return np.broadcast_to(one, value.shape)
         except ValueError:
             self.refuse(
-                f"constant {shown(name)} must fit one frame of shape {list(value.shape)}, "
-                f"not have shape {list(self.importer.model.array(name).shape)}"
+                f"constant {shown(self.node.input[index])} must fit one frame of shape "
+                f"{list(value.shape)}, not have shape {list(array.shape)}"
             )
+
+    def widened(self, index: int, value: Value) -> Value:
+        """``value``, repeated along axes of length 1 where a constant is longer."""
+        array = self.importer.model.constant(self.node.input[index])
+        if isinstance(array, PerBatch) or array.ndim > value.rank:
+            return value
+        full = (1,) * (value.rank - array.ndim) + array.shape
+        axis, apart = value.batch_axis, sum(value.joined)
+        if full[axis] != 1:
+            return value
+        frame = full[:axis] + (1,) * apart + full[axis + 1 :]
+        pairs = list(zip(value.shape, frame, strict=True))
+        if all(a == b or 1 in (a, b) for a, b in pairs):
+            return self.repeated(value, tuple(max(pair) for pair in pairs))
+        return value
+
+    def repeated(self, value: Value, shape: Shape) -> Value:
+        """``value`` along a longer ``shape`` of as many axes."""
+        if value.shape == shape:
+            return value
+        index = np.broadcast_to(raster(value.shape), shape)
+        label = f"{value.name}_repeat"
+        return self.rearranged(label, value, index, value.batch, joined=value.joined)
 
     def streamed(self, value: Value, array: Floats) -> Floats:
         """One frame of numbers in the model's order, as the graph tensor of ``value`` has them."""
