@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bitblocks import layers
+from bitblocks.attending import fold_attention
 from bitblocks.errors import InputError
 from bitblocks.folding import fold_scales
 from bitblocks.graph import (
@@ -68,7 +69,7 @@ def import_onnx(path: str | Path, cut: str | Sequence[str] | None = None) -> Gra
         if not importer.reorders:
             break
     assert best is not None  # there always is a choice
-    return fold_scales(without_unread(best.graph))
+    return fold_scales(fold_attention(without_unread(best.graph)))
 
 
 def _layouts(shape: Shape) -> list[Shape]:
