@@ -94,7 +94,9 @@ def _attention(graph: Graph, nodes: Layers, readers: list[str], last: Layer) -> 
         sources.append(name)
     added = np.broadcast_to(bias, (*lead, queries, keys)).reshape(heads, queries, keys)
     added = added.transpose(1, 0, 2)
-    shown = added > HIDDEN
+    seen = np.ones(1, bool) if shares.mask is None else shares.mask
+    seen = np.broadcast_to(seen, (*lead, queries, keys)).reshape(heads, queries, keys)
+    shown = seen.transpose(1, 0, 2) & (added > HIDDEN)
     if not shown.any(axis=-1).all():
         return []
     arguments = scale * q.factor * k.factor, np.where(shown, added, 0.0), shown

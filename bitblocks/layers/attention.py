@@ -48,9 +48,7 @@ class Attention(Layer):
         return sums * self.scale + self.bias
 
     def _shares(self, scores: Floats) -> Floats:
-        hidden = np.where(self.mask, scores, -np.inf)
-        distance = hidden - hidden.max(axis=-1, keepdims=True)
-        return Softmax("", ()).evaluate(np.maximum(distance, -1e4)) * self.mask
+        return Softmax("", (), mask=self.mask).evaluate(scores)
 
     def evaluate(self, q: Floats, k: Floats, v: Floats) -> Floats:
         shares = self._shares(self._scores(q, k))
