@@ -14,6 +14,7 @@ from .embedding import Embedding, Reads
 from .extremum import ArgMax, ArgMin
 from .linear import Folded, Linear, Neuron, Unrolled
 from .matmul import matmul
+from .memory import Heads, Memory
 from .movement import (
     Concat,
     Moves,
@@ -58,11 +59,13 @@ __all__ = [
     "Embedding",
     "Folded",
     "Gate",
+    "Heads",
     "Identity",
     "Lanes",
     "Linear",
     "MaxPool",
     "Maximum",
+    "Memory",
     "Minimum",
     "Moves",
     "Mul",

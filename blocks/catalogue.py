@@ -56,6 +56,7 @@ from .linear import (
     neuron_configuration,
 )
 from .matmul import matmul, matmul_configuration
+from .memory import Heads, Memory, memory_configuration
 from .movement import (
     Concat,
     Moves,
@@ -296,6 +297,7 @@ CATALOGUE: dict[str, Entry] = {
         Entry(Concat, concat_configuration, (Lanes,)),
         Entry(Deinterleave, deinterleave_configuration, (Lanes,)),
         Entry(Embedding, embedding_configuration, (Reads,)),
+        Entry(Memory, memory_configuration, (Heads,)),
         Entry(Weight, weight_configuration, (Lanes,)),
         *(Entry(kind, partial(arg_configuration, kind), (Lanes,)) for kind in (ArgMax, ArgMin)),
         Entry(TopK, topk_configuration, (Lanes,)),
@@ -314,13 +316,13 @@ CATALOGUE: dict[str, Entry] = {
         Entry(rms_norm, rms_norm_configuration),
         Entry(group_norm, group_norm_configuration),
         Entry(matmul, matmul_configuration),
-        Entry(gate, gate_configuration),
-        Entry(attention, attention_configuration),
-        Entry(multi_head_attention, multi_head_attention_configuration),
         Entry(Recur, recur_configuration),
         Entry(rnn, rnn_configuration),
         Entry(lstm, lstm_configuration),
         Entry(gru, gru_configuration),
+        Entry(gate, gate_configuration),
+        Entry(attention, attention_configuration),
+        Entry(multi_head_attention, multi_head_attention_configuration),
         Entry(Network, network_configuration, (NetworkPlan,)),
     )
 }

@@ -2,6 +2,7 @@
 """Circuits with no neural meaning, their timing and cost, Verilog, targets and synthesis."""
 
 from .axi import AxiStreamPort, AxiTop
+from .banks import BankedMemory, Banks
 from .cost import Cost, Inventory
 from .elementwise import (
     ONE,
@@ -48,6 +49,8 @@ __all__ = [
     "AxiStreamPort",
     "AxiTop",
     "Axis",
+    "BankedMemory",
+    "Banks",
     "Cost",
     "Deadlock",
     "Deal",

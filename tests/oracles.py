@@ -6,6 +6,7 @@ from typing import Any
 import oracle_activations  # noqa: F401 - enters its statements
 import oracle_basic  # noqa: F401 - enters its statements
 import oracle_division  # noqa: F401
+import oracle_memory  # noqa: F401 - enters its statements
 import oracle_movement  # noqa: F401 - enters its statements
 import oracle_nonlinearity  # noqa: F401
 import oracle_recur  # noqa: F401 - enters its statements

@@ -46,11 +46,13 @@ from blocks import (
     Embedding,
     Folded,
     Gate,
+    Heads,
     Identity,
     Lanes,
     Linear,
     Maximum,
     MaxPool,
+    Memory,
     Minimum,
     Moves,
     Mul,
@@ -138,6 +140,7 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
         "Rearrange": (Rearrange(X, np.array([2, 3, -1, -1, 0, 1]), 5), Moves(2)),
         "Concat": (Concat((X, X)), Lanes(2)),
         "Embedding": (Embedding(CODES, W, Format(4, 2)), Reads(2)),
+        "Memory": (Memory((2, 2), 1, Format(4, 0), 5, 2, 2, W[:2, :2, None]), Heads("registers")),
         "Weight": (Weight(X, W[0], Format(4, 2), y, *MODES, BIAS), Lanes(2)),
         "ArgMax": (ArgMax(X), Lanes(2)),
         "ArgMin": (ArgMin(X, True), Lanes(1)),
@@ -165,10 +168,13 @@ WIDE = examples(Format(14, 5))  # where saturation would hide what a fault chang
 COMPOSED = {name for name, entry in CATALOGUE.items() if not isinstance(entry.kind, type)}
 assert {name.split()[0] for name in BLOCKS} == set(CATALOGUE) - COMPOSED
 SEARCHING = ["ArgMax", "ArgMin", "TopK"]
-MOVING = ["Reshape", "Rearrange", "Concat", "Embedding", "Nonlinearity"]
+MOVING = ["Reshape", "Rearrange", "Concat", "Embedding", "Memory", "Nonlinearity"]
 NARROWING = [name for name in BLOCKS if name not in (*MOVING, *SEARCHING, "MaxPool")]
 BINARY = ["Add", "Sub", "Mul", "Minimum", "Maximum", "Gate", "Divide"]
-PORTS = dict.fromkeys(BINARY, "i_a") | {"Concat": "i_0"}  # of the first input; the others have i
+PORTS = dict.fromkeys(BINARY, "i_a") | {
+    "Concat": "i_0",
+    "Memory": "i_write",
+}  # of the first input; the others have i
 CONVOLUTIONS = ["Convolution folded", "Convolution unrolled", "TransposedConvolution"]
 BIASED = ["Weight", "Neuron", "Linear folded", "Linear unrolled", *CONVOLUTIONS, "Network"]
 WEIGHTED = BIASED
@@ -302,6 +308,18 @@ def test_a_wrong_row_is_caught_by_the_values():
     caught("Embedding", spec=replacing(table=W[[0, 2, 1, 3]]))
 
 
+def test_a_wrong_initial_word_is_caught_by_the_values():
+    caught("Memory", spec=replacing(initial=W[:2, 1:3, None]))
+
+
+def test_words_of_the_frame_before_are_caught_by_the_values():
+    caught("Memory", spec=replacing(steps=10))  # it forgets them after every second frame
+
+
+def test_reading_a_word_before_it_is_written_is_caught_by_the_values():
+    caught("Memory", text=lambda text: re.sub(r"passed_0 \?", "1'b0 ?", text))
+
+
 def test_a_wrong_constant_is_caught_by_the_values():
     caught("Rearrange", spec=replacing(fill=4))
 
@@ -394,15 +412,6 @@ def test_a_wrong_sign_extension_is_caught_by_the_values(name):
     caught(name, spec=replacing(input=unsigned, input_a=unsigned))
 
 
-@pytest.mark.parametrize("change", [Mul, Maximum])
-def test_another_gate_is_caught_by_the_values(change):
-    def changed(block: Gate) -> Any:
-        return change(block.input_a, block.input_a, block.output_format, *MODES)
-
-    pair = Gate(X, X, Format(14, 5), *MODES), Lanes(2)
-    caught("Gate", {"Gate": pair}, spec=changed)
-
-
 def test_the_wrong_end_of_a_sort_is_caught_by_the_values():
     caught("TopK", spec=replacing(smallest=True))
 
@@ -433,6 +442,15 @@ def test_of_equals_the_last_is_caught_by_the_values():
 
     with patched(blocks.topk, "Sort", Last):
         caught("TopK")
+
+
+@pytest.mark.parametrize("change", [Mul, Maximum])
+def test_another_gate_is_caught_by_the_values(change):
+    def changed(block: Gate) -> Any:
+        return change(block.input_a, block.input_a, block.output_format, *MODES)
+
+    pair = Gate(X, X, Format(14, 5), *MODES), Lanes(2)
+    caught("Gate", {"Gate": pair}, spec=changed)
 
 
 @pytest.mark.parametrize("function", ["mean", "maximum"])
