@@ -48,6 +48,8 @@ def gate(
     Gates come as a second stream, such as that of a Linear; constants are a Weight. With one head
     this is a Mul or a Gate by itself.
 
+    Source: E. Culurciello, Neural networks building blocks, 2017, attention modules
+
     Parameters
     ----------
     input : Tensor of x, shape (..., channels)
@@ -56,7 +58,11 @@ def gate(
     hard : whether x passes or not, instead of being scaled
     rounding, overflow : how the products, or the numbers that pass, are narrowed
 
-    Source: Culurciello, Neural networks building blocks, 2017, attention modules.
+    >>> x, gates = Tensor((8, 4), Format(8, 4)), Tensor((8, 2), Format(8, 7))
+    >>> block = gate(x, gates, Format(8, 4))
+    >>> y = block.reference(np.arange(32).reshape(8, 4), np.arange(16).reshape(8, 2) * 8)
+    >>> print(y[7].tolist())
+    [[25, 25, 26, 27], [26, 27, 28, 29]]
     """
     check_tensor(input, "gate input")
     check_tensor(gates, "gate gates")
@@ -97,7 +103,12 @@ def attention(
     (RND, SAT_SYM); shares are those of :func:`softmax`; y are exact sums, narrowed once. Without
     shares attention is hard: y is the value of the largest score, the first of equal ones.
 
-    With a lane for each number of a head a frame takes queries * heads * keys cycles.
+    With a lane for each number of a head a frame takes queries * heads * keys cycles, and every
+    multiplier is busy in all of them.
+
+    Error: shares as of softmax, all else exact and rounded once
+
+    Source: A. Vaswani et al., Attention Is All You Need, 2017, section 3.2.1
 
     Parameters
     ----------
@@ -113,7 +124,11 @@ def attention(
     rounding, overflow : how y is narrowed
     error : of the shares, in their units, see :func:`softmax`
 
-    Source: A. Vaswani et al., Attention is all you need, 2017, section 3.2.
+    >>> x, share = Tensor((8, 1, 4), Format(8, 4)), Format(8, 8, signed=False)
+    >>> block = attention(x, x, x, Format(8, 3), share, Format(8, 4))
+    >>> q = np.arange(32).reshape(8, 1, 4) - 16
+    >>> print(block.reference(q, q[::-1], q).squeeze()[0])
+    [6 7 8 9]
     """
     _check_streams(query, key, value, score_format)
     check_format(output_format, "attention output_format")
@@ -269,6 +284,10 @@ def multi_head_attention(
 ) -> Network:
     """Tokens attend to others in several heads: projections, :func:`attention`, a projection.
 
+    Error: as of attention
+
+    Source: A. Vaswani et al., Attention Is All You Need, 2017, section 3.2.2
+
     Parameters
     ----------
     input : Tensor of tokens, shape (queries, channels)
@@ -278,6 +297,12 @@ def multi_head_attention(
     query, key, value, output : Projection
     mixed_format : Format of what attention gives
     score_format, share_format, options : of :func:`attention`
+
+    >>> x, s8, share = Tensor((8, 8), Format(8, 4)), Format(8, 4), Format(8, 8, signed=False)
+    >>> made = Projection(np.eye(8, dtype=int) * 64, np.zeros(8, int), Format(8, 6), s8)
+    >>> block = multi_head_attention(x, None, 2, made, made, made, made, s8, s8, share)
+    >>> print(block.reference(np.arange(64).reshape(8, 8) - 32)[0])
+    [-31 -30 -29 -28 -26 -25 -24 -23]
     """
     check_tensor(input, "multi_head_attention input")
     if memory is not None:

@@ -367,13 +367,21 @@ class Maximum(Binary):
 class Gate(Binary):
     """``y = narrow(a if b > 0 else 0)``: a hard gate; two stages, choice and narrowing.
 
-    Mul is the soft one. Source: Culurciello, Neural networks building blocks, 2017, attention.
+    Mul is the soft one.
+
+    Source: E. Culurciello, Neural networks building blocks, 2017, attention modules
 
     Parameters
     ----------
     input_a, input_b : Tensors of one shape, but for last axes of b that are 1; formats may differ
     output_format : Format of y
     rounding, overflow : how the number that passes is narrowed
+
+    >>> x = Tensor((8, 8), Format(8, 4))
+    >>> block = Gate(x, Tensor((8, 1), Format(4, 0)), Format(8, 4))
+    >>> y = block.reference(np.arange(64).reshape(8, 8), np.arange(-3, 5).reshape(8, 1))
+    >>> print(y[:, 7])
+    [ 0  0  0  0 39 47 55 63]
     """
 
     @property
