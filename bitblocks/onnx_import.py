@@ -6,10 +6,12 @@ import math
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from bitblocks import layers
+from bitblocks.attending import fold_attention
 from bitblocks.errors import InputError
 from bitblocks.folding import fold_scales
 from bitblocks.graph import (
@@ -67,7 +69,7 @@ def import_onnx(path: str | Path, cut: str | Sequence[str] | None = None) -> Gra
         if not importer.reorders:
             break
     assert best is not None  # there always is a choice
-    return fold_scales(without_unread(best.graph))
+    return fold_scales(fold_attention(without_unread(best.graph)))
 
 
 def _layouts(shape: Shape) -> list[Shape]:
@@ -104,9 +106,9 @@ class Importer:
 
     Members
     -------
-    read : the model's tensors that a node or an output reads
     values : the model's tensors that differ from frame to frame, by name
     shapes : of the graph's tensors, by name
+    used : the model's tensors that needed nodes or the outputs read
     reorders : layers that only turn one order of a frame into another
     graph : after ``build``
     """
@@ -129,7 +131,7 @@ class Importer:
 
     def build(self, needed: list[Any], outputs: list[str]) -> None:
         """Make the graph of the nodes ``needed``, with the tensors ``outputs`` as its outputs."""
-        self.read = {*outputs, *(name for node in needed for name in node.input)}
+        self.used = {name for node in needed for name in node.input} | set(outputs)
         for node in needed:
             self._node(node)
         ports: list[Port] = []
@@ -142,10 +144,9 @@ class Importer:
 
     def _output(self, tensor: str, label: str) -> Port:
         value = self.values[tensor]
-        if value.batch:
-            raise InputError(
-                f"output {shown(tensor)} must have the batch on axis 0, not {value.batch}"
-            )
+        if value.batch or any(value.joined):
+            rule = "alone on axis 0" if not value.batch_axis else f"on axis 0, not {value.batch}"
+            raise InputError(f"output {shown(tensor)} must have the batch {rule}")
         axes = self.axes(value)
         if axes is None:
             value = self.reordered(value, None, value.shape)
@@ -191,7 +192,7 @@ class Importer:
         index = moves(value.order, order, math.prod(value.shape)).reshape(shape)
         layer = self.add(layers.Rearrange, f"{value.name}_reorder", (value.name,), index)
         self.reorders += 1
-        return Value(layer.name, value.shape, order, value.batch)
+        return replace(value, name=layer.name, order=order)
 
     def refuse(self, node: Any, rule: str) -> NoReturn:
         """Raise InputError that ``node`` breaks ``rule``, and say where to cut."""
@@ -288,8 +289,10 @@ class Importer:
 
     def _check(self, node: Any, operator: Operator, schema: Schema, given: dict[str, Any]) -> None:
         """Refuse what the handler would not honour."""
-        if any(node.output[operator.outputs :]):
-            self.refuse(node, "must have one output")
+        for place, name in enumerate(node.output):
+            if place >= operator.outputs and name and name in self.used:
+                formal = schema.outputs[place] if place < len(schema.outputs) else f"{place + 1}"
+                self.refuse(node, f"output '{formal}' must not be used")
         for name, value in given.items():
             only = operator.only.get(name)
             if only is not None and value != only.value:

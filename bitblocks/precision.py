@@ -3,6 +3,7 @@
 
 import difflib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -25,6 +26,7 @@ class LayerPrecision:
     weight_format : Format of the weights, the finest of any output channel
     weight_bits : int, width of the weights, where only their fraction bits are to be chosen
     rounding, overflow : how the layer narrows its results
+    pole : float, what a function gives where it has no value
     """
 
     output_format: Format | None = None
@@ -32,12 +34,13 @@ class LayerPrecision:
     weight_bits: int | None = None
     rounding: Rounding | None = None
     overflow: Overflow | None = None
+    pole: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The fields that are decided, as JSON has them."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {
-            name: value if isinstance(value, int) else str(value)
+            name: value if isinstance(value, int | float) else str(value)
             for name, value in values.items()
             if value is not None
         }
@@ -107,12 +110,21 @@ def _bits(value: object) -> int:
     return value
 
 
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError
+    if not abs(value) < math.inf:
+        raise ValueError
+    return float(value)
+
+
 _PARSERS: dict[str, Any] = {
     "output_format": _format,
     "weight_format": _signed_format,
     "weight_bits": _bits,
     "rounding": lambda value: Rounding(_text(value)),
     "overflow": lambda value: Overflow(_text(value)),
+    "pole": _number,
 }
 _RULES = {
     "output_format": "a format like 's8.4' or 'u5.-1'",
@@ -120,6 +132,7 @@ _RULES = {
     "weight_bits": "a whole number from 2 to 32",
     "rounding": f"one of {', '.join(Rounding)}",
     "overflow": f"one of {', '.join(Overflow)}",
+    "pole": "a finite number",
 }
 
 

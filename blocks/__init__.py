@@ -3,9 +3,11 @@
 
 from . import activation
 from .activation import Piecewise, PReLU
-from .binary import Add, Maximum, Minimum, Mul, Sub
+from .attention import Projection, attention, causal, gate, multi_head_attention
+from .binary import Add, Gate, Maximum, Minimum, Mul, Sub
 from .block import Block, Candidate, Lanes, Tensor
 from .convolution import Columns, Convolution, TransposedConvolution
+from .deinterleave import Deinterleave
 from .division import Divide, SquareRoot
 from .elementwise import Identity, ReLU
 from .embedding import Embedding, Reads
@@ -13,6 +15,7 @@ from .extremum import ArgMax, ArgMin
 from .glu import glu
 from .linear import Folded, Linear, Neuron, Unrolled
 from .matmul import matmul
+from .memory import Heads, Memory
 from .movement import (
     Concat,
     Moves,
@@ -31,6 +34,8 @@ from .nonlinearity import Nonlinearity, TableLanes
 from .normalisation import group_norm, layer_norm, rms_norm
 from .planner import plan, with_smallest_buffers
 from .pooling import AveragePool, MaxPool, Pooled, WholeWindows
+from .recur import Recur
+from .recurrent import bidirectional, gru, lstm, rnn
 from .reduce import Accumulators, Reduce
 from .rescale import Rescale
 from .reshape import Reshape
@@ -50,14 +55,18 @@ __all__ = [
     "Columns",
     "Concat",
     "Convolution",
+    "Deinterleave",
     "Divide",
     "Embedding",
     "Folded",
+    "Gate",
+    "Heads",
     "Identity",
     "Lanes",
     "Linear",
     "MaxPool",
     "Maximum",
+    "Memory",
     "Minimum",
     "Moves",
     "Mul",
@@ -69,9 +78,11 @@ __all__ = [
     "PReLU",
     "Piecewise",
     "Pooled",
+    "Projection",
     "ReLU",
     "Reads",
     "Rearrange",
+    "Recur",
     "Reduce",
     "Rescale",
     "Reshape",
@@ -86,19 +97,27 @@ __all__ = [
     "Weight",
     "WholeWindows",
     "activation",
+    "attention",
+    "bidirectional",
+    "causal",
     "cut",
     "depth_to_space",
     "expand",
+    "gate",
     "gather",
     "glu",
     "group_norm",
+    "gru",
     "layer_norm",
     "load",
     "log_softmax",
+    "lstm",
     "matmul",
+    "multi_head_attention",
     "pad",
     "plan",
     "rms_norm",
+    "rnn",
     "save",
     "softmax",
     "softmin",

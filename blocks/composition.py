@@ -2,10 +2,12 @@
 """Building networks step by step, and the steps that several composed blocks share."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from quant import Format
+from quant import Format, product_format
 
+from .binary import Mul
 from .elementwise import Identity
 from .movement import expand
 from .network import Network, Node
@@ -14,6 +16,14 @@ from .reshape import Reshape
 
 ONE = Format(2, 0)
 """Format of a weight of 1."""
+
+
+def lossless(kind: Any, *arguments: Any) -> Any:
+    """A block of a kind whose output format holds every result exactly."""
+    made = kind(*arguments, output_format=Format(2, 0))
+    names = "exact_format", "sum_format", "product_format"
+    exact = next(getattr(made, name) for name in names if hasattr(made, name))
+    return replace(made, output_format=exact)
 
 
 class Composition:
@@ -48,17 +58,29 @@ class Composition:
         return self.add(name, lambda x: Reshape(x, shape), source)
 
     def reduced(
-        self, name: str, source: str, function: str, target: Format | None = None, *modes: Any
+        self,
+        name: str,
+        source: str,
+        function: str,
+        target: Format | None = None,
+        *modes: Any,
+        axis: int = -1,
     ) -> str:
-        """A Reduce of the last axis, which stays with a length of 1; exact without ``target``."""
+        """A Reduce of an axis, which stays with a length of 1; exact without ``target``."""
         x = self.tensors[source]
-        if x.shape[-1] == 1:
+        if x.shape[axis] == 1:
             if target in (None, x.format):
                 return source
             return self.add(name, Identity(x, target, *modes), source)
-        axes = (len(x.shape) - 1,)
+        axes = (axis % len(x.shape),)
         target = target or Reduce(x, function, axes, x.format).exact_format
         return self.add(name, Reduce(x, function, axes, target, *modes), source)
+
+    def multiplied(self, name: str, a: str, b: str) -> str:
+        """Exact products; last axes of b may be 1 where a's are not."""
+        left, right = self.tensors[a], self.tensors[b]
+        exact = product_format(left.format, right.format, name)
+        return self.add(name, Mul(left, right, exact), a, b)
 
     def spread(self, name: str, source: str, shape: tuple[int, ...]) -> str:
         """Numbers repeated along axes of length 1 up to ``shape``."""

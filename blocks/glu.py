@@ -26,6 +26,11 @@ def glu(input: Tensor, output_format: Format, axis: int = -1, error: float = 1.0
     ``max(|a|) * d * 2**-p``, and rounded once, counted after saturation: p is the fewest bits that
     meet the error.
 
+    Error: less than ``error`` units of y
+
+    Source: Y. Dauphin et al., Language modeling with gated convolutional networks, 2017, section 2
+    (https://arxiv.org/abs/1612.08083)
+
     Parameters
     ----------
     input : Tensor of x, 16 bits at most, of an even length along the axis
@@ -37,8 +42,9 @@ def glu(input: Tensor, output_format: Format, axis: int = -1, error: float = 1.0
     ------
     TypeError, ValueError : as blocks do; an error that is not met
 
-    Source: Y. Dauphin et al., Language modeling with gated convolutional networks, 2017, section 2
-    (https://arxiv.org/abs/1612.08083).
+    >>> block = glu(Tensor((8, 16), Format(8, 4)), Format(8, 4))
+    >>> print(block.reference(np.arange(128).reshape(8, 16) - 64)[4])
+    [0 1 1 2 3 3 4 5]
     """
     check_tensor(input, "glu input")
     check_format(output_format, "glu output_format")

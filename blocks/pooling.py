@@ -254,13 +254,20 @@ class MaxPool(PoolingBlock):
 
     Over one to three axes, as ONNX MaxPool.
 
+    Source: ONNX MaxPool (https://onnx.ai/onnx/operators/onnx__MaxPool.html)
+
     Parameters
     ----------
     input : Tensor of x, shape (*sizes, channels)
     kernel_shape : of the window, an int for each axis
-    stride, dilation : of each axis; 1 if left out
+    stride, dilation : an int from 1 for each axis; 1 if left out
     padding : for each axis places (before, after) the frame; none if left out
     ceil : whether windows that reach over the padding behind the frame count
+
+    >>> block = MaxPool(Tensor((4, 4, 4), Format(8, 4)), (2, 2), (2, 2))
+    >>> print(block.reference(np.arange(64).reshape(4, 4, 4))[0])
+    [[20 21 22 23]
+     [28 29 30 31]]
     """
 
     input: Tensor
@@ -312,16 +319,22 @@ class AveragePool(PoolingBlock):
 
     Over one to three axes, as ONNX AveragePool.
 
+    Source: ONNX AveragePool (https://onnx.ai/onnx/operators/onnx__AveragePool.html)
+
     Parameters
     ----------
     input : Tensor of x, shape (*sizes, channels)
     kernel_shape : of the window, an int for each axis
     output_format : Format of y
-    stride, dilation : of each axis; 1 if left out
+    stride, dilation : an int from 1 for each axis; 1 if left out
     padding : for each axis zeros (before, after) the frame; none if left out
     ceil : whether windows that reach over the padding behind the frame count
     count_padding : whether the zeros of the padding are among the numbers of a mean
     rounding, overflow : how the mean is narrowed
+
+    >>> block = AveragePool(Tensor((4, 4, 4), Format(8, 4)), (4, 4), Format(8, 4))
+    >>> print(block.reference(np.arange(64).reshape(4, 4, 4)))
+    [[[30 31 32 33]]]
     """
 
     input: Tensor

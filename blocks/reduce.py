@@ -72,6 +72,9 @@ class Reduce:
     Lanes divide the numbers behind the axes, or are a multiple of them that divides those along the
     axes too; no frame is stored.
 
+    Source: ONNX ReduceSum (https://onnx.ai/onnx/operators/onnx__ReduceSum.html); ONNX ReduceMean
+    (https://onnx.ai/onnx/operators/onnx__ReduceMean.html)
+
     Parameters
     ----------
     input : Tensor of x
@@ -79,6 +82,10 @@ class Reduce:
     axes : of a frame, ints that follow each other, with at least 2 numbers along them
     output_format : Format of y
     rounding, overflow : how the exact result is narrowed
+
+    >>> block = Reduce(Tensor((8, 8), Format(8, 4)), "mean", (1,), Format(8, 4))
+    >>> print(block.reference(np.arange(64).reshape(8, 8)).T)
+    [[ 4 12 20 28 36 44 52 60]]
     """
 
     input: Tensor

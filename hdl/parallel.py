@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The unrolled product of a constant matrix and a stream of vectors, one vector a cycle."""
 
+from collections.abc import Sequence
 from copy import copy
 from functools import cached_property, reduce
 from operator import or_
@@ -31,6 +32,7 @@ class Parallel:
     weight : ints, shape (outputs, inputs)
     number : Format of x
     adders_per_stage : int, adders in a row between two registers
+    ends : lowest and highest number of every element of x; those of ``number`` if left out
 
     Members
     -------
@@ -42,10 +44,16 @@ class Parallel:
 
     groups = 1
 
-    def __init__(self, weight: Ints, number: Format, adders_per_stage: int):
+    def __init__(
+        self,
+        weight: Ints,
+        number: Format,
+        adders_per_stage: int,
+        ends: Sequence[tuple[int, int]] | None = None,
+    ):
         self.simd = weight.shape[1]
         self.number, self.adders_per_stage = number, adders_per_stage
-        ends = [(number.min, number.max)] * self.simd
+        ends = [(number.min, number.max)] * self.simd if ends is None else ends
         self._graph = build_adder_graph(weight, ends, negated=True)
         self.inverted = [bool(output and output.negate) for output in self._graph.outputs]
         self.scale = np.array([trailing_zeros(row) for row in weight], np.int64)

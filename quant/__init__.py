@@ -14,7 +14,7 @@ from .check import check_shape
 from .fitting import approximate, candidates
 from .floats import from_float, to_float
 from .format import Format, Ints
-from .function import FUNCTIONS, Function, Symmetry, celu, elu, selu
+from .function import FUNCTIONS, Function, Symmetry, celu, elu, power, reciprocal, selu, swish
 from .kernels import (
     DenseKernel,
     Kernel,
@@ -23,12 +23,13 @@ from .kernels import (
     PlainKernel,
     ProductKernel,
     SumKernel,
+    TableKernel,
     Tile,
     WindowKernel,
 )
 from .matmul import Matmul
 from .narrow import Overflow, Rounding, narrow
-from .program import Program, ProgramInput, Step
+from .program import LoopKernel, Program, ProgramInput, Session, Step
 from .rescale import Rule, rescale, rescale_bounds
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Function",
     "Ints",
     "Kernel",
+    "LoopKernel",
     "Matmul",
     "MaximumKernel",
     "MoveKernel",
@@ -49,9 +51,11 @@ __all__ = [
     "ProgramInput",
     "Rounding",
     "Rule",
+    "Session",
     "Step",
     "SumKernel",
     "Symmetry",
+    "TableKernel",
     "Tile",
     "WindowKernel",
     "accumulator_format",
@@ -65,10 +69,13 @@ __all__ = [
     "from_float",
     "narrow",
     "narrow_bounds",
+    "power",
     "product_format",
+    "reciprocal",
     "rescale",
     "rescale_bounds",
     "selu",
     "sum_format",
+    "swish",
     "to_float",
 ]

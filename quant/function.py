@@ -248,6 +248,11 @@ def _at_zero(value: Fraction | int) -> Callable[[Fraction], Fraction | None]:
     return lambda x: Fraction(value) if x == 0 else None
 
 
+def _at_one(value: int) -> Callable[[Fraction], Fraction | None]:
+    """Rational at 1 only: elsewhere log(x) of a rational x is transcendental."""
+    return lambda x: Fraction(value) if x == 1 else None
+
+
 def _within(low: int | Fraction | None, high: int | Fraction | None) -> Callable[[Fraction], Open]:
     ends = tuple(None if end is None else Fraction(end) for end in (low, high))
     return lambda x: (ends[0], ends[1])
@@ -276,10 +281,6 @@ def _log_sigmoid_between(x: Fraction) -> Open:
 
 def _softsign(x: Fraction) -> Fraction:
     return x / (1 + abs(x))
-
-
-def _reciprocal(x: Fraction) -> Fraction:
-    return 1 / x
 
 
 def _rational_root(x: Fraction) -> Fraction | None:
@@ -379,6 +380,68 @@ def celu(alpha: float = 1.0) -> Function:
     return _exponential("celu", Fraction(1), value, value)
 
 
+LARGEST_EXPONENT = 64
+"""Largest magnitude of the exponent of a power."""
+
+
+def power(exponent: float | Fraction) -> Function:
+    """``x ** exponent``: of all x but 0 for whole exponents, of x > 0 for others (0 if above 0)."""
+    if isinstance(exponent, bool) or not isinstance(exponent, int | float | Fraction):
+        raise TypeError(f"power exponent must be a number, not {exponent!r}")
+    if not -LARGEST_EXPONENT <= exponent <= LARGEST_EXPONENT:
+        raise ValueError(
+            f"power exponent must be from -{LARGEST_EXPONENT} to {LARGEST_EXPONENT}, not {exponent}"
+        )
+    value = Fraction(exponent)
+    roots = value.denominator.bit_length() - 1
+    if value.denominator != 1 << roots:
+        raise ValueError(f"power exponent must have a power of two below it, not {exponent}")
+
+    def real(mp: Any, x: Any) -> Any:
+        return mp.power(x, mp.mpf(value.numerator) / value.denominator)
+
+    def exact(x: Fraction) -> Fraction | None:
+        """Rational where x is a perfect power of the denominator, being prime to the numerator."""
+        root: Fraction | None = x
+        for _ in range(roots if x else 0):
+            if root is None or root == 1:
+                break
+            root = _rational_root(root)
+        return None if root is None else Fraction(root**value.numerator)
+
+    def defined(x: Fraction) -> bool:
+        return (x > 0 or roots == 0 or x == 0) and (x != 0 or value >= 0)
+
+    symmetry = None if roots else Symmetry(1 - 2 * (value.numerator % 2))
+    return Function("power", real, exact, _within(0, None), defined, symmetry)
+
+
+def reciprocal(dividend: float | Fraction = 1) -> Function:
+    """``dividend / x``, of all x but 0."""
+    if isinstance(dividend, bool) or not isinstance(dividend, int | float | Fraction):
+        raise TypeError(f"reciprocal dividend must be a number, not {dividend!r}")
+    if not -math.inf < dividend < math.inf:
+        raise ValueError(f"reciprocal dividend must be finite, not {dividend}")
+    value = Fraction(dividend)
+    return Function(
+        "reciprocal", _never, lambda x: value / x, defined=lambda x: x != 0, symmetry=ODD
+    )
+
+
+def swish(alpha: float | Fraction = 1.0) -> Function:
+    """``x / (1 + exp(-alpha * x))``; silu for an alpha of 1.
+
+    Source: Ramachandran, Zoph, Le, Searching for Activation Functions, 2017
+    (https://arxiv.org/abs/1710.05941).
+    """
+    value = _parameter(alpha, "swish")
+
+    def real(mp: Any, x: Any) -> Any:
+        return x * _sigmoid(mp, x * value.numerator / value.denominator)
+
+    return Function("swish", real, _at_zero(0), _gated)
+
+
 _SELU_ALPHA = Fraction("1.6732632423543772848170429916717")
 _SELU_SCALE = Fraction("1.0507009873554804934193349852946")
 
@@ -410,16 +473,11 @@ _FUNCTIONS = (
     Function("mish", _mish, _at_zero(0), _gated),
     Function("exp", lambda mp, x: mp.exp(x), _at_zero(1), _within(0, None)),
     Function("exp2", lambda mp, x: mp.power(2, x), _rational_power, _within(0, None)),
-    Function(
-        "log",
-        lambda mp, x: mp.log(x),
-        lambda x: Fraction(0) if x == 1 else None,
-        defined=lambda x: x > 0,
-    ),
+    Function("log", lambda mp, x: mp.log(x), _at_one(0), defined=lambda x: x > 0),
     Function(
         "log2", lambda mp, x: mp.log(x) / mp.log(2), _rational_logarithm, defined=lambda x: x > 0
     ),
-    Function("reciprocal", _never, _reciprocal, defined=lambda x: x != 0, symmetry=ODD),
+    reciprocal(),
     Function("sqrt", lambda mp, x: mp.sqrt(x), _rational_root, defined=lambda x: x >= 0),
     Function(
         "rsqrt", lambda mp, x: 1 / mp.sqrt(x), _rational_reciprocal_root, defined=lambda x: x > 0
@@ -428,6 +486,18 @@ _FUNCTIONS = (
     Function("cos", lambda mp, x: mp.cos(x), _at_zero(1), _within(-1, 1), symmetry=EVEN),
     Function("erf", lambda mp, x: mp.erf(x), _at_zero(0), _odd_within(1), symmetry=ODD),
     Function("atan", lambda mp, x: mp.atan(x), _at_zero(0), symmetry=ODD),
+    Function("tan", lambda mp, x: mp.tan(x), _at_zero(0), symmetry=ODD),
+    Function(
+        "asin", lambda mp, x: mp.asin(x), _at_zero(0), defined=lambda x: abs(x) <= 1, symmetry=ODD
+    ),
+    Function("acos", lambda mp, x: mp.acos(x), _at_one(0), defined=lambda x: abs(x) <= 1),
+    Function("sinh", lambda mp, x: mp.sinh(x), _at_zero(0), symmetry=ODD),
+    Function("cosh", lambda mp, x: mp.cosh(x), _at_zero(1), _within(1, None), symmetry=EVEN),
+    Function("asinh", lambda mp, x: mp.asinh(x), _at_zero(0), symmetry=ODD),
+    Function("acosh", lambda mp, x: mp.acosh(x), _at_one(0), defined=lambda x: x >= 1),
+    Function(
+        "atanh", lambda mp, x: mp.atanh(x), _at_zero(0), defined=lambda x: abs(x) < 1, symmetry=ODD
+    ),
 )
 FUNCTIONS: dict[str, Function] = {function.name: function for function in _FUNCTIONS}
 """Functions by name; those with a parameter have their usual one."""

@@ -396,10 +396,6 @@ REFUSED = {
         (node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], storage_order=1), (2, 5, 5)),
         "attribute 'storage_order' must be 0",
     ),
-    "indices": (
-        (node("MaxPool", ["x"], ["y", "i"], kernel_shape=[2, 2]), (2, 5, 5)),
-        "must have one output",
-    ),
     "no kernel": (
         (node("MaxPool", ["x"], ["y"]), (2, 5, 5)),
         "must have attribute 'kernel_shape'",

@@ -16,7 +16,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "onnx.md"
 
 
 def test_page_is_what_the_operators_declare():
-    """If not: python -m bitblocks.operators.documentation docs/onnx.md"""
+    """If not: python -m bitblocks.documentation docs/onnx.md"""
     assert PAGE.read_text(encoding="utf-8") == page()
 
 

@@ -13,7 +13,7 @@ from onnx.reference import ReferenceEvaluator
 from onnx_models import assert_equals_onnx, model_of, norm, outputs_of, refusal, saved, seeded
 
 from bitblocks import InputError, evaluate, import_onnx
-from bitblocks.layers import Identity, Linear, Reshape, Scale
+from bitblocks.layers import Arg, Identity, Linear, PartialActivation, PRelu, Reshape, Scale
 
 DIGITS = Path(__file__).parents[1] / "examples" / "digits" / "digits.onnx"
 
@@ -89,11 +89,11 @@ def test_arithmetic_with_a_constant_equals_onnx(tmp_path, kind, swap, shape):
     constants = {"c": np.asarray(seeded(*shape, seed=8)) + np.float32(3)}
     node = helper.make_node(kind, ["c", "x"] if swap else ["x", "c"], ["y"])
     model = model_of([node], {"x": (3, 4)}, ["y"], constants)
-    if kind == "Div" and swap:
-        assert refusal(model, tmp_path) == "Div node that gives 'y' must divide by a constant"
-        return
     graph = assert_equals_onnx(model, tmp_path, {"x": (3, 4)})
-    assert [type(node) for node in graph.nodes] == [Scale]
+    kinds = [Scale]
+    if kind == "Div" and swap:
+        kinds = [PartialActivation] if shape == () else [PartialActivation, Scale]
+    assert [type(node) for node in graph.nodes] == kinds
 
 
 PAIRS = {  # shapes of a and of b
@@ -105,18 +105,116 @@ PAIRS = {  # shapes of a and of b
 
 
 @pytest.mark.parametrize(("a", "b"), PAIRS.values(), ids=PAIRS)
-@pytest.mark.parametrize("kind", ["Add", "Sub", "Mul", "Max", "Min"])
+@pytest.mark.parametrize("kind", ["Add", "Sub", "Mul", "Div", "Max", "Min"])
 def test_arithmetic_of_two_frames_equals_onnx(tmp_path, kind, a, b):
     nodes = [helper.make_node(kind, ["a", "b"], ["z"]), helper.make_node("Relu", ["z"], ["y"])]
     model = model_of(nodes, {"a": a, "b": b}, ["y", "z"])
     assert_equals_onnx(model, tmp_path, {"a": a, "b": b})
 
 
+@pytest.mark.parametrize("constant", [(), (4,), (3, 1), (2, 3, 4)], ids=str)
+@pytest.mark.parametrize("kind", ["Max", "Min", "Add", "Mul", "Sum"])
+def test_frames_beside_constants_equal_onnx(tmp_path, kind, constant):
+    """A constant that is longer than the frame repeats it."""
+    nodes = [helper.make_node(kind, ["x", "c"], ["y"])]
+    model = model_of(nodes, {"x": (3, 1)}, ["y"], {"c": np.asarray(seeded(*constant))})
+    if constant == (2, 3, 4):
+        expected = (
+            f"{kind} node that gives 'y' constant 'c' must fit one frame of shape [3, 1], "
+            "not have shape [2, 3, 4]"
+        )
+        assert refusal(model, tmp_path) == expected
+    else:
+        assert_equals_onnx(model, tmp_path, {"x": (3, 1)})
+
+
+EXPONENTS = {
+    "root": np.float32(0.5),
+    "itself": np.array([1], np.int64),
+    "square": np.int32(2),
+    "cube": np.float64(3),
+    "inverse": np.float32(-1),
+    "each its own": np.array([[1, 2, 0.5], [2, 2, -1], [3, 1, 0]], np.float32),
+    "by channel": np.array([[2], [1.5], [2]], np.float32),
+}
+
+
+@pytest.mark.parametrize("exponent", EXPONENTS.values(), ids=EXPONENTS)
+def test_pow_equals_onnx(tmp_path, exponent):
+    nodes = [node("Abs", ["x"], ["a"]), node("Pow", ["a", "p"], ["y"])]
+    model = model_of(nodes, {"x": (3, 3)}, ["y"], {"p": exponent})
+    assert_equals_onnx(model, tmp_path, {"x": (3, 3)})
+
+
+SLOPES = {  # frame, slope, slopes of the layer
+    "one": ((3, 4, 2), (), 4),
+    "by channel": ((3, 4, 2), (3, 1, 1), 3),
+    "by row": ((3, 4, 2), (4, 1), 4),
+    "along the last axis": ((3, 4, 2), (2,), 2),
+    "each its own": ((3, 4, 2), (3, 4, 2), 24),
+    "vector": ((5,), (5,), 5),
+}
+
+
+@pytest.mark.parametrize(("frame", "slope", "count"), SLOPES.values(), ids=SLOPES)
+def test_prelu_equals_onnx(tmp_path, frame, slope, count):
+    nodes = [node("PRelu", ["x", "s"], ["y"])]
+    model = model_of(nodes, {"x": frame}, ["y"], {"s": np.asarray(seeded(*slope))})
+    graph = assert_equals_onnx(model, tmp_path, {"x": frame})
+    (layer,) = (layer for layer in graph.nodes if isinstance(layer, PRelu))
+    assert slope == () or len(layer.slope) == count
+
+
+@pytest.mark.parametrize("kind", ["ArgMax", "ArgMin"])
+@pytest.mark.parametrize("last", [0, 1])
+@pytest.mark.parametrize("keep", [0, 1])
+@pytest.mark.parametrize(("frame", "axis"), [((5,), 1), ((3, 4), -2), ((2, 3, 4), 3)], ids=str)
+def test_index_of_the_extreme_equals_onnx(tmp_path, kind, frame, axis, keep, last):
+    attributes = {"axis": axis, "keepdims": keep, "select_last_index": last}
+    nodes = [node("Floor", ["x"], ["f"]), node(kind, ["f"], ["y"], **attributes)]
+    graph = import_onnx(saved(model := model_of(nodes, {"x": frame}, ["y"]), tmp_path))
+    if keep == 0 and frame == (5,):
+        assert outputs_of(graph, seeded(3, 5))["y"].shape == (3,)
+    x = seeded(40, *frame)
+    (want,) = ReferenceEvaluator(model).run(None, {"x": x})
+    np.testing.assert_array_equal(outputs_of(graph, x)["y"], want)
+    assert [layer for layer in graph.nodes if isinstance(layer, Arg)]
+
+
+CHOICES = {  # what is x, what is y, the condition
+    "two frames": (None, None, (3, 1)),
+    "a frame and a constant": (None, (3, 4), (4,)),
+    "a constant and a frame": ((), None, (3, 4)),
+    "a long condition": (None, None, (3, 4)),
+}
+
+
+@pytest.mark.parametrize(("x", "y", "shape"), CHOICES.values(), ids=CHOICES)
+def test_where_equals_onnx(tmp_path, x, y, shape):
+    constants = {"c": seeded(*shape, seed=4) > 0}
+    constants |= (
+        {"k": np.asarray(seeded(*(x or y or ())))}
+        if None in (x, y) and (x, y) != (None, None)
+        else {}
+    )
+    sources = ["c", "a" if x is None else "k", "b" if y is None else "k"]
+    inputs = {name: (3, 4) if name == "a" else (3, 1) for name in sources if name in "ab"}
+    model = model_of([node("Where", sources, ["y"])], inputs, ["y"], constants)
+    assert_equals_onnx(model, tmp_path, inputs)
+
+
+def test_outputs_that_nothing_uses_are_left_out(tmp_path):
+    nodes = [node("LayerNormalization", ["x", "s"], ["y", "m", "d"])]
+    model = model_of(nodes, {"x": (3, 4)}, ["y"], {"s": seeded(4)})
+    assert_equals_onnx(model, tmp_path, {"x": (3, 4)})
+
+
 def test_arithmetic_of_several_frames_equals_onnx(tmp_path):
     nodes = [
         helper.make_node("Max", ["a", "b", "a"], ["c"]),
         helper.make_node("Min", ["c", "a"], ["d"]),
-        helper.make_node("Sum", ["d", "b", "c"], ["y"]),
+        helper.make_node("Mean", ["d", "b"], ["e"]),
+        helper.make_node("Sum", ["d", "e", "c"], ["y"]),
     ]
     inputs = {"a": (3, 4), "b": (3, 4)}
     assert_equals_onnx(model_of(nodes, inputs, ["y"]), tmp_path, inputs)
@@ -508,22 +606,23 @@ def test_names_become_unique_plain_words(tmp_path):
 # -- refusals ----------------------------------------------------------------------------------
 
 
-def chain(*nodes, frame=(4,), **constants):
-    return model_of(list(nodes), {"x": frame}, ["y"], constants)
+def chain(*nodes, frame=(4,), opset=17, **constants):
+    return model_of(list(nodes), {"x": frame}, ["y"], constants, opset=opset)
 
 
 node = helper.make_node
 FC = node("Gemm", ["x", "w"], ["t"], name="fc")
 W = seeded(4, 4)
+NORM = {name: seeded(4) for name in "abcd"}
 NAN = np.array([[np.nan] * 4] * 4, np.float32)
 REFUSED = {
     "operator": (
-        chain(node("Sin", ["x"], ["y"], name="act")),
-        "Sin node 'act' is not supported",
+        chain(node("Hardmax", ["x"], ["y"], name="act")),
+        "Hardmax node 'act' is not supported",
     ),
     "operator behind a tensor": (
-        chain(FC, node("Cos", ["t"], ["y"], name="act"), w=W),
-        "Cos node 'act' is not supported; --cut t can end the network before it",
+        chain(FC, node("Hardmax", ["t"], ["y"], name="act"), w=W),
+        "Hardmax node 'act' is not supported; --cut t can end the network before it",
     ),
     "operator of another domain": (
         chain(FC, node("Relu", ["t"], ["y"], domain="com.example"), w=W),
@@ -607,9 +706,81 @@ REFUSED = {
             "--cut t can end the network before it"
         ),
     ),
-    "constant that widens the frame": (
-        chain(node("Add", ["x", "b"], ["y"]), frame=(1,), b=seeded(5)),
-        "Add node that gives 'y' constant 'b' must fit one frame of shape [1], not have shape [5]",
+    "constant that does not fit": (
+        chain(node("Add", ["x", "b"], ["y"]), b=seeded(5)),
+        "Add node that gives 'y' constant 'b' must fit one frame of shape [4], not have shape [5]",
+    ),
+    "PRelu of frames": (
+        chain(node("PRelu", ["x", "x"], ["y"])),
+        "PRelu node that gives 'y' must have constant slopes",
+    ),
+    "PRelu of many slopes": (
+        chain(node("PRelu", ["x", "s"], ["y"]), frame=(35, 30), s=seeded(35, 30)),
+        "PRelu node that gives 'y' must have at most 1024 slopes that no axis shares, not 1050",
+    ),
+    "Pow of frames": (
+        chain(node("Pow", ["x", "x"], ["y"])),
+        "Pow node that gives 'y' must have constant exponents",
+    ),
+    "Pow of many exponents": (
+        chain(node("Pow", ["x", "p"], ["y"]), frame=(17,), p=seeded(17)),
+        "Pow node that gives 'y' must have at most 16 exponents, not 17",
+    ),
+    "Pow of a large exponent": (
+        chain(node("Pow", ["x", "p"], ["y"]), p=np.float32(65)),
+        "Pow node that gives 'y' must have exponents from -64 to 64, not 65",
+    ),
+    "Where of frames": (
+        chain(node("Cast", ["x"], ["c"], to=9), node("Where", ["c", "x", "x"], ["y"])),
+        "Cast node that gives 'c' is not supported",
+    ),
+    "Where of numbers": (
+        chain(node("Where", ["c", "x", "x"], ["y"]), c=seeded(4)),
+        "Where node that gives 'y' constant 'c' must be of truth values",
+    ),
+    "Where by frames": (
+        chain(node("Where", ["x", "x", "x"], ["y"])),
+        "Where node that gives 'y' must have a constant condition",
+    ),
+    "ArgMax of the batch": (
+        chain(node("ArgMax", ["x"], ["y"], axis=0)),
+        "ArgMax node that gives 'y' attribute 'axis' must leave the batch alone, not be 0",
+    ),
+    "ArgMax of one number": (
+        chain(node("ArgMax", ["x"], ["y"], axis=1), frame=(1,)),
+        "ArgMax node that gives 'y' must choose among 2 numbers or more, not 1",
+    ),
+    "Mean of constants": (
+        chain(node("Mean", ["b", "b"], ["m"]), node("Add", ["x", "m"], ["y"]), b=seeded(4)),
+        "Mean node that gives 'm' of a constant is not supported",
+    ),
+    "used mean": (
+        chain(
+            node("LayerNormalization", ["x", "s"], ["n", "m"]),
+            node("Add", ["n", "m"], ["y"]),
+            s=seeded(4),
+        ),
+        "LayerNormalization node that gives 'n' output 'Mean' must not be used",
+    ),
+    "Pad of other axes": (
+        chain(node("Pad", ["x", "p"], ["y"]), p=np.array([0, 1], np.int64)),
+        "Pad node that gives 'y' must have 4 pads, not 2",
+    ),
+    "used indices": (
+        chain(
+            node("MaxPool", ["x"], ["m", "i"], kernel_shape=[1]),
+            node("Add", ["m", "i"], ["y"]),
+            frame=(2, 4),
+        ),
+        "MaxPool node that gives 'm' output 'Indices' must not be used",
+    ),
+    "used mask": (
+        chain(node("Dropout", ["x"], ["d", "m"]), node("Where", ["m", "d", "d"], ["y"])),
+        "Dropout node that gives 'd' output 'mask' must not be used",
+    ),
+    "batch normalisation that trains": (
+        chain(node("BatchNormalization", ["x", *"abcd"], ["y", "m"]), opset=9, **NORM),
+        "BatchNormalization node that gives 'y' must be in inference mode, which has one output",
     ),
     "Flatten of the batch": (
         chain(node("Flatten", ["x"], ["y"], axis=0)),

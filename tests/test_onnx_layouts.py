@@ -244,6 +244,33 @@ def test_moves_equal_onnx(tmp_path, operator, attributes, frame, constants, opse
     assert graph.inputs[0].axes == (1, 2, 0) if len(frame) == 3 and not free else True
 
 
+CUT = {  # axes, pads, what is cut, what is added
+    "cut": (None, [0, -1, 0, 0, 0, -2], np.s_[:, 1:, :-2], [(0, 0), (0, 0), (0, 0)]),
+    "cut and padded": (None, [0, -1, 2, 0, 1, -2], np.s_[:, 1:, :-2], [(0, 0), (0, 1), (2, 0)]),
+    "of one axis": ([-1], [-2, 3], np.s_[:, :, 2:], [(0, 0), (0, 0), (0, 3)]),
+}
+
+
+@pytest.mark.parametrize("mode", ["constant", "edge", "reflect"])
+@pytest.mark.parametrize(("axes", "pads", "cut", "added"), CUT.values(), ids=CUT)
+@pytest.mark.parametrize("opset", [10, 18])
+def test_negative_pads_cut(tmp_path, axes, pads, cut, added, mode, opset):
+    attributes, constants = {"mode": mode}, {}
+    if opset == 10:
+        whole = pads if axes is None else [0, 0, pads[0], 0, 0, pads[1]]
+        attributes |= {"pads": whole} | ({"value": 0.5} if mode == "constant" else {})
+    else:
+        constants = {"p": ints(*pads), "v": np.float32(0.5)}
+        constants |= {} if axes is None else {"a": ints(*axes)}
+    nodes = [node("Pad", ["x", *constants], ["y"], **attributes)]
+    model = model_of(nodes, {"x": (4, 6)}, ["y"], constants, opset=opset)
+    x = seeded(2, 4, 6)
+    value = {"constant_values": 0.5} if mode == "constant" else {}
+    want = np.pad(x[cut], added, mode, **value)
+    (have,) = outputs_of(import_onnx(saved(model, tmp_path)), x).values()
+    np.testing.assert_array_equal(have, want)
+
+
 SCALES = np.array([1, 1, 2, 1.5], np.float32)
 RESIZED = {
     mode: {"coordinate_transformation_mode": mode}

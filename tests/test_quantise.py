@@ -537,8 +537,16 @@ def test_signed_output_of_a_rectified_layer_gets_its_relu_back():
     assert integers(again) == integers(network)
 
 
-KNOWN = "output_format, weight_format, weight_bits, rounding, overflow"
+KNOWN = "output_format, weight_format, weight_bits, rounding, overflow, pole"
 PRECISIONS = {
+    "pole that is no number": (
+        {"fc1": {"pole": True}},
+        "precision of 'fc1' field 'pole' must be a finite number, not True",
+    ),
+    "endless pole": (
+        {"fc1": {"pole": float("inf")}},
+        "precision of 'fc1' field 'pole' must be a finite number, not inf",
+    ),
     "unknown layer": (
         {"fc9": {}},
         "precision of 'fc9' is for no layer of the network; nearest: fc3, fc2, fc1",

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every layer of the float graph: its mathematics, and how it becomes integers."""
 
-from .activation import Activation
+from .activation import Activation, PartialActivation, PRelu, Rounded
+from .attention import Attention
 from .convolution import Convolution, TransposedConvolution
 from .dense import Linear, MatMul
-from .elementwise import Add, Identity, Maximum, Minimum, Mul, Relu, Scale, Sub
+from .elementwise import Add, Divide, Identity, Maximum, Minimum, Mul, Relu, Scale, Sub
+from .extremum import Arg
 from .movement import Concat, Rearrange, Reshape
 from .normalisation import Norm, Softmax
 from .pooling import AveragePool, MaxPool
@@ -13,9 +15,12 @@ from .reduction import Reduce, TopK
 __all__ = [
     "Activation",
     "Add",
+    "Arg",
+    "Attention",
     "AveragePool",
     "Concat",
     "Convolution",
+    "Divide",
     "Identity",
     "Linear",
     "MatMul",
@@ -24,10 +29,13 @@ __all__ = [
     "Minimum",
     "Mul",
     "Norm",
+    "PRelu",
+    "PartialActivation",
     "Rearrange",
     "Reduce",
     "Relu",
     "Reshape",
+    "Rounded",
     "Scale",
     "Softmax",
     "Sub",

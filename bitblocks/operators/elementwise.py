@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Operators that treat the numbers of a frame one by one."""
 
+import math
+
 import numpy as np
 
 from bitblocks import layers
 from bitblocks.graph import Floats, Shape
+from bitblocks.operators.activation import clipped, function_of
 from bitblocks.operators.operation import Operation
 from bitblocks.operators.registry import operator
 from bitblocks.ordering import Value, raster
@@ -12,7 +15,7 @@ from bitblocks.ordering import Value, raster
 
 @operator("Relu")
 def relu(op: Operation) -> Value:
-    return op.elementwise(layers.Relu, op.value(0, batch=None))
+    return op.elementwise(layers.Relu, op.value(0, batch=None, joined=True))
 
 
 @operator("Identity")
@@ -20,13 +23,10 @@ def identity(op: Operation) -> Value:
     return op.value(0, batch=None)
 
 
-@operator("Dropout", idle=("ratio", "seed"), outputs=2)
+@operator("Dropout", idle=("ratio", "seed"))
 def dropout(op: Operation) -> Value:
     if op.flag(2, False):
         op.refuse("must be in inference mode, not training_mode")
-    masks = set(filter(None, op.node.output[1:]))
-    if any(not masks.isdisjoint(other.input) for other in op.importer.model.graph.node):
-        op.refuse("mask must not be used")
     return op.value(0, batch=None)
 
 
@@ -35,7 +35,7 @@ def add(op: Operation) -> Value:
     if op.is_constant(0) or op.is_constant(1):
         value, addend, _ = _beside_constant(op)
         return op.scaled(value, np.ones_like(addend), addend)
-    return joined(op, op.label, layers.Add, op.value(0, None), op.value(1, None))
+    return joined(op, op.label, layers.Add, op.value(0, None, True), op.value(1, None, True))
 
 
 @operator("Sub")
@@ -57,13 +57,18 @@ def multiply(op: Operation) -> Value:
 
 @operator("Div")
 def divide(op: Operation) -> Value:
-    value, divisor, first = _beside_constant(op)
-    if first:
-        op.refuse("must divide by a constant")
-    if not divisor.all():
-        op.refuse("must divide by numbers other than 0")
-    with np.errstate(over="ignore"):
-        return op.scaled(value, 1 / divisor, np.zeros_like(divisor))
+    if not (op.is_constant(0) or op.is_constant(1)):
+        return joined(op, op.label, layers.Divide, op.value(0, None), op.value(1, None))
+    value, constant, first = _beside_constant(op)
+    nothing = np.zeros_like(constant)
+    if not first:
+        if not constant.all():
+            op.refuse("must divide by numbers other than 0")
+        with np.errstate(over="ignore"):
+            return op.scaled(value, 1 / constant, nothing)
+    if (constant == constant.flat[0]).all():
+        return function_of(op, value, "reciprocal", float(constant.flat[0]))
+    return op.scaled(function_of(op, value, "reciprocal", 1.0), constant, nothing)
 
 
 @operator("Neg")
@@ -77,7 +82,8 @@ def _beside_constant(op: Operation) -> tuple[Value, Floats, bool]:
     first = op.is_constant(0)
     if not first and not op.is_constant(1):
         op.refuse("must have a constant beside its frames")
-    value = op.value(1 if first else 0, batch=None)
+    value = op.value(1 if first else 0, batch=None, joined=True)
+    value = op.widened(0 if first else 1, value)
     return value, op.frame_constant(0 if first else 1, value), first
 
 
@@ -85,15 +91,23 @@ def _beside_constant(op: Operation) -> tuple[Value, Floats, bool]:
 def add_all(op: Operation) -> Value:
     """Constants first, each in turn; then one frame after the other."""
     inputs = range(len(op.node.input))
-    frames = [op.value(index) for index in inputs if not op.is_constant(index)]
-    result = frames[0]
+    frames = [op.value(index, None) for index in inputs if not op.is_constant(index)]
+    result = frames[0] if frames else op.value(0)
     for index in inputs:
         if op.is_constant(index):
+            result = op.widened(index, result)
             addend = op.frame_constant(index, result)
             result = op.scaled(result, np.ones_like(addend), addend)
     for frame in frames[1:]:
         result = joined(op, op.label, layers.Add, result, frame)
     return result
+
+
+@operator("Mean")
+def mean(op: Operation) -> Value:
+    result, count = add_all(op), len(op.node.input)
+    shares = np.full(result.shape, 1 / count)
+    return op.scaled(result, shares, np.zeros_like(shares)) if count > 1 else result
 
 
 @operator("Max")
@@ -107,34 +121,67 @@ def minimum(op: Operation) -> Value:
 
 
 def _extreme(op: Operation, kind: type) -> Value:
-    result, *frames = (op.value(index, batch=None) for index in range(len(op.node.input)))
+    """Of frames in turn, and then of constants."""
+    inputs = range(len(op.node.input))
+    result, *frames = (op.value(index, None) for index in inputs if not op.is_constant(index))
     for frame in frames:
         result = joined(op, op.label, kind, result, frame)
+    for index in inputs:
+        if op.is_constant(index):
+            result = op.widened(index, result)
+            result = _limited(op, result, op.frame_constant(index, result), kind)
     return result
+
+
+def _limited(op: Operation, value: Value, limit: Floats, kind: type) -> Value:
+    """The larger or the smaller of a frame and a constant; one for all of it is a Clip."""
+    first = float(limit.flat[0])
+    if (limit == first).all():
+        ends = (first, math.inf) if kind is layers.Maximum else (-math.inf, first)
+        return clipped(op, value, *ends)
+    sign = np.full(limit.shape, 1.0 if kind is layers.Maximum else -1.0)
+    above = op.elementwise(layers.Relu, op.scaled(value, sign, -sign * limit))
+    return op.scaled(above, sign, limit)
+
+
+@operator("Where")
+def where(op: Operation) -> Value:
+    """Frames are picked from, number by number; of a constant it is left what was not picked."""
+    if not op.is_constant(0):
+        op.refuse("must have a constant condition")
+    frames = [op.value(index, None) for index in (1, 2) if not op.is_constant(index)]
+    if len(frames) == 2:
+        shape = _broadcast(op, *frames)
+        a, b = (op.widened(0, op.repeated(value, shape)) for value in frames)
+        shape = a.shape
+        chosen = op.frame_flags(0, a)
+        size = chosen.size
+        names = tuple(op.viewed(op.reordered(x, None, shape), (size,)) for x in (a, b))
+        both = Value(op.add(layers.Concat, op.label, names, 0).name, (2 * size,))
+        index = raster(shape) + np.where(chosen, 0, size)
+        return op.rearranged(op.label, both, index, a.batch)
+    (value,) = frames
+    value = op.widened(0, op.widened(2 if op.is_constant(2) else 1, value))
+    first = op.is_constant(2)
+    chosen = op.frame_flags(0, value) == first
+    constant = op.frame_constant(2 if first else 1, value)
+    return op.scaled(value, chosen.astype(np.float64), np.where(chosen, 0.0, constant))
 
 
 def joined(op: Operation, label: str, kind: type, a: Value, b: Value) -> Value:
     """A layer of two tensors, the shorter axes of either repeated as ONNX broadcasts them."""
     shape = _broadcast(op, a, b)
-    a, b = (repeated(op, value, shape) for value in (a, b))
+    a, b = (op.repeated(value, shape) for value in (a, b))
     sources = (a.name, op.reordered(b, a.order, op.importer.shapes[a.name]))
-    return Value(op.add(kind, label, sources).name, shape, a.order, a.batch)
+    return Value(op.add(kind, label, sources).name, shape, a.order, a.batch, a.joined)
 
 
 def _broadcast(op: Operation, a: Value, b: Value) -> Shape:
     """The common shape; frames stay apart where both have the batch on one axis from the end."""
-    if a.rank - a.batch == b.rank - b.batch and a.rank == b.rank:
+    if (a.rank, a.batch, a.joined) == (b.rank, b.batch, b.joined):
         try:
             return np.broadcast_shapes(a.shape, b.shape)
         except ValueError:
             pass
     word = {"Add": "add", "Sum": "add", "Gemm": "add"}.get(op.node.op_type, "join")
     op.refuse(f"must {word} equal shapes, not {list(a.shape)} and {list(b.shape)}")
-
-
-def repeated(op: Operation, value: Value, shape: Shape) -> Value:
-    """``value`` along a longer ``shape`` of as many axes."""
-    if value.shape == shape:
-        return value
-    index = np.broadcast_to(raster(value.shape), shape)
-    return op.rearranged(f"{value.name}_repeat", value, index, value.batch)

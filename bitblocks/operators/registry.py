@@ -32,11 +32,12 @@ class Only(NamedTuple):
 
 @dataclass(frozen=True)
 class Schema:
-    """What an operator has in one operator set: counts of inputs, and attributes by name."""
+    """What an operator has in one operator set: counts of inputs, attributes, names of outputs."""
 
     least: int
     most: int
     attributes: Mapping[str, Attribute] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Operator:
     honours : attributes that the handler makes use of
     only : attributes that must have one value, checked before the handler runs
     idle : attributes that play no part in inference
-    outputs : most outputs that may be named
+    outputs : most outputs that may be used
     label : what its layers are called where the file has no name; else the operator's name
     schema : of an operator that the standard does not have
     """
@@ -110,7 +111,8 @@ def standard(name: str, opset: int) -> Schema | None:
         if attribute.default_value.name:
             default = plain(onnx.helper.get_attribute_value(attribute.default_value))
         attributes[key] = Attribute(str(attribute.type).rpartition(".")[2], default)
-    return Schema(schema.min_input, schema.max_input, attributes)
+    outputs = tuple(output.name for output in schema.outputs)
+    return Schema(schema.min_input, schema.max_input, attributes, outputs)
 
 
 def plain(value: Any) -> Any:
