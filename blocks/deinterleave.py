@@ -19,10 +19,19 @@ from .configurations import Configuration, draw_format, draw_shape
 class Deinterleave:
     """``y_n = x[..., n::parts]``, each on a port of its own; wires, taken when all have taken.
 
+    Source: ONNX Split (https://onnx.ai/onnx/operators/onnx__Split.html), of numbers that lie
+    between each other
+
     Parameters
     ----------
     input : Tensor of x, shape (..., parts * numbers)
     parts : int from 2; ports ``o_0``, ``o_1``, ...
+
+    >>> from quant import Format
+    >>> block = Deinterleave(Tensor((64,), Format(8, 4)), 4)
+    >>> even, *_, last = block.reference(np.arange(64))
+    >>> print(even[:4], last[:4])
+    [ 0  4  8 12] [ 3  7 11 15]
     """
 
     input: Tensor

@@ -118,6 +118,10 @@ class Nonlinearity:
         return self.unit(plan).inventory().cost(target)
 
 
+POSITIVE = ("sigmoid", "softplus", "exp", "exp2", "sqrt")
+"""Functions that are never negative."""
+
+
 def nonlinearity_configuration(random: np.random.Generator, index: int) -> Configuration:
     partial = ("log", "log2", "reciprocal", "rsqrt", "asin", "acos", "acosh", "atanh")
     smooth = [name for name in FUNCTIONS if name not in partial]
@@ -126,7 +130,8 @@ def nonlinearity_configuration(random: np.random.Generator, index: int) -> Confi
     signed = name != "sqrt"
     source = Format(width, width - signed - int(random.integers(1, 4)), signed)
     bits = int(random.integers(3, 10))
-    target = Format(bits, bits - 1 - int(random.integers(0, 3)))
+    frac = bits - 1 - int(random.integers(0, 3))
+    target = Format(bits, frac, name not in POSITIVE)  # no bit of the sign that never changes
     forms = candidates(FUNCTIONS[name], source, target)
     form = forms[random.integers(len(forms))]
     tensor = Tensor(draw_shape(random, index), source)

@@ -50,7 +50,9 @@ class Recur:
     state after the step. The plan of a Recur is that of its cell, in which a state enters with as
     many lanes as it leaves.
 
-    Source: J. L. Elman, Finding Structure in Time, 1990; the loop over any cell is our own
+    Error: that of its cell
+
+    Source: ONNX Scan (https://onnx.ai/onnx/operators/onnx__Scan.html)
 
     Parameters
     ----------
@@ -63,6 +65,14 @@ class Recur:
         ...), each with a state of its own
     kept : whether the state lives on from frame to frame, so that frames of a batch follow each
         other in time; all initial states must then be constant
+
+    >>> from blocks import Add, Node
+    >>> x, total = Tensor((8,), Format(8, 4)), Tensor((8,), Format(12, 4))
+    >>> nodes = (Node("sum", Add(x, total, total.format), ("x", "total")),)
+    >>> cell = Network({"x": x, "total": total}, nodes, {"total": "sum"})
+    >>> block = Recur(cell, 8, (np.zeros(8, int),), sequences=("total",))
+    >>> print(block.reference(np.arange(64).reshape(8, 8))[-1])
+    [224 232 240 248 256 264 272 280]
     """
 
     cell: Network

@@ -79,6 +79,7 @@ from blocks import (
     TransposedConvolution,
     Unrolled,
     Weight,
+    WholeWindows,
     activation,
 )
 from blocks.catalogue import CATALOGUE
@@ -162,6 +163,8 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
         "Weight": (Weight(X, W[0], Format(4, 2), y, *MODES, BIAS), Lanes(2)),
         "ArgMax": (ArgMax(X), Lanes(2)),
         "ArgMin": (ArgMin(X, True), Lanes(1)),
+        "MaxPool tree": (MaxPool(IMAGE, (2, 3), padding=((0, 1), (1, 1))), WholeWindows()),
+        "AveragePool tree": (AveragePool(IMAGE, (2, 3), y), WholeWindows("registers")),
         "TopK": (TopK(X, 3), Lanes(2)),
         "Rescale": (Rescale(X, FACTORS, SHIFTS, y, 3, 1, "tflite_double"), Lanes(2)),
         "Neuron": (Neuron(X, W[0], 9, Format(4, 2), y, *MODES), Folded(1, 2)),
@@ -189,7 +192,8 @@ COMPOSED = {name for name, entry in CATALOGUE.items() if not isinstance(entry.ki
 assert {name.split()[0] for name in BLOCKS} == set(CATALOGUE) - COMPOSED
 SEARCHING = ["ArgMax", "ArgMin", "TopK"]
 MOVING = ["Reshape", "Rearrange", "Concat", "Deinterleave", "Embedding", "Memory", "Nonlinearity"]
-NARROWING = [n for n in BLOCKS if n not in (*MOVING, *SEARCHING, "MaxPool", "Recur")]
+UNNARROWED = (*MOVING, *SEARCHING, "MaxPool", "Recur")
+NARROWING = [name for name in BLOCKS if name.split()[0] not in UNNARROWED]
 BINARY = ["Add", "Sub", "Mul", "Minimum", "Maximum", "Gate", "Divide"]
 PORTS = dict.fromkeys(BINARY, "i_a") | {
     "Concat": "i_0",
@@ -471,6 +475,18 @@ def test_another_gate_is_caught_by_the_values(change):
 
     pair = Gate(X, X, Format(14, 5), *MODES), Lanes(2)
     caught("Gate", {"Gate": pair}, spec=changed)
+
+
+def test_another_number_outside_the_frame_is_caught_by_the_values():
+    """Zeros are larger than what is below zero."""
+
+    def zeros(axes, channels, number, fill, styles):
+        return hdl.Raster(axes, channels, number, 0, styles)
+
+    blocks.pooling._largest.cache_clear()
+    with patched(blocks.pooling, "Raster", zeros):
+        caught("MaxPool tree")
+    blocks.pooling._largest.cache_clear()
 
 
 @pytest.mark.parametrize("function", ["mean", "maximum"])
