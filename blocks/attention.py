@@ -48,7 +48,7 @@ def gate(
     Gates come as a second stream, such as that of a Linear; constants are a Weight. With one head
     this is a Mul or a Gate by itself.
 
-    Source: E. Culurciello, Neural networks building blocks, 2017, attention modules
+    Source: E. Culurciello, Neural Networks Building Blocks, 2017, attention
 
     Parameters
     ----------
@@ -58,11 +58,11 @@ def gate(
     hard : whether x passes or not, instead of being scaled
     rounding, overflow : how the products, or the numbers that pass, are narrowed
 
-    >>> x, gates = Tensor((8, 4), Format(8, 4)), Tensor((8, 2), Format(8, 7))
+    >>> x, gates = Tensor((8, 8), Format(8, 4)), Tensor((8, 2), Format(8, 8, signed=False))
     >>> block = gate(x, gates, Format(8, 4))
-    >>> y = block.reference(np.arange(32).reshape(8, 4), np.arange(16).reshape(8, 2) * 8)
-    >>> print(y[7].tolist())
-    [[25, 25, 26, 27], [26, 27, 28, 29]]
+    >>> print(block.reference(np.full((8, 8), 40), np.full((8, 2), (64, 128)))[0])
+    [[10 10 10 10 10 10 10 10]
+     [20 20 20 20 20 20 20 20]]
     """
     check_tensor(input, "gate input")
     check_tensor(gates, "gate gates")
@@ -106,9 +106,10 @@ def attention(
     With a lane for each number of a head a frame takes queries * heads * keys cycles, and every
     multiplier is busy in all of them.
 
-    Error: shares as of softmax, all else exact and rounded once
+    Error: less than ``error`` units of the shares; sums and products are exact
 
-    Source: A. Vaswani et al., Attention Is All You Need, 2017, section 3.2.1
+    Source: A. Vaswani et al., Attention Is All You Need, 2017, section 3.2
+    (https://arxiv.org/abs/1706.03762)
 
     Parameters
     ----------
@@ -124,11 +125,12 @@ def attention(
     rounding, overflow : how y is narrowed
     error : of the shares, in their units, see :func:`softmax`
 
-    >>> x, share = Tensor((8, 1, 4), Format(8, 4)), Format(8, 8, signed=False)
-    >>> block = attention(x, x, x, Format(8, 3), share, Format(8, 4))
-    >>> q = np.arange(32).reshape(8, 1, 4) - 16
-    >>> print(block.reference(q, q[::-1], q).squeeze()[0])
-    [6 7 8 9]
+    >>> q, k = Tensor((4, 2, 8), Format(8, 4)), Tensor((4, 1, 8), Format(8, 4))
+    >>> shares = Format(8, 8, signed=False)
+    >>> block = attention(q, k, k, Format(8, 4), shares, Format(8, 4))
+    >>> x = np.arange(64).reshape(4, 2, 8)
+    >>> print(block.reference(x, x[:, :1], x[:, :1])[0, 0])
+    [35 36 37 38 39 40 41 42]
     """
     _check_streams(query, key, value, score_format)
     check_format(output_format, "attention output_format")
@@ -287,6 +289,7 @@ def multi_head_attention(
     Error: as of attention
 
     Source: A. Vaswani et al., Attention Is All You Need, 2017, section 3.2.2
+    (https://arxiv.org/abs/1706.03762)
 
     Parameters
     ----------
@@ -298,11 +301,12 @@ def multi_head_attention(
     mixed_format : Format of what attention gives
     score_format, share_format, options : of :func:`attention`
 
-    >>> x, s8, share = Tensor((8, 8), Format(8, 4)), Format(8, 4), Format(8, 8, signed=False)
-    >>> made = Projection(np.eye(8, dtype=int) * 64, np.zeros(8, int), Format(8, 6), s8)
-    >>> block = multi_head_attention(x, None, 2, made, made, made, made, s8, s8, share)
-    >>> print(block.reference(np.arange(64).reshape(8, 8) - 32)[0])
-    [-31 -30 -29 -28 -26 -25 -24 -23]
+    >>> x, y = Tensor((4, 8), Format(8, 4)), Format(8, 4)
+    >>> W = np.random.default_rng(0).integers(-64, 64, (4, 8, 8))
+    >>> parts = [Projection(w, np.zeros(8, int), Format(8, 7), y) for w in W]
+    >>> block = multi_head_attention(x, None, 2, *parts, y, y, Format(8, 8, signed=False))
+    >>> print(block.reference(np.arange(32).reshape(4, 8))[0])
+    [10  0 12 -5  4 10 11  1]
     """
     check_tensor(input, "multi_head_attention input")
     if memory is not None:
