@@ -11,8 +11,10 @@ from refusal import refused
 
 from bitblocks import InputError, import_onnx, quantise
 from bitblocks.graph import evaluate
-from bitblocks.layers import Attention, Mask, MatMul, Scale, Softmax
+from bitblocks.layers import Attention, Mask, MatMul, Rearrange, Scale, Softmax
 from blocks import Network
+from examples.networks import NETWORKS as DIGITS
+from quant import from_float
 
 
 def published():
@@ -249,3 +251,20 @@ def test_what_is_minus_infinite_elsewhere_is_refused(tmp_path):
     graph = import_onnx(saved(model, tmp_path))
     with refused(InputError, "layer add2 must give numbers below 2**400"):
         quantise(graph, seeded(9, 3))
+
+
+def test_the_transformer_of_the_digits_decides_in_integers_as_in_floats():
+    pytest.importorskip("sklearn", reason="the digits are inside scikit-learn")
+    example = DIGITS["digits_transformer"]
+    graph, data = import_onnx(example.model), example.data()
+    kinds = [type(layer) for layer in graph.nodes]
+    assert kinds.count(Attention) == 2
+    assert kinds.count(Rearrange) == 6  # q, k and v of each
+    (port,) = graph.outputs
+    float_figure = example.metric.of(evaluate(graph, data.x)[port.source], data.x, data.target)
+    network, report = quantise(graph, data.calibration)
+    format = report.precision["image"].output_format
+    y = network.run(from_float(graph.frames(data.x)["image"], format))
+    assert example.metric.of(y, data.x, data.target) >= float_figure - example.metric.loss
+    few = from_float(graph.frames(data.x[:3])["image"], format)
+    np.testing.assert_array_equal(network.reference(few), y[:3])
