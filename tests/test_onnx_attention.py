@@ -102,6 +102,17 @@ def test_attention_becomes_one_layer(tmp_path):
     assert not {Softmax, MatMul, Scale} & set(kinds)
 
 
+def test_attention_may_follow_attention(tmp_path):
+    """Of one the queries are what the other gives, as it is, and its keys as well."""
+    nodes = [
+        helper.make_node("Attention", ["q", "k", "v"], ["a"]),
+        helper.make_node("Attention", ["a", "a", "a"], ["y"], is_causal=1),
+    ]
+    shapes = QKV | {"v": (2, 5, 4)}
+    graph = assert_equals_onnx(model_of(nodes, shapes, ["y"], opset=23), tmp_path, shapes)
+    assert [type(node) for node in graph.nodes].count(Attention) == 2
+
+
 def test_scores_that_something_else_reads_stay_apart(tmp_path):
     node = helper.make_node("Attention", ["q", "k", "v"], ["y", "", "", "s"])
     graph = assert_equals_onnx(model_of([node], QKV, ["y", "s"], opset=23), tmp_path, QKV)
