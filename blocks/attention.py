@@ -103,7 +103,8 @@ def attention(
     (RND, SAT_SYM); shares are those of :func:`softmax`; y are exact sums, narrowed once. Without
     shares attention is hard: y is the value of the largest score, the first of equal ones.
 
-    With a lane for each number of a head a frame takes queries * heads * keys cycles.
+    With a lane for each number of a head a frame takes queries * heads * keys cycles, and every
+    multiplier is busy in all of them.
 
     Error: less than ``error`` units of the shares; sums and products are exact
 

@@ -1,11 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""RNN, LSTM and GRU: cells composed of other blocks, in the loop of a Recur.
-
-Sources: S. Hochreiter, J. Schmidhuber, Long Short-Term Memory, 1997; F. A. Gers, J. Schmidhuber,
-Recurrent Nets that Time and Count, 2000 (peepholes); H. Sak, A. Senior, F. Beaufays, Long
-Short-Term Memory Recurrent Neural Network Architectures, 2014 (projection); K. Cho et al.,
-Learning Phrase Representations using RNN Encoder-Decoder, 2014 (GRU).
-"""
+"""RNN, LSTM and GRU: cells composed of other blocks, in the loop of a Recur."""
 
 from collections.abc import Callable
 from functools import lru_cache, partial
@@ -66,7 +60,8 @@ def rnn(
     activation : "tanh" or "relu"
     choose : (name, input format, output format) -> Approximation of "sigmoid" and "tanh"; left out,
         the one of degree 0 or 1 that stores least: a degree is two stages more in the loop
-    loop : ``initial``, ``sequences``, ``finals`` of the :class:`Recur`; zeros and ("h",) left out
+    loop : ``initial``, ``sequences``, ``finals``, ``kept`` of the :class:`Recur`; zeros, ("h",),
+        () and False left out
 
     Raises
     ------
@@ -137,8 +132,8 @@ def lstm(
     projection, projection_format : ints of P, shape (outputs, units)
     choose : (name, input format, output format) -> Approximation of "sigmoid" and "tanh"; left out,
         the one of degree 0 or 1 that stores least: a degree is two stages more in the loop
-    loop : ``initial`` (h, c), ``sequences``, ``finals`` of the :class:`Recur`; zeros and ("h",)
-        left out
+    loop : ``initial`` (h, c), ``sequences``, ``finals``, ``kept`` of the :class:`Recur`; zeros,
+        ("h",), () and False left out
 
     Raises
     ------
@@ -240,7 +235,8 @@ def gru(
     reset_after : whether the reset gate acts on ``R h + d`` instead of on h
     choose : (name, input format, output format) -> Approximation of "sigmoid" and "tanh"; left out,
         the one of degree 0 or 1 that stores least: a degree is two stages more in the loop
-    loop : ``initial``, ``sequences``, ``finals`` of the :class:`Recur`; zeros and ("h",) left out
+    loop : ``initial``, ``sequences``, ``finals``, ``kept`` of the :class:`Recur`; zeros, ("h",),
+        () and False left out
 
     Raises
     ------
@@ -304,6 +300,10 @@ def bidirectional(forward: Network, backward: Network) -> Network:
             raise ValueError(
                 f"bidirectional {name} must be a recurrent layer with x alone, not {part!r}"
             )
+    if forward.kept or backward.kept:
+        raise ValueError(
+            "bidirectional layers must see whole frames, not keep a state from frame to frame"
+        )
     if forward.output_names != backward.output_names:
         raise ValueError(
             f"bidirectional backward must give {', '.join(forward.output_names)} like forward, "
@@ -465,7 +465,7 @@ def _loop(
 
 def _arguments(random: np.random.Generator, index: int, gates: tuple[int, ...]) -> dict[str, Any]:
     """What all three kinds have in common, the sizes growing with the index."""
-    units, inputs = (1, 1) if index == 0 else (int(n) for n in random.integers(1, 5, 2))
+    units, inputs = (1, 1) if index == 0 else (int(n) for n in random.integers(2, 5, 2))
     steps = int(random.integers(1, 4))
     streams = (2,) if index % 4 == 3 else ()
     output = Format(6, 5)
@@ -475,7 +475,7 @@ def _arguments(random: np.random.Generator, index: int, gates: tuple[int, ...]) 
         "input": Tensor((steps, *streams, inputs), x),
         "weight": random.integers(-16, 16, (*gates, units, inputs)),
         "recurrent": random.integers(-16, 16, (*gates, units, units)) | 1,
-        "bias": random.integers(-60, 60, (*gates, units)),
+        "bias": random.integers(-20, 20, (*gates, units)),
         "weight_format": number,
         "recurrent_format": number if index % 2 else Format(5, 4),
         "sum_format": Format(7, 4),
@@ -518,7 +518,7 @@ def lstm_configuration(random: np.random.Generator, index: int) -> Configuration
 def gru_configuration(random: np.random.Generator, index: int) -> Configuration:
     parts = _arguments(random, index, (3,))
     parts["gate_format"] = Format(5, 5, False)
-    parts["recurrent_bias"] = random.integers(-60, 60, parts["bias"].shape[1])
+    parts["recurrent_bias"] = random.integers(-20, 20, parts["bias"].shape[1])
     parts["reset_after"] = index % 3 != 2
     network = gru(**parts)
     if index % 4 == 1:
