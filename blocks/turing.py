@@ -9,27 +9,23 @@ Source: A. Graves, G. Wayne, I. Danihelka, Neural Turing Machines, 2014, section
 """
 
 from fractions import Fraction
-from math import ceil, floor, log2
+from math import floor, log2
 from typing import Any
 
 import numpy as np
 
-from hdl import Target
 from quant import Format, Ints, check_shape, product_format
 
 from .attention import first_largest
 from .binary import Add, Mul, Sub
 from .block import Tensor, check_format, check_tensor
 from .composition import ONE, Composition, lossless
-from .configurations import Configuration
 from .deinterleave import Deinterleave
 from .division import Divide, SquareRoot
 from .linear import Linear
 from .matmul import matmul
 from .movement import Rearrange, cut
 from .network import Network
-from .planner import plan
-from .recur import Recur
 from .recurrent import Chooser, function, looped
 from .softmax import softmax
 from .weight import Weight
@@ -182,9 +178,7 @@ def location_addressing(
         )
     check_format(mixed_format, "location_addressing mixed_format")
     if mixed_format.signed:
-        raise ValueError(
-            f"location_addressing mixed_format must be unsigned, not {mixed_format}"
-        )
+        raise ValueError(f"location_addressing mixed_format must be unsigned, not {mixed_format}")
     if type(exponent) is not int or exponent not in (1, 2):
         raise ValueError(f"location_addressing exponent must be 1 or 2, not {exponent!r}")
     net = Composition(content=content, former=former, gate=gate, shift=shift)
@@ -272,7 +266,9 @@ def soft_write(
 
     Source: A. Graves, G. Wayne, I. Danihelka, Neural Turing Machines, 2014, section 3.2.
     """
-    _check("soft_write", memory=(memory, 2), weighting=(weighting, 1), erase=(erase, 1), add=(add, 1))
+    _check(
+        "soft_write", memory=(memory, 2), weighting=(weighting, 1), erase=(erase, 1), add=(add, 1)
+    )
     rows, columns = memory.shape
     for name, tensor, count in (
         ("weighting", weighting, rows),
@@ -418,57 +414,43 @@ def neural_turing_machine(
     net.add("controller", lambda a, b: Add(a, b, sum_format), "x_sums", "read_sums")
     function(net, "hidden", "tanh", "controller", hidden_format, choose)
 
-    ends = np.cumsum([columns, 1, 1, places, columns, columns])
-    parts = []
-    for place, stop in enumerate(ends):
-        start = ends[place - 1] if place else 0
-        own = [(reader, reader_bias)] if place < 4 else []
-        weights, biases = zip(
-            *((w[:, start:stop], b[:, start:stop]) for w, b in [*own, (writer, writer_bias)])
-        )
-        weight, bias = (np.concatenate(arrays) for arrays in (weights, biases))
-        parts.append((weight.reshape(-1, units), bias.ravel()))
-    weight, bias = (np.concatenate(arrays) for arrays in zip(*parts))
+    ends = np.cumsum([columns, 1, 1, places, columns])
+    weights, biases = _by_part(reader, writer, ends), _by_part(reader_bias, writer_bias, ends)
+    weight, bias = np.concatenate(weights), np.concatenate(biases)
     net.add("heads", lambda x: Linear(x, weight, bias, head_format, sum_format), "hidden")
-    first = 0
+    stops = np.cumsum([len(part) for part in biases]).tolist()
 
-    def part(name: str, place: int, shape: tuple[int, ...]) -> str:
-        stop = sum(len(b) for _, b in parts[: place + 1])
-        start = stop - len(parts[place][1])
-        net.add(f"{name}_flat", lambda x: cut(x, (slice(start, stop),)), "heads")
+    def part(name: str, place: int, *shape: int) -> str:
+        """The sums of a part of all heads."""
+        rows = slice(stops[place] - len(biases[place]), stops[place])
+        net.add(f"{name}_flat", lambda x: cut(x, (rows,)), "heads")
         return net.reshaped(f"{name}_sums", f"{name}_flat", shape)
 
-    function(net, "key", "tanh", part("key", 0, (heads, columns)), key_format, choose)
-    function(net, "strength", "softplus", part("strength", 1, (heads,)), strength_format, choose)
-    function(net, "gate", "sigmoid", part("gate", 2, (heads,)), gate_format, choose)
-    net.add("shift", lambda x: softmax(x, shift_format), part("shift", 3, (heads, places)))
-    function(net, "erase", "sigmoid", part("erase", 4, (writes, columns)), gate_format, choose)
-    function(net, "add", "tanh", part("add", 5, (writes, columns)), key_format, choose)
-    formats = score_format, weighting_format, epsilon
-    net.add(
-        "content", lambda m, k, s: content_addressing(m, k, s, *formats), "memory", "key", "strength"
-    )
-    net.add(
-        "moved",
-        lambda *t: location_addressing(*t, weighting_format, weighting_format, exponent),
-        "content",
-        "weighting",
-        "gate",
-        "shift",
-    )
+    function(net, "key", "tanh", part("key", 0, heads, columns), key_format, choose)
+    function(net, "strength", "softplus", part("strength", 1, heads), strength_format, choose)
+    function(net, "gate", "sigmoid", part("gate", 2, heads), gate_format, choose)
+    net.add("shift", lambda x: softmax(x, shift_format), part("shift", 3, heads, places))
+    function(net, "erase", "sigmoid", part("erase", 4, writes, columns), gate_format, choose)
+    function(net, "add", "tanh", part("add", 5, writes, columns), key_format, choose)
+    found = score_format, weighting_format, epsilon
+    sources: tuple[str, ...] = "memory", "key", "strength"
+    net.add("content", lambda m, k, s: content_addressing(m, k, s, *found), *sources)
+    mixed = weighting_format, weighting_format, exponent
+    sources = "content", "weighting", "gate", "shift"
+    net.add("moved", lambda c, w, g, s: location_addressing(c, w, g, s, *mixed), *sources)
     net.add("reading", lambda x: cut(x, (slice(reads),)), "moved")
     net.add("read_rows", lambda w, m: soft_read(w, m, read_format), "reading", "memory")
     net.reshaped("read_next", "read_rows", (reads * columns,))
     memory = "memory"
     for head in range(writes):
-        sources = []
+        own = []
         for source, row in (("moved", reads + head), ("erase", head), ("add", head)):
             label = f"{source}_{head}"
             shape, one = net.tensors[source].shape, source
             if shape[0] > 1:
                 one = net.add(f"{label}_row", lambda x, n=row: cut(x, (slice(n, n + 1),)), source)
-            sources.append(net.reshaped(label, one, shape[1:]))
-        memory = net.add(f"memory_{head}", soft_write, memory, *sources)
+            own.append(net.reshaped(label, one, shape[1:]))
+        memory = net.add(f"memory_{head}", soft_write, memory, *own)
     matrix("hidden_outputs", "hidden", output[:, :units], output_bias, output_weight_format)
     matrix("read_outputs", "read_next", output[:, units:], None, output_weight_format)
     net.add("y", lambda a, b: Add(a, b, output_format), "hidden_outputs", "read_outputs")
@@ -478,3 +460,11 @@ def neural_turing_machine(
     options = {"initial": (*zeros, at_start), "sequences": ("y",), **loop}
     results = {"y": "y", "memory": memory, "read": "read_next", "weighting": "moved"}
     return looped(net, input, results, options)
+
+
+def _by_part(reader: Ints, writer: Ints, ends: Ints) -> list[Ints]:
+    """Rows for the keys of all heads, the read heads first, then for their strengths, ..."""
+    parts = np.split(writer, ends, axis=1)
+    shared = zip(np.split(reader, ends[:3], axis=1), parts[:4], strict=True)
+    parts[:4] = [np.concatenate(both) for both in shared]
+    return [part.reshape(-1, *part.shape[2:]) for part in parts]

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from blocks import Network, Tensor
-from blocks.turing import neural_turing_machine
+from blocks import Network, NetworkPlan, Tensor, neural_turing_machine, quick_plan
 from examples.copy_ntm.data import BITS, TESTED
-from examples.copy_ntm.machine import EPSILON, WORDS
+from examples.copy_ntm.machine import EPSILON, WORDS, run
+from hdl import Target
 from quant import Format, from_float
 
 FORMATS = {
@@ -56,3 +56,13 @@ def network(steps: int = 2 * TESTED, rows: int = WORDS) -> Network:
         arrays[name] = arrays[name][np.newaxis]  # one head
     x = Tensor((steps, BITS + 1), Format(1, 0, False))
     return neural_turing_machine(x, rows, **arrays, **f, epsilon=EPSILON)
+
+
+def mapping(machine: Network) -> NetworkPlan:
+    """For ecp5, with 512 cycles for each part of a step."""
+    return quick_plan(machine, Target.named("ecp5"), 512)
+
+
+def floats(x: NDArray) -> NDArray:
+    """What the float machine gives."""
+    return run(weights(), x)
