@@ -282,7 +282,7 @@ class Recur:
         found: dict[str, tuple[float, Candidate]] = {}
         for interval in sorted({c.interval for own in known.values() for c in own}):
             for manner in MANNERS if interval >= fastest else ():
-                chosen = chosen_candidates(self.cell, known, target, interval, manner=manner)
+                chosen = chosen_candidates(self.cell, known, target, interval, False, manner=manner)
                 plan = self.with_lanes(mapped(self.cell, chosen))
                 if repr(plan) not in found:
                     price = sum(weight(candidate.cost, target) for candidate in chosen.values())
