@@ -108,10 +108,10 @@ def _matmul_of_frames(op: Operation) -> Value:
     """Each matrix of a by that of b."""
     a, b = op.value(0, None, joined=True), op.value(1, None, joined=True)
     fits = min(len(a.shape), len(b.shape)) >= 2 and a.shape[-1] == b.shape[-2]
-    if a.batch_axis + 2 >= a.rank or (a.batch, a.joined) != (b.batch, b.joined):
-        op.refuse("must not mix the frames")
     if not fits or a.shape[:-2] != b.shape[:-2]:
         op.refuse(f"must multiply matrices, not {[*a.shape]} by {[*b.shape]}")
+    if a.batch_axis + 2 >= a.rank or (a.batch, a.joined) != (b.batch, b.joined):
+        op.refuse("must not mix the frames")
     plain = tuple(range(len(a.shape)))
     swapped = (*plain[:-2], plain[-1], plain[-2])
     sources = op.arranged(a, plain), op.arranged(b, swapped)
