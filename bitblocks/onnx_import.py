@@ -6,10 +6,12 @@ import math
 import re
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from bitblocks import layers
+from bitblocks.attending import fold_attention
 from bitblocks.errors import InputError
 from bitblocks.folding import fold_scales
 from bitblocks.graph import (
@@ -67,7 +69,7 @@ def import_onnx(path: str | Path, cut: str | Sequence[str] | None = None) -> Gra
         if not importer.reorders:
             break
     assert best is not None  # there always is a choice
-    return fold_scales(without_unread(best.graph))
+    return fold_scales(fold_attention(without_unread(best.graph)))
 
 
 def _layouts(shape: Shape) -> list[Shape]:
@@ -142,10 +144,9 @@ class Importer:
 
     def _output(self, tensor: str, label: str) -> Port:
         value = self.values[tensor]
-        if value.batch:
-            raise InputError(
-                f"output {shown(tensor)} must have the batch on axis 0, not {value.batch}"
-            )
+        if value.batch or any(value.joined):
+            rule = "alone on axis 0" if not value.batch_axis else f"on axis 0, not {value.batch}"
+            raise InputError(f"output {shown(tensor)} must have the batch {rule}")
         axes = self.axes(value)
         if axes is None:
             value = self.reordered(value, None, value.shape)
@@ -191,7 +192,7 @@ class Importer:
         index = moves(value.order, order, math.prod(value.shape)).reshape(shape)
         layer = self.add(layers.Rearrange, f"{value.name}_reorder", (value.name,), index)
         self.reorders += 1
-        return Value(layer.name, value.shape, order, value.batch)
+        return replace(value, name=layer.name, order=order)
 
     def refuse(self, node: Any, rule: str) -> NoReturn:
         """Raise InputError that ``node`` breaks ``rule``, and say where to cut."""

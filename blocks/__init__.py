@@ -12,6 +12,7 @@ from .division import Divide, SquareRoot
 from .elementwise import Identity, ReLU
 from .embedding import Embedding, Reads
 from .extremum import ArgMax, ArgMin
+from .glu import glu
 from .linear import Folded, Linear, Neuron, Unrolled
 from .matmul import matmul
 from .memory import Heads, Memory
@@ -32,7 +33,7 @@ from .network import Network, NetworkPlan, Node, Route
 from .nonlinearity import Nonlinearity, TableLanes
 from .normalisation import group_norm, layer_norm, rms_norm
 from .planner import plan, quick_plan, with_smallest_buffers
-from .pooling import AveragePool, MaxPool, Pooled
+from .pooling import AveragePool, MaxPool, Pooled, WholeWindows
 from .recur import Recur
 from .recurrent import bidirectional, gru, lstm, rnn
 from .reduce import Accumulators, Reduce
@@ -102,6 +103,7 @@ __all__ = [
     "TransposedConvolution",
     "Unrolled",
     "Weight",
+    "WholeWindows",
     "activation",
     "attention",
     "bidirectional",
@@ -113,6 +115,7 @@ __all__ = [
     "expand",
     "gate",
     "gather",
+    "glu",
     "group_norm",
     "gru",
     "layer_norm",

@@ -48,6 +48,8 @@ def gate(
     Gates come as a second stream, such as that of a Linear; constants are a Weight. With one head
     this is a Mul or a Gate by itself.
 
+    Source: E. Culurciello, Neural Networks Building Blocks, 2017, attention
+
     Parameters
     ----------
     input : Tensor of x, shape (..., channels)
@@ -56,7 +58,11 @@ def gate(
     hard : whether x passes or not, instead of being scaled
     rounding, overflow : how the products, or the numbers that pass, are narrowed
 
-    Source: Culurciello, Neural networks building blocks, 2017, attention modules.
+    >>> x, gates = Tensor((8, 8), Format(8, 4)), Tensor((8, 2), Format(8, 8, signed=False))
+    >>> block = gate(x, gates, Format(8, 4))
+    >>> print(block.reference(np.full((8, 8), 40), np.full((8, 2), (64, 128)))[0])
+    [[10 10 10 10 10 10 10 10]
+     [20 20 20 20 20 20 20 20]]
     """
     check_tensor(input, "gate input")
     check_tensor(gates, "gate gates")
@@ -97,7 +103,13 @@ def attention(
     (RND, SAT_SYM); shares are those of :func:`softmax`; y are exact sums, narrowed once. Without
     shares attention is hard: y is the value of the largest score, the first of equal ones.
 
-    With a lane for each number of a head a frame takes queries * heads * keys cycles.
+    With a lane for each number of a head a frame takes queries * heads * keys cycles, and every
+    multiplier is busy in all of them.
+
+    Error: less than ``error`` units of the shares; sums and products are exact
+
+    Source: A. Vaswani et al., Attention Is All You Need, 2017, section 3.2
+    (https://arxiv.org/abs/1706.03762)
 
     Parameters
     ----------
@@ -113,7 +125,12 @@ def attention(
     rounding, overflow : how y is narrowed
     error : of the shares, in their units, see :func:`softmax`
 
-    Source: A. Vaswani et al., Attention is all you need, 2017, section 3.2.
+    >>> q, k = Tensor((4, 2, 8), Format(8, 4)), Tensor((4, 1, 8), Format(8, 4))
+    >>> shares = Format(8, 8, signed=False)
+    >>> block = attention(q, k, k, Format(8, 4), shares, Format(8, 4))
+    >>> x = np.arange(64).reshape(4, 2, 8)
+    >>> print(block.reference(x, x[:, :1], x[:, :1])[0, 0])
+    [35 36 37 38 39 40 41 42]
     """
     _check_streams(query, key, value, score_format)
     check_format(output_format, "attention output_format")
@@ -271,6 +288,11 @@ def multi_head_attention(
 ) -> Network:
     """Tokens attend to others in several heads: projections, :func:`attention`, a projection.
 
+    Error: as of attention
+
+    Source: A. Vaswani et al., Attention Is All You Need, 2017, section 3.2.2
+    (https://arxiv.org/abs/1706.03762)
+
     Parameters
     ----------
     input : Tensor of tokens, shape (queries, channels)
@@ -280,6 +302,13 @@ def multi_head_attention(
     query, key, value, output : Projection
     mixed_format : Format of what attention gives
     score_format, share_format, options : of :func:`attention`
+
+    >>> x, y = Tensor((4, 8), Format(8, 4)), Format(8, 4)
+    >>> W = np.random.default_rng(0).integers(-64, 64, (4, 8, 8))
+    >>> parts = [Projection(w, np.zeros(8, int), Format(8, 7), y) for w in W]
+    >>> block = multi_head_attention(x, None, 2, *parts, y, y, Format(8, 8, signed=False))
+    >>> print(block.reference(np.arange(32).reshape(4, 8))[0])
+    [10  0 12 -5  4 10 11  1]
     """
     check_tensor(input, "multi_head_attention input")
     if memory is not None:

@@ -367,13 +367,20 @@ class Maximum(Binary):
 class Gate(Binary):
     """``y = narrow(a if b > 0 else 0)``: a hard gate; two stages, choice and narrowing.
 
-    Mul is the soft one. Source: Culurciello, Neural networks building blocks, 2017, attention.
+    Mul is the soft one.
+
+    Source: E. Culurciello, Neural Networks Building Blocks, 2017, attention
 
     Parameters
     ----------
     input_a, input_b : Tensors of one shape, but for last axes of b that are 1; formats may differ
     output_format : Format of y
     rounding, overflow : how the number that passes is narrowed
+
+    >>> x = Tensor((64,), Format(8, 4))
+    >>> block = Gate(x, x, Format(8, 4))
+    >>> print(block.reference(np.arange(64), np.arange(64) - 28)[25:32])
+    [ 0  0  0  0 29 30 31]
     """
 
     @property

@@ -113,7 +113,8 @@ class Tensor:
 class Candidate:
     """One way to map a block: the plan, its interval in cycles, and what it costs.
 
-    ``unrolled`` says that a whole matrix lies in one graph of adders, a position a cycle.
+    ``unrolled`` says that a whole matrix lies in one graph of adders, or a window in one tree, a
+    position a cycle.
     """
 
     plan: Any

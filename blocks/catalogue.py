@@ -47,6 +47,7 @@ from .division import (
 from .elementwise import Identity, ReLU, identity_configuration, relu_configuration
 from .embedding import Embedding, Reads, embedding_configuration
 from .extremum import ArgMax, ArgMin, arg_configuration
+from .glu import glu, glu_configuration
 from .linear import (
     Folded,
     Linear,
@@ -79,6 +80,7 @@ from .pooling import (
     AveragePool,
     MaxPool,
     Pooled,
+    WholeWindows,
     average_pool_configuration,
     max_pool_configuration,
 )
@@ -103,6 +105,14 @@ from .softmax import (
     softmin_configuration,
 )
 from .topk import TopK, topk_configuration
+from .turing import (
+    content_addressing,
+    content_addressing_configuration,
+    location_addressing,
+    location_addressing_configuration,
+    soft_write,
+    soft_write_configuration,
+)
 from .weight import Weight, weight_configuration
 
 
@@ -306,8 +316,8 @@ CATALOGUE: dict[str, Entry] = {
         Entry(Linear, linear_configuration, (Folded, Unrolled)),
         Entry(Convolution, convolution_configuration, (Folded, Columns, Unrolled)),
         Entry(TransposedConvolution, transposed_configuration, (Folded, Unrolled)),
-        Entry(MaxPool, max_pool_configuration, (Pooled,)),
-        Entry(AveragePool, average_pool_configuration, (Pooled,)),
+        Entry(MaxPool, max_pool_configuration, (Pooled, WholeWindows)),
+        Entry(AveragePool, average_pool_configuration, (Pooled, WholeWindows)),
         Entry(Reduce, reduce_configuration, (Accumulators,)),
         Entry(softmax, softmax_configuration),
         Entry(softmin, softmin_configuration),
@@ -315,6 +325,7 @@ CATALOGUE: dict[str, Entry] = {
         Entry(layer_norm, layer_norm_configuration),
         Entry(rms_norm, rms_norm_configuration),
         Entry(group_norm, group_norm_configuration),
+        Entry(glu, glu_configuration),
         Entry(matmul, matmul_configuration),
         Entry(Recur, recur_configuration),
         Entry(rnn, rnn_configuration),
@@ -323,6 +334,9 @@ CATALOGUE: dict[str, Entry] = {
         Entry(gate, gate_configuration),
         Entry(attention, attention_configuration),
         Entry(multi_head_attention, multi_head_attention_configuration),
+        Entry(content_addressing, content_addressing_configuration),
+        Entry(location_addressing, location_addressing_configuration),
+        Entry(soft_write, soft_write_configuration),
         Entry(Network, network_configuration, (NetworkPlan,)),
     )
 }

@@ -120,15 +120,7 @@ class ConvolutionBlock(ABC):
 
         Where every output meets the one place of its own number, no window is needed.
         """
-        result = []
-        for axis in self.axes:
-            reach = (axis.outputs - 1) * axis.stride + axis.dilation * (axis.kernel - 1) + 1
-            after = max(0, reach - axis.size - axis.before)
-            made = Axis(axis.size, axis.kernel, axis.stride, axis.dilation, axis.before, after)
-            if axis.upsample > 1 or made.windows != axis.outputs or not can_unroll([made]):
-                return []
-            result.append(made)
-        return result
+        return raster_axes(self.axes)
 
     def _check(self) -> None:
         """Refuse what is no convolution; what was left out becomes what it stands for."""
@@ -461,6 +453,19 @@ def _shown(sizes: Sequence[int]) -> str:
 def _column(values: Ints, like: Ints) -> Ints:
     """One number for each row of an array with as many axes as ``like``."""
     return values.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def raster_axes(axes: Sequence[WindowAxis]) -> list[Axis]:
+    """The axes as the unrolled window takes them; none if it cannot."""
+    result = []
+    for axis in axes:
+        reach = (axis.outputs - 1) * axis.stride + axis.dilation * (axis.kernel - 1) + 1
+        after = max(0, reach - axis.size - axis.before)
+        made = Axis(axis.size, axis.kernel, axis.stride, axis.dilation, axis.before, after)
+        if axis.upsample > 1 or made.windows != axis.outputs or not can_unroll([made]):
+            return []
+        result.append(made)
+    return result
 
 
 def places_of(axes: Sequence[WindowAxis]) -> Ints:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hdl import Cost, Events, Target, Unzip
-from quant import Ints, MoveKernel
+from quant import Format, Ints, MoveKernel
 
 from .block import Candidate, Lanes, Tensor, check_lanes, check_tensor, divisors
 from .configurations import Configuration, draw_format, draw_shape
@@ -19,10 +19,19 @@ from .configurations import Configuration, draw_format, draw_shape
 class Deinterleave:
     """``y_n = x[..., n::parts]``, each on a port of its own; wires, taken when all have taken.
 
+    Source: ONNX Split (https://onnx.ai/onnx/operators/onnx__Split.html), of numbers that lie
+    between each other
+
     Parameters
     ----------
     input : Tensor of x, shape (..., parts * numbers)
     parts : int from 2; ports ``o_0``, ``o_1``, ...
+
+    >>> from quant import Format
+    >>> block = Deinterleave(Tensor((64,), Format(8, 4)), 4)
+    >>> even, *_, last = block.reference(np.arange(64))
+    >>> print(even[:4], last[:4])
+    [ 0  4  8 12] [ 3  7 11 15]
     """
 
     input: Tensor
@@ -43,8 +52,12 @@ class Deinterleave:
 
     @property
     def outputs(self) -> dict[str, Tensor]:
+        number, ends = self.input.format, self.input.ends
         shape = (*self.input.shape[:-1], self.input.shape[-1] // self.parts)
-        return {f"o_{n}": Tensor(shape, self.input.format) for n in range(self.parts)}
+        return {
+            f"o_{n}": Tensor(shape, number, ends and ends[n :: self.parts])
+            for n in range(self.parts)
+        }
 
     def reference(self, x: ArrayLike) -> tuple[Ints, ...]:
         """Integers in, integers out, shape (..., numbers * parts) -> (..., numbers) each."""
@@ -53,8 +66,8 @@ class Deinterleave:
 
     def kernel(self) -> tuple[MoveKernel, ...]:
         """The reference on tiles."""
-        size, number = self.input.size, self.input.format
-        places = np.arange(size)
+        number: Format = self.input.format
+        size, places = self.input.size, np.arange(self.input.size)
         return tuple(
             MoveKernel(places[n :: self.parts], (size,), number) for n in range(self.parts)
         )

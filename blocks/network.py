@@ -28,7 +28,7 @@ from hdl import (
     shape,
     stream_signature,
 )
-from quant import Ints, LoopKernel, MoveKernel, Program, ProgramInput, Step
+from quant import Ints, LoopKernel, MoveKernel, Program, ProgramInput, Session, Step
 
 from .block import Block, Candidate, Tensor
 
@@ -310,11 +310,29 @@ class Network:
                     f"Network input {name} must have shape (..., {shape}), not {frame.shape}"
                 )
             arrays.append(frame.reshape(-1, tensor.size))
+        if self.kept:
+            session = Session(self.program)
+            frames_of = [session.step(*frame) for frame in zip(*arrays, strict=True)]
+            flat = tuple(np.array(y, np.int64) for y in zip(*frames_of, strict=True))
+        else:
+            flat = self.program(*arrays)
         results = tuple(
             y.reshape(batch + tensor.shape)
-            for y, tensor in zip(self.program(*arrays), self.outputs.values(), strict=True)
+            for y, tensor in zip(flat, self.outputs.values(), strict=True)
         )
         return results[0] if len(results) == 1 else results
+
+    @property
+    def kept(self) -> list[str]:
+        """Nodes of the flat network whose state lives on from frame to frame."""
+        return [name for name, loop in self.loops.items() if loop.kept]
+
+    def session(self) -> "NetworkSession":
+        """A life of its own: successive frames, whose state lives on.
+
+        Raises ValueError where no block keeps a state.
+        """
+        return NetworkSession(self)
 
     @cached_property
     def routes(self) -> list[Route]:
@@ -559,6 +577,40 @@ class Network:
                         lanes *= size
                         total += Gather.inventory(lanes * width, size)
         return total.cost(target)
+
+
+class NetworkSession:
+    """Successive frames of a network, whose state lives on from one to the next."""
+
+    def __init__(self, network: Network):
+        if not network.kept:
+            raise ValueError("Network session must have a block that keeps its state, not none")
+        self._network, self._session = network, Session(network.program)
+        self._shapes = [tensor.shape for tensor in network.outputs.values()]
+
+    def step(self, *frames: ArrayLike) -> Any:
+        """Integers in, integers out, one frame; a tuple if there are several outputs."""
+        network = self._network
+        if len(frames) != len(network.inputs):
+            raise ValueError(
+                f"Network inputs must be {len(network.inputs)} arrays, not {len(frames)}"
+            )
+        arrays = []
+        for name, tensor, frame in zip(
+            network.input_names, network.inputs.values(), map(np.asarray, frames), strict=True
+        ):
+            if frame.shape != tensor.shape:
+                raise ValueError(
+                    f"Network input {name} must have shape {tensor.shape}, not {frame.shape}"
+                )
+            arrays.append(frame.ravel())
+        found = zip(self._session.step(*arrays), self._shapes, strict=True)
+        results = tuple(y.reshape(shape) for y, shape in found)
+        return results[0] if len(results) == 1 else results
+
+    def reset(self) -> None:
+        """Before the next frame the state is the initial one."""
+        self._session.reset()
 
 
 _EVENTS = {"scatter": Scatter.events, "fifo": Fifo.events, "gather": Gather.events}

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from hdl import Cost, Events, FunctionArray, FunctionUnit, Target
 from hdl.function import cheapest
-from quant import FUNCTIONS, Approximation, Format, Ints, PlainKernel, candidates
+from quant import FUNCTIONS, Approximation, Format, Ints, TableKernel, candidates
 
 from .block import Candidate, Tensor, check_lanes, check_tensor, divisors
 from .configurations import Configuration, draw_shape
@@ -83,14 +83,10 @@ class Nonlinearity:
         number = self.input.format
         return self.form.reference(np.arange(number.min, number.max + 1))
 
-    def kernel(self) -> PlainKernel:
+    def kernel(self) -> TableKernel:
         """The reference on tiles: a look-up of every number."""
-        least = self.input.format.min
-
-        def look_up(x: Ints) -> Ints:
-            return self._table[x - least]
-
-        return PlainKernel(look_up, (self.input.shape,), self.input.size)
+        output = self.form.output_format
+        return TableKernel(self._table, self.input.format, output, self.input.size)
 
     def plans(self, target: Target) -> Iterator[Candidate]:
         """One lane, ..., all numbers of a frame at once."""
@@ -122,6 +118,10 @@ class Nonlinearity:
         return self.unit(plan).inventory().cost(target)
 
 
+POSITIVE = ("sigmoid", "softplus", "exp", "exp2", "sqrt")
+"""Functions that are never negative."""
+
+
 def nonlinearity_configuration(random: np.random.Generator, index: int) -> Configuration:
     partial = ("log", "log2", "reciprocal", "rsqrt", "asin", "acos", "acosh", "atanh")
     smooth = [name for name in FUNCTIONS if name not in partial]
@@ -130,7 +130,8 @@ def nonlinearity_configuration(random: np.random.Generator, index: int) -> Confi
     signed = name != "sqrt"
     source = Format(width, width - signed - int(random.integers(1, 4)), signed)
     bits = int(random.integers(3, 10))
-    target = Format(bits, bits - 1 - int(random.integers(0, 3)))
+    frac = bits - 1 - int(random.integers(0, 3))
+    target = Format(bits, frac, name not in POSITIVE)  # no bit of the sign that never changes
     forms = candidates(FUNCTIONS[name], source, target)
     form = forms[random.integers(len(forms))]
     tensor = Tensor(draw_shape(random, index), source)

@@ -272,11 +272,11 @@ def _words(network: Network, plan: NetworkPlan) -> dict[str, int]:
 
 def worthwhile_intervals(network: Network, target: Target) -> list[int]:
     """Intervals at which some block of a network can be mapped differently, longest first."""
-    found = {
-        candidate.interval for node in network.flat.nodes for candidate in node.block.plans(target)
-    }
-    fastest = max(
-        min(candidate.interval for candidate in node.block.plans(target))
-        for node in network.flat.nodes
-    )
-    return sorted((n for n in found if n >= fastest), reverse=True)
+    return intervals_of(choices(network, target))
+
+
+def intervals_of(known: dict[str, list[Candidate]]) -> list[int]:
+    """:func:`worthwhile_intervals` of the candidates of every node."""
+    found = [{candidate.interval for candidate in own} for own in known.values()]
+    fastest = max(map(min, found))
+    return sorted((n for n in set().union(*found) if n >= fastest), reverse=True)

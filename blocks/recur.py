@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from math import ceil, inf
+from math import ceil, inf, prod
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from hdl import (
     Events,
     Feed,
     FeedArray,
+    Fifo,
     Inventory,
     Start,
     Target,
@@ -49,6 +50,10 @@ class Recur:
     state after the step. The plan of a Recur is that of its cell, in which a state enters with as
     many lanes as it leaves.
 
+    Error: that of its cell
+
+    Source: ONNX Scan (https://onnx.ai/onnx/operators/onnx__Scan.html)
+
     Parameters
     ----------
     cell : Network
@@ -58,6 +63,16 @@ class Recur:
     finals : outputs of the cell that are given after the last step alone
     streams : int from 1; several independent sequences travel step by step, shape (steps, streams,
         ...), each with a state of its own
+    kept : whether the state lives on from frame to frame, so that frames of a batch follow each
+        other in time; all initial states must then be constant
+
+    >>> from blocks import Add, Node
+    >>> x, total = Tensor((8,), Format(8, 4)), Tensor((8,), Format(12, 4))
+    >>> nodes = (Node("sum", Add(x, total, total.format), ("x", "total")),)
+    >>> cell = Network({"x": x, "total": total}, nodes, {"total": "sum"})
+    >>> block = Recur(cell, 8, (np.zeros(8, int),), sequences=("total",))
+    >>> print(block.reference(np.arange(64).reshape(8, 8))[-1])
+    [224 232 240 248 256 264 272 280]
     """
 
     cell: Network
@@ -66,6 +81,7 @@ class Recur:
     sequences: tuple[str, ...]
     finals: tuple[str, ...] = ()
     streams: int = 1
+    kept: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.cell, Network):
@@ -97,6 +113,10 @@ class Recur:
                 values.setflags(write=False)
             initial.append(values)
         object.__setattr__(self, "initial", tuple(initial))
+        if type(self.kept) is not bool:
+            raise TypeError(f"Recur kept must be a bool, not {self.kept!r}")
+        if self.kept and None in (None if values is None else 0 for values in initial):
+            raise ValueError("Recur initial must be constant where the state is kept, not an input")
         for field in ("sequences", "finals"):
             names = getattr(self, field)
             if not isinstance(names, tuple) or len(set(names)) != len(names):
@@ -190,6 +210,8 @@ class Recur:
             for (port, tensor), frame in zip(self.inputs.items(), frames, strict=True)
         ]
         x, own = values[0], iter(values[1:])
+        if self.kept:
+            return self._successive(x)
         batch = x.shape[: x.ndim - len(self.inputs[self._entry].shape)] + self._each
         state = []
         for name, initial in self._given.items():
@@ -209,6 +231,23 @@ class Recur:
         given += [results[name] for name in self.finals]
         return given[0] if len(given) == 1 else tuple(given)
 
+    def _successive(self, x: Ints) -> Any:
+        """All frames of a batch one after the other, as one long one."""
+        shape = self.inputs[self._entry].shape
+        batch = x.shape[: x.ndim - len(shape)]
+        names = tuple(dict.fromkeys((*self.sequences, *self.finals)))
+        steps = x.size // (prod(shape) // self.steps)
+        if not steps:
+            results = [np.empty((*batch, *t.shape), np.int64) for t in self.outputs.values()]
+            return results[0] if len(results) == 1 else tuple(results)
+        long = replace(self, steps=steps, kept=False, sequences=names, finals=())
+        y = long.reference(x.reshape(steps, *shape[1:]))
+        found = dict(zip(names, y if isinstance(y, tuple) else (y,), strict=True))
+        frames = {n: v.reshape(*batch, self.steps, *v.shape[1:]) for n, v in found.items()}
+        results = [frames[name] for name in self.sequences]
+        results += [np.take(frames[name], -1, len(batch)) for name in self.finals]
+        return results[0] if len(results) == 1 else tuple(results)
+
     def kernel(self) -> LoopKernel:
         """The reference on tiles of floats; several outputs lie one behind the other in one."""
         program = self.cell.program
@@ -223,6 +262,7 @@ class Recur:
             tuple(tensor.format for tensor in self.cell.outputs.values()),
             tuple(names.index(name) for name in self.sequences),
             tuple(names.index(name) for name in self.finals),
+            self.kept,
         )
 
     @property
@@ -308,13 +348,13 @@ class Recur:
         words, initial = tensor.size // lanes, self._given[name]
         if initial is not None:
             initial = np.tile(initial.reshape(words, lanes), (self.streams, 1))
-        return Feed(initial, self.streams * words, self.steps, tensor.format, lanes)
+        return Feed(initial, self.streams * words, self.steps, tensor.format, lanes, self.kept)
 
     def deal(self, name: str, plan: NetworkPlan) -> tuple[Deal, list[str]]:
         """What an output of the cell is dealt to, and by which names."""
         wants, taker = [], []
-        if name in self.states and self.steps > 1:
-            wants, taker = ["others"], [""]
+        if name in self.states and (self.kept or self.steps > 1):
+            wants, taker = ["all" if self.kept else "others"], [""]
         if name in self.sequences:
             wants, taker = [*wants, "all"], [*taker, name]
         if name in self.finals:
@@ -360,6 +400,14 @@ class Recur:
         for name, event in exits.items():
             deal, ports = self.deal(name, plan)
             for branch, port in enumerate(ports):
+                if not port and self.kept:
+                    feed, back = self.feed(name, plan), at(self._port(name))
+                    target, first = event, 0
+                    if deal.wants != ("all",):
+                        target = graph.event(f"kept.{name}", graph.firings[event])
+                        deal.join(graph, offers[name], event, branch, target, first)
+                    feed.kept_words(graph, back, target)
+                    continue
                 if not port:
                     target, first = at(self._port(name)), self.feed(name, plan).words
                 elif deal.wants == ("all",):
@@ -380,11 +428,19 @@ class Recur:
             words = self.inputs[self._entry].size // self.lanes(plan)[self._entry]
             total += Start.inventory(words, followers)
         total = sum((feed.inventory() for feed in feeds), total)
+        for feed in feeds if self.kept else ():
+            bits = feed.lanes * feed.number.width
+            total += Fifo.inventory(feed.words, bits, _style(feed.words))
         for name in self.cell.output_names:
             deal, ports = self.deal(name, plan)
             if ports and deal.wants != ("all",):
                 total += deal.inventory()
         return self.cell.cost(plan, target) + total.cost(target)
+
+
+def _style(words: int) -> str:
+    """What the buffer of a state becomes that is kept from frame to frame."""
+    return "registers" if words <= 16 else "block"
 
 
 class RecurRtl(wiring.Component):
@@ -433,6 +489,12 @@ class RecurRtl(wiring.Component):
                 m.d.comb += source.ready.eq(1)
                 continue
             ends = [flipped(getattr(self, p)) if p else feeds[name].i for p in ports]
+            if recur.kept and name in feeds:
+                words = feeds[name].design.words
+                kept = Fifo(source.payload.shape(), words, _style(words))
+                m.submodules[f"{name}_kept"] = kept
+                connect(m, kept.o, feeds[name].i)
+                ends[0] = kept.i
             if design.wants == ("all",):
                 connect(m, source, ends[0])
                 continue
@@ -475,8 +537,9 @@ def recur_configuration(random: np.random.Generator, index: int) -> Configuratio
     finals: tuple[str, ...] = ("h",) if "y" in results else ()
     if index % 4 == 2:
         sequences, finals = (), (*sequences, *finals)
-    steps = int(random.integers(1, 5))
-    loop = Recur(cell, steps, tuple(initial), sequences, finals, 1 + (index % 4 == 1))
+    steps, kept = int(random.integers(1, 5)), index % 5 == 1
+    streams = 1 + (index % 4 == 1)
+    loop = Recur(cell, steps, tuple(initial), sequences, finals, streams, kept)
     inputs = dict(zip(("x", "h"), loop.inputs.values(), strict=False))
     node = Node("loop", loop, tuple(inputs))
     outputs = {f"y{n}": tensor for n, tensor in enumerate(node.tensors)}

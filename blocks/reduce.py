@@ -241,7 +241,7 @@ def _design(block: Reduce, plan: Accumulators) -> tuple[Any, ...]:
     if block.function == "mean":
         frac = block.input.format.frac
         rest = averaged(tree.result, channels, block.count, block._ends, frac, target, *modes)
-        return replace(tree, needed=(1 << rest[0].read) - 1), *rest
+        return replace(tree, needed=rest[0].needed), *rest
     if tree.result == target:
         return (tree,)
     narrowing = Narrowing(tree.result, *block._ends, target, *modes)

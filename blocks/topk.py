@@ -29,12 +29,19 @@ class TopK:
     A plan is a number of :class:`Lanes` of x: a power of two that divides the channels, or all of
     them. All results of a row leave together.
 
+    Source: ONNX TopK (https://onnx.ai/onnx/operators/onnx__TopK.html)
+
     Parameters
     ----------
     input : Tensor of x, shape (..., channels), at least 2 channels
     count : int from 1 to channels
     smallest : whether the smallest are sought, the smallest first
     gives : "both", "values" or "indices": ports ``o_values`` and ``o_indices``
+
+    >>> from quant import Format
+    >>> block = TopK(Tensor((64,), Format(8, 4)), 3)
+    >>> print(*block.reference(np.arange(64) * 37 % 64))
+    [63 62 61] [19 38 57]
     """
 
     input: Tensor

@@ -188,8 +188,10 @@ AGREEMENT = Metric("decides as the float network", _agreement, 0.1)
 """For random frames, of which many lie at the border between two classes."""
 
 
-def _own(name: str, data: Callable[[], Data], frames: int, metric: Metric) -> Example:
-    return Example(EXAMPLES / name / f"{name}.onnx", data, frames, metric)
+def _own(
+    name: str, data: Callable[[], Data], frames: int, metric: Metric, **options: Any
+) -> Example:
+    return Example(EXAMPLES / name / f"{name}.onnx", data, frames, metric, options)
 
 
 def _published(name: str, frames: int, *shape: int) -> dict[str, Example]:
@@ -201,6 +203,7 @@ def _published(name: str, frames: int, *shape: int) -> dict[str, Example]:
 NETWORKS: dict[str, Example] = {
     "digits": _own("digits", _digits, 200, HALF_A_POINT),
     "digits_cnn": _own("digits_cnn", _digits, 359, HALF_A_POINT),
+    "digits_transformer": _own("digits_transformer", _digits, 100, A_POINT, interval=1024),
     "denoiser": _own("denoiser", _denoiser, 50, HALF_A_DECIBEL),
     "shapes3d": _own("shapes3d", _shapes3d, 50, A_POINT),
     "copy_ntm": _copying(),

@@ -18,7 +18,7 @@ from .events import Deadlock, Edge, Events, Schedule, chain, pipeline_events
 from .extremum import Extremum, ExtremumFinder
 from .function import FunctionArray, FunctionUnit, cheapest
 from .lookup import Lookup
-from .loop import RENEW, Deal, DealArray, Feed, FeedArray, Start
+from .loop import Deal, DealArray, Feed, FeedArray, Start
 from .mac import Mac, MacArray, MacCore, MacCoreArray
 from .memory import Rom, Tables
 from .merge import Merge, MergeArray
@@ -44,7 +44,6 @@ from .window import Window, WindowAxis, Windowed, WindowedArray
 
 __all__ = [
     "ONE",
-    "RENEW",
     "ZERO",
     "AxiStreamPort",
     "AxiTop",

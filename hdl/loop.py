@@ -21,13 +21,14 @@ from .stream import Fifo, Fork, stream_signature
 AHEAD = 2
 """Frames that may begin before the state of the first of them is taken."""
 
-RENEW = stream.Signature(data.StructLayout({"renew": 1}))
-"""Stream of a word a frame: whether its state is the initial one whatever came before."""
+BEGUN = stream.Signature(data.StructLayout({}))
+"""Stream of a word a frame, without content."""
 
 
 def _walk(m: Module, moved: Value, words: int, rounds: int) -> tuple[Value, Value, Value]:
     """Count ``rounds`` times ``words`` transfers: the place, whether it is the last, the round."""
-    place, last, round_ = Signal(range(words)), Signal(), Signal(range(rounds))
+    place, round_ = Signal(range(words), name="place"), Signal(range(rounds), name="round")
+    last = Signal(name="last")
     m.d.comb += last.eq(place == words - 1)
     with m.If(moved):
         m.d.sync += place.eq(Mux(last, 0, place + 1))
@@ -42,15 +43,14 @@ class Start(wiring.Component):
     Members
     -------
     i, o : the words; the first of a frame waits until every follower has room
-    renew : In(1), goes with a frame's first word
     start_0, start_1, ... : streams of a word a frame
     """
 
     def __init__(self, payload: data.ArrayLayout, words: int, followers: int):
         self.words, self.followers = words, followers
         words_of = stream.Signature(payload)
-        starts = {f"start_{n}": Out(RENEW) for n in range(followers)}
-        super().__init__({"i": In(words_of), "o": Out(words_of), "renew": In(1), **starts})
+        starts = {f"start_{n}": Out(BEGUN) for n in range(followers)}
+        super().__init__({"i": In(words_of), "o": Out(words_of), **starts})
 
     def elaborate(self, platform):
         m = Module()
@@ -67,10 +67,7 @@ class Start(wiring.Component):
         with m.If(moved):
             m.d.sync += place.eq(Mux(place == self.words - 1, 0, place + 1))
         for start in starts:
-            m.d.comb += [
-                start.valid.eq(moved & (place == 0)),
-                start.payload.renew.eq(self.renew),
-            ]
+            m.d.comb += start.valid.eq(moved & (place == 0))
         return m
 
     @staticmethod
@@ -85,8 +82,8 @@ class Feed:
     """The state that a circuit takes: at first the initial one, then what it has given.
 
     Of a frame of ``rounds`` times ``words`` words the first ``words`` are the initial state and the
-    others come back. If the state is ``kept``, it is the initial one after reset or where asked
-    for; else those of the frame before are the first of the next.
+    others come back. If the state is ``kept``, it is the initial one after reset alone, and else
+    that after the frame before.
 
     Parameters
     ----------
@@ -131,6 +128,12 @@ class Feed:
         ends = np.where(np.arange(graph.firings[source]) == 0, words - 1 - AHEAD * total, NEVER)
         graph.offered(source, target, 1, ends)
 
+    def kept_words(self, graph: Events, target: str, written: str) -> None:
+        """All words of ``target`` come from a buffer of a state, written at ``written``."""
+        count = graph.firings[target]
+        graph.offered(target, written, 1, np.arange(count) - self.words)
+        graph.after(written, target, 1, np.arange(count))
+
     def _taken(self, places: Ints, total: int) -> Ints:
         """Where words of the initial state are taken among all, negative ones in frames before."""
         return places // self.words * total + places % self.words
@@ -150,7 +153,7 @@ class Feed:
         if tables.width:
             total += cost.table(self.words, tables.width, tables.words)
         if self.kept:
-            total += cost.register(3) + cost.logic(3) + cost.mux2(1)
+            total += cost.register(1) + 2 * cost.logic(3)
         return total + (cost.logic(2, bits) if not tables.width else cost.mux2(bits))
 
 
@@ -168,7 +171,7 @@ class FeedArray(wiring.Component):
     def __init__(self, design: Feed):
         self.design = design
         words = stream_signature(design.number, design.lanes)
-        first = {"start": In(RENEW)} if design.initial is not None else {"initial": In(words)}
+        first = {"start": In(BEGUN)} if design.initial is not None else {"initial": In(words)}
         back = {"i": In(words)} if design.returns else {}
         super().__init__({**back, "o": Out(words), **first})
 
@@ -201,14 +204,9 @@ class FeedArray(wiring.Component):
                 m.d.sync += level.eq(level - 1)
             if design.kept:
                 fresh = Signal(init=1)  # nothing has come back yet
-                head, tail = Signal(), Signal()
                 with m.If(take):
                     m.d.sync += fresh.eq(0)
-                with m.If(put):
-                    m.d.sync += tail.eq(self.start.payload.renew)
-                with m.If((level == 0) | take):
-                    m.d.sync += head.eq(Mux(level[1], tail, self.start.payload.renew))
-                renew = fresh | head
+                renew = fresh
             initial = self._table(m, place)
         word = o.payload.as_value()
         if not design.returns:

@@ -3,7 +3,8 @@
 
 from collections.abc import Sequence
 from copy import copy
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import or_
 
 import numpy as np
 from amaranth import Module
@@ -66,6 +67,15 @@ class Parallel:
     def read(self) -> int:
         """Low bits of every x that the sums depend on, as far as those are read."""
         return int((self._kept + self._skipped).max())
+
+    @property
+    def needed(self) -> int:
+        """Mask of the bits of every x that the sums depend on."""
+        if self.stages:
+            return (1 << self.read) - 1
+        kept, gaps, skipped = (n.tolist() for n in (self._kept, self._gaps, self._skipped))
+        masks = (((1 << k) - 1 & ~g) << s for k, g, s in zip(kept, gaps, skipped, strict=True))
+        return reduce(or_, masks)
 
     def reading(self, skipped: Ints, kept: Ints, gaps: Ints) -> "Parallel":
         """The same without what nobody reads of the sums: they begin ``skipped`` bits higher.

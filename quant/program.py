@@ -193,6 +193,7 @@ class LoopKernel:
     steps, streams : of a frame, which holds x of every stream for every step
     initial : for each state ints, shape (elements,), or None
     sequences, finals : numbers of the outputs that are given for every step, and after the last
+    kept : whether the states live on in a :class:`Session`
     """
 
     def __init__(
@@ -204,7 +205,9 @@ class LoopKernel:
         formats: tuple[Format, ...],
         sequences: tuple[int, ...],
         finals: tuple[int, ...],
+        kept: bool = False,
     ):
+        self.kept = kept
         self.program, self.steps, self.streams = program, steps, streams
         self.initial, self.sequences, self.finals = initial, sequences, finals
         inputs = [port.size for port in program.inputs]
@@ -220,33 +223,93 @@ class LoopKernel:
         self.dtype: np.dtype[Any] = next(wide, np.dtype(np.int64))
 
     def __call__(self, out: Tile, *tiles: Tile) -> None:
-        frames, streams = out.shape[1], self.streams
-        run = self.program._run(streams * frames)
-
-        def rows(tile: Tile) -> Tile:
-            """Elements of one step, frames of all streams side by side."""
-            if streams == 1:
-                return tile
-            return tile.reshape(streams, -1, frames).swapaxes(0, 1).reshape(-1, streams * frames)
-
-        def back(tile: Tile) -> Tile:
-            if streams == 1:
-                return tile
-            return tile.reshape(-1, streams, frames).swapaxes(0, 1).reshape(-1, frames)
-
         own = iter(tiles[1:])
-        states: list[Any] = [
-            rows(next(own)[:-1]) if initial is None else initial[:, None]
-            for initial in self.initial
+        states = [
+            self._rows(next(own)[:-1]) if first is None else first[:, None]
+            for first in self.initial
         ]
-        x = tiles[0][:-1].reshape(self.steps, -1, frames)
+        run = self.program._run(self.streams * out.shape[1])
+        self.advance(run, states, out, tiles[0])
+        self.program._idle = [run]
+
+    def advance(self, run: _Run, states: list[Tile], out: Tile, x: Tile) -> list[Tile]:
+        """Take all steps of a frame from some states on; return those after the last."""
+        frames = out.shape[1]
+        rows = x[:-1].reshape(self.steps, -1, frames)
         results: list[Tile] = []
         for step in range(self.steps):
-            results = run.step(rows(x[step]), *states)
+            results = run.step(self._rows(rows[step]), *states)
             states = results[: len(states)]
             for number, part in zip(self.sequences, self.parts, strict=False):
                 y = out[part].reshape(self.steps, -1, frames)
-                np.copyto(y[step], back(results[number]), casting="unsafe")
+                np.copyto(y[step], self._back(results[number], frames), casting="unsafe")
         for number, part in zip(self.finals, self.parts[len(self.sequences) :], strict=True):
-            np.copyto(out[part], back(results[number]), casting="unsafe")
-        self.program._idle = [run]
+            np.copyto(out[part], self._back(results[number], frames), casting="unsafe")
+        return states
+
+    def _rows(self, tile: Tile) -> Tile:
+        """Elements of one step, the frames of all streams side by side."""
+        if self.streams == 1:
+            return tile
+        parts = tile.reshape(self.streams, -1, tile.shape[-1]).swapaxes(0, 1)
+        return parts.reshape(len(parts), -1)
+
+    def _back(self, tile: Tile, frames: int) -> Tile:
+        """:meth:`_rows` undone."""
+        if self.streams == 1:
+            return tile
+        return tile.reshape(-1, self.streams, frames).swapaxes(0, 1).reshape(-1, frames)
+
+
+class _Living:
+    """A loop of one frame at a time, whose states are those after the frame before."""
+
+    def __init__(self, loop: LoopKernel):
+        self.loop, self.dtype, self.sizes, self.size = loop, loop.dtype, loop.sizes, loop.size
+        self.run = _Run(loop.program, loop.streams)
+        self.states: list[Tile] = []
+        self.reset()
+
+    def reset(self) -> None:
+        self.states = [
+            np.repeat(first[:, None], self.loop.streams, 1)
+            for first in self.loop.initial
+            if first is not None
+        ]
+
+    def __call__(self, out: Tile, x: Tile) -> None:
+        self.states = self.loop.advance(self.run, self.states, out, x)
+
+
+class Session:
+    """Successive frames through a program, in whose loops the state lives on from frame to frame.
+
+    Parameters
+    ----------
+    program : whose loops have constant initial states
+    """
+
+    def __init__(self, program: Program):
+        steps, self._loops = [], list[_Living]()
+        for step in program.steps:
+            if isinstance(step.kernel, LoopKernel) and step.kernel.kept:
+                self._loops.append(_Living(step.kernel))
+                step = Step(self._loops[-1], step.sources)
+            steps.append(step)
+        self._program = Program(program.inputs, tuple(steps), program.outputs)
+        self._run = _Run(self._program, 1)
+
+    def step(self, *frames: ArrayLike) -> list[Ints]:
+        """The next frame: ints of shape (size,) for each input, and as many for each output."""
+        ports = self._program.inputs
+        arrays = [
+            self._program._check(np.asarray(x)[None], port)
+            for x, port in zip(frames, ports, strict=True)
+        ]
+        self._run(arrays, 0)
+        return [self._run.result(n)[:, 0].astype(np.int64) for n in self._program.outputs]
+
+    def reset(self) -> None:
+        """Before the next frame all states are the initial ones."""
+        for loop in self._loops:
+            loop.reset()

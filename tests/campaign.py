@@ -70,6 +70,15 @@ class Record:
             with self.path.open("a") as file:
                 file.write(f"{_name(report.nodeid)}\n")
 
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """All is well where nothing is left to do."""
+        if self.passed and exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED:
+            session.exitstatus = pytest.ExitCode.OK
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        told = f"{len(self.passed)} tests had passed before, by {self.path}"
+        terminalreporter.write_line(told)
+
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node) -> None:
         """All processes of xdist leave out the same tests."""

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Independent statement of the loop over a cell, step by step and stream by stream."""
 
+from dataclasses import replace
+
 import numpy as np
 from oracle_numbers import STATEMENTS, statement
 
@@ -10,6 +12,20 @@ from quant import Ints
 
 @statement(Recur)
 def _recur(block: Recur, *frames: Ints) -> tuple[Ints, ...]:
+    if block.kept:  # a frame goes on where the one before ended
+        (x,), results, state = frames, [], block.initial
+        each = (block.streams,) if block.streams > 1 else ()
+        ends = [f"{name}_last" for name in block.cell.input_names[1:]]
+        names = [*block.sequences, *(f"{name}_last" for name in block.finals)]
+        one = replace(block, kept=False, initial=(None,) * len(block.initial))
+        one = replace(one, finals=block.cell.output_names)
+        state = [np.broadcast_to(first, (1, *each, *first.shape)) for first in state]
+        given = (*one.sequences, *(f"{name}_last" for name in one.finals))
+        for frame in x:
+            y = dict(zip(given, _recur(one, frame[None], *state), strict=True))
+            state = [y[end] for end in ends]
+            results.append([y[name] for name in names])
+        return tuple(np.concatenate(found) for found in zip(*results, strict=True))
     x, given = frames[0], list(frames[1:])
     if block.streams == 1:
         x, given = x[:, :, None], [values[:, None] for values in given]

@@ -2,6 +2,7 @@
 """Long runs of the suite: in parts, and on from where they were interrupted."""
 
 import os
+import re
 import subprocess
 import sys
 from argparse import ArgumentTypeError
@@ -40,8 +41,8 @@ def test_skipped():
 """
 
 
-def run(folder: Path, *options: str) -> dict[str, int]:
-    """Outcomes of the suite in ``folder``, and how many tests have each."""
+def run(folder: Path, *options: str) -> tuple[int, dict[str, int]]:
+    """Exit status of the suite in ``folder``, and how many tests have each outcome."""
     (folder / "test_suite.py").write_text(SUITE)
     paths = os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, "-m", "pytest", "-p", "campaign", "-p", "no:cacheprovider", "-q"]
@@ -52,28 +53,34 @@ def run(folder: Path, *options: str) -> dict[str, int]:
         capture_output=True,
         text=True,
     )
-    words = done.stdout.strip().splitlines()[-1].split(" in ")[0].split(", ")
-    counts = {word.split()[1].rstrip("s"): int(word.split()[0]) for word in words}
-    return {outcome: count for outcome, count in counts.items() if outcome != "deselected"}
+    last = done.stdout.strip().splitlines()[-1]
+    found = re.findall("([0-9]+) (passed|failed|error|skipped)", last)
+    return done.returncode, {outcome: int(count) for count, outcome in found}
 
 
 def test_parts_are_the_suite_and_groups_stay_together(tmp_path):
     found = [run(tmp_path, "--part", f"{n}/2", "-k", "alone or together") for n in (1, 2)]
     # 6 units, 5 alone and the group of 4, are dealt out in turn
-    assert found == [{"passed": 3}, {"passed": 6}]
+    assert found == [(0, {"passed": 3}), (0, {"passed": 6})]
 
 
 @pytest.mark.parametrize("processes", [(), ("-n", "2", "--dist", "loadgroup")], ids=["one", "two"])
 def test_what_has_passed_is_left_out_until_a_file_changes(tmp_path, processes):
     options = ("--resume", "kept", *processes)
-    first = run(tmp_path, *options)
-    assert first == {"passed": 10, "failed": 1, "error": 1, "skipped": 1}
+    first = {"passed": 10, "failed": 1, "error": 1, "skipped": 1}
+    assert run(tmp_path, *options) == (1, first)
     (tmp_path / "mended").touch()
-    assert run(tmp_path, *options) == {"passed": 2, "skipped": 1}
-    assert run(tmp_path, *options) == {"skipped": 1}
+    assert run(tmp_path, *options) == (0, {"passed": 2, "skipped": 1})
+    assert run(tmp_path, *options) == (0, {"skipped": 1})
     (file,) = (tmp_path / "kept").iterdir()
     file.rename(file.with_name("passed_of_other_files"))
-    assert run(tmp_path, *options) == {"passed": 11, "skipped": 1}
+    assert run(tmp_path, *options) == (0, {"passed": 11, "skipped": 1})
+
+
+def test_nothing_left_to_do_is_no_failure(tmp_path):
+    options = ("--resume", "kept", "-k", "alone")
+    assert run(tmp_path, *options) == (0, {"passed": 5})
+    assert run(tmp_path, *options) == (0, {})
 
 
 def test_a_line_that_was_cut_off_counts_for_nothing(tmp_path):
@@ -82,7 +89,7 @@ def test_a_line_that_was_cut_off_counts_for_nothing(tmp_path):
     lines = file.read_text()
     assert lines.splitlines() == [f"test_suite.py::test_alone[{n}]" for n in range(5)]
     file.write_text(lines[:-1])
-    assert run(tmp_path, "--resume", "kept", "-k", "alone") == {"passed": 1}
+    assert run(tmp_path, "--resume", "kept", "-k", "alone") == (0, {"passed": 1})
 
 
 def test_contents_are_those_of_every_file_that_counts(tmp_path):

@@ -42,6 +42,7 @@ from blocks import (
     AveragePool,
     Concat,
     Convolution,
+    Deinterleave,
     Divide,
     Embedding,
     Folded,
@@ -65,6 +66,7 @@ from blocks import (
     PReLU,
     Reads,
     Rearrange,
+    Recur,
     Reduce,
     ReLU,
     Rescale,
@@ -77,6 +79,7 @@ from blocks import (
     TransposedConvolution,
     Unrolled,
     Weight,
+    WholeWindows,
     activation,
 )
 from blocks.catalogue import CATALOGUE
@@ -117,6 +120,22 @@ def _network(y: Format) -> tuple[Network, NetworkPlan]:
     return network, NetworkPlan(plans, {"i": 2, "o": 1}, depths, styles)
 
 
+def _loop(y: Format, initial: tuple[int, ...] = (5, -9, 0, 30)) -> tuple[Recur, NetworkPlan]:
+    state = Tensor((4,), Format(7, 3))
+    linear = Linear(X, W, BIAS, Format(4, 2), Format(9, 3))
+    nodes = (
+        Node("linear", linear, ("x",)),
+        Node("sum", Add(linear.outputs["o"], state, state.format), ("linear", "h")),
+        Node("y", Identity(state, y, *MODES), ("sum",)),
+    )
+    cell = Network({"x": X, "h": state}, nodes, {"h": "sum", "y": "y"})
+    plans = {"linear": Folded(2, 2), "sum": Lanes(2), "y": Lanes(2)}
+    lanes = {"i_x": 2, "i_h": 2, "o_h": 2, "o_y": 2}
+    depths = dict.fromkeys(("linear.i", "sum.i_a", "sum.i_b", "y.i"), 3)
+    plan = NetworkPlan(plans, lanes, depths, dict.fromkeys(depths, "registers"))
+    return Recur(cell, 3, (np.array(initial),), ("y",)), plan
+
+
 def examples(y: Format) -> dict[str, tuple[Any, Any]]:
     """A block of every kind and a plan for it; ``y`` is the format of what most of them give."""
     linear = Linear(X, W, BIAS, Format(4, 2), y, None, *MODES)
@@ -144,6 +163,8 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
         "Weight": (Weight(X, W[0], Format(4, 2), y, *MODES, BIAS), Lanes(2)),
         "ArgMax": (ArgMax(X), Lanes(2)),
         "ArgMin": (ArgMin(X, True), Lanes(1)),
+        "MaxPool tree": (MaxPool(IMAGE, (2, 3), padding=((0, 1), (1, 1))), WholeWindows()),
+        "AveragePool tree": (AveragePool(IMAGE, (2, 3), y), WholeWindows("registers")),
         "TopK": (TopK(X, 3), Lanes(2)),
         "Rescale": (Rescale(X, FACTORS, SHIFTS, y, 3, 1, "tflite_double"), Lanes(2)),
         "Neuron": (Neuron(X, W[0], 9, Format(4, 2), y, *MODES), Folded(1, 2)),
@@ -159,6 +180,8 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
         "AveragePool": (AveragePool(IMAGE, (2, 3), y, padding=((0, 0), (1, 0))), Pooled(2)),
         "Reduce tree": (Reduce(IMAGE, "sum", (0, 1), y, *MODES), Accumulators(6)),
         "Reduce ring": (Reduce(IMAGE, "mean", (1,), y, *MODES), Accumulators(1, "distributed")),
+        "Deinterleave": (Deinterleave(X, 2), Lanes(2)),
+        "Recur": _loop(y),
         "Network": _network(y),
     }
 
@@ -168,8 +191,9 @@ WIDE = examples(Format(14, 5))  # where saturation would hide what a fault chang
 COMPOSED = {name for name, entry in CATALOGUE.items() if not isinstance(entry.kind, type)}
 assert {name.split()[0] for name in BLOCKS} == set(CATALOGUE) - COMPOSED
 SEARCHING = ["ArgMax", "ArgMin", "TopK"]
-MOVING = ["Reshape", "Rearrange", "Concat", "Embedding", "Memory", "Nonlinearity"]
-NARROWING = [name for name in BLOCKS if name not in (*MOVING, *SEARCHING, "MaxPool")]
+MOVING = ["Reshape", "Rearrange", "Concat", "Deinterleave", "Embedding", "Memory", "Nonlinearity"]
+UNNARROWED = (*MOVING, *SEARCHING, "MaxPool", "Recur")
+NARROWING = [name for name in BLOCKS if name.split()[0] not in UNNARROWED]
 BINARY = ["Add", "Sub", "Mul", "Minimum", "Maximum", "Gate", "Divide"]
 PORTS = dict.fromkeys(BINARY, "i_a") | {
     "Concat": "i_0",
@@ -453,6 +477,18 @@ def test_another_gate_is_caught_by_the_values(change):
     caught("Gate", {"Gate": pair}, spec=changed)
 
 
+def test_another_number_outside_the_frame_is_caught_by_the_values():
+    """Zeros are larger than what is below zero."""
+
+    def zeros(axes, channels, number, fill, styles):
+        return hdl.Raster(axes, channels, number, 0, styles)
+
+    blocks.pooling._largest.cache_clear()
+    with patched(blocks.pooling, "Raster", zeros):
+        caught("MaxPool tree")
+    blocks.pooling._largest.cache_clear()
+
+
 @pytest.mark.parametrize("function", ["mean", "maximum"])
 def test_another_reduction_is_caught_by_the_values(function):
     caught("Reduce tree", WIDE, spec=replacing(function=function))
@@ -488,7 +524,9 @@ def broken_elastic(m: Any, valid: Any, stages: int, ready: Any, name: str = "sta
     return enables, valids
 
 
-@pytest.mark.parametrize("name", [n for n in BLOCKS if n not in ("Reshape", "ArgMin")])
+@pytest.mark.parametrize(
+    "name", [n for n in BLOCKS if n not in ("Reshape", "ArgMin", "Deinterleave")]
+)
 def test_a_stall_that_loses_a_word_is_caught_by_the_values(name):
     with pytest.MonkeyPatch.context() as patch:
         for module in (
@@ -517,6 +555,74 @@ def test_a_stale_accumulator_after_reset_is_caught_by_the_values(name):
         return changed
 
     caught(name, WIDE, text=stale)
+
+
+def test_a_state_that_survives_reset_is_caught_by_the_values():
+    """The feed goes on with what came back, in the middle of the frame that is gone."""
+
+    def stale(text: str) -> str:
+        changed = re.sub(r"if \(rst\)\s*round <= 2'd0;\s*else ", "", text)
+        assert changed != text
+        return changed
+
+    caught("Recur", WIDE, text=stale)
+
+
+def test_the_state_of_the_frame_before_is_caught_by_the_values():
+    """Two frames are taken for one of twice as many steps."""
+
+    def twice(block: Recur) -> Recur:
+        class Long(Recur):
+            def feed(self, name, plan):
+                return dataclasses.replace(super().feed(name, plan), rounds=2 * self.steps)
+
+            def deal(self, name, plan):
+                deal, ports = super().deal(name, plan)
+                return dataclasses.replace(deal, rounds=2 * self.steps), ports
+
+        fields = (getattr(block, field.name) for field in dataclasses.fields(block))
+        return Long(*fields)
+
+    caught("Recur", WIDE, spec=twice)
+
+
+@pytest.mark.parametrize("initial", [(0, 0, 0, 0), (-9, 5, 0, 30), (5, -9, 0, 31)])
+def test_a_wrong_initial_state_is_caught_by_the_values(initial):
+    caught("Recur", WIDE, spec=replacing(initial=(np.array(initial),)))
+
+
+def test_a_missing_step_is_caught_by_the_values():
+    caught("Recur", WIDE, spec=replacing(steps=2))
+
+
+def test_another_result_than_the_last_is_caught_by_the_values():
+    block, plan = _loop(Format(14, 5))
+    final = {"Recur": (dataclasses.replace(block, sequences=(), finals=("y",)), plan)}
+    original = hdl.DealArray.elaborate
+
+    def early(self, platform):
+        wants = tuple("others" if want == "last" else want for want in self.design.wants)
+        self.design = dataclasses.replace(self.design, wants=wants)
+        return original(self, platform)
+
+    with patched(hdl.DealArray, "elaborate", early):
+        caught("Recur", final)
+
+
+@pytest.mark.parametrize("order", [(1, 0, 2, 3), (0, 1, 3, 2), (3, 1, 2, 0)])
+def test_swapped_gates_are_caught_by_the_values(order):
+    random = np.random.default_rng(5)
+    arrays = [random.integers(-16, 16, shape) for shape in ((4, 2, 2), (4, 2, 2), (4, 2))]
+    formats = Format(5, 3), Format(5, 4), Format(7, 4), Format(6, 6, False), Format(6, 5)
+
+    def layer(gates: Any) -> Network:
+        chosen = [array[list(gates)] for array in arrays]
+        x = Tensor((3, 2), Format(6, 4))
+        return blocks.lstm(x, *chosen, *formats, Format(9, 5), Format(7, 6))
+
+    network = layer(range(4))
+    mapped = {"lstm": (network, blocks.plan(network, hdl.Target.named("ecp5"), 300))}
+    caught("lstm", mapped, spec=lambda _: layer(order))
 
 
 @pytest.mark.parametrize("name", WINDOWS)

@@ -57,6 +57,11 @@ def test_every_network_has_a_row_of_the_page():
     assert list(ROWS) == list(NETWORKS)
     for name, row in ROWS.items():
         assert int(row[2]) == NETWORKS[name].frames
+    pages = [PAGE, *((ROOT / name).read_text() for name in ("README.md", "examples/README.md"))]
+    for page in pages:
+        named = re.findall(r"make demo NETWORK=(\w+)", page)
+        assert named
+        assert set(named) <= set(NETWORKS)
 
 
 def test_a_figure_below_what_may_be_lost_is_a_problem():

@@ -260,6 +260,52 @@ def test_layers_follow_each_other():
     assert set(planned.depths) == names
 
 
+def alive(steps=1, **settings):
+    """An LSTM whose state lives on."""
+    shape, arrays = Tensor((steps, 4), X), draw(9, (4,))
+    formats = W, R, SUM, GATE, TANH, CELL, H
+    return lstm(shape, *arrays, *formats, finals=("c",), kept=True, **settings)
+
+
+def test_a_session_goes_on_where_it_was():
+    first = np.array([5, -7, 60]), np.array([30, -200, 9])
+    layer = alive(initial=first)
+    (x,) = frames(layer, 40)
+    session = layer.session()
+    h, c = (state.tolist() for state in first)
+    for given in x:
+        y, last = session.step(given)
+        h, c = lstm_step(given[0].tolist(), h, c, draw(9, (4,)))
+        assert y.tolist() == [h]
+        assert last.tolist() == c
+    session.reset()
+    again = session.step(x[0])
+    for found, wanted in zip(again, layer.reference(x[:1]), strict=True):
+        np.testing.assert_array_equal(found, wanted[0])
+
+
+def test_frames_of_a_kept_state_follow_each_other_in_time():
+    layer = alive(2)
+    (x,) = frames(layer, 12)
+    whole = lstm(Tensor((24, 4), X), *draw(9, (4,)), W, R, SUM, GATE, TANH, CELL, H)
+    y, last = layer.reference(x)
+    np.testing.assert_array_equal(y.reshape(24, 3), whole.reference(x.reshape(24, 4)))
+    for found, wanted in zip(layer.run(x), (y, last), strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    shaped = layer.reference(x.reshape(3, 4, 2, 4))
+    np.testing.assert_array_equal(shaped[0], y.reshape(3, 4, 2, 3))
+    assert layer.reference(x[:0])[1].shape == (0, 3)
+
+
+def test_two_sessions_live_apart():
+    layer = alive()
+    (x,) = frames(layer, 4)
+    one, other = layer.session(), layer.session()
+    one.step(x[0])
+    for found, wanted in zip(other.step(x[1]), layer.reference(x[1:2]), strict=True):
+        np.testing.assert_array_equal(found, wanted[0])
+
+
 # Time.
 
 
@@ -365,8 +411,8 @@ ADDING = Network({"x": NUMBER, "h": NUMBER}, (Node("add", ADD, ("x", "h")),), {"
 ZERO = np.zeros(2, np.int64)
 
 
-def loop(cell=ADDING, steps=2, initial=(ZERO,), sequences=("h",), finals=(), streams=1):
-    return Recur(cell, steps, initial, sequences, finals, streams)
+def loop(cell=ADDING, steps=2, initial=(ZERO,), sequences=("h",), **settings):
+    return Recur(cell, steps, initial, sequences, **settings)
 
 
 def renamed(output):
@@ -418,6 +464,31 @@ REFUSALS = {
         lambda: loop(wider()),
         ValueError,
         "Recur cell output h must be 2 s4.0 like the state, not 2 s5.0",
+    ),
+    "kept": (
+        lambda: loop(kept=1),
+        TypeError,
+        "Recur kept must be a bool, not 1",
+    ),
+    "kept from outside": (
+        lambda: loop(initial=(None,), kept=True),
+        ValueError,
+        "Recur initial must be constant where the state is kept, not an input",
+    ),
+    "kept both ways": (
+        lambda: bidirectional(alive(), alive()),
+        ValueError,
+        "bidirectional layers must see whole frames, not keep a state from frame to frame",
+    ),
+    "session": (
+        lambda: layers(2).session(),
+        ValueError,
+        "Network session must have a block that keeps its state, not none",
+    ),
+    "step": (
+        lambda: alive().session().step(np.zeros((2, 4), int)),
+        ValueError,
+        "Network input x must have shape (1, 4), not (2, 4)",
     ),
     "unknown": (
         lambda: loop(sequences=("y",)),

@@ -14,9 +14,9 @@ from typing import Any
 
 from bitblocks.documentation.docstring import Docstring, read
 from bitblocks.documentation.markdown import table
-from blocks import Network, plan
+from blocks import Network, NetworkPlan, with_smallest_buffers
 from blocks.catalogue import CATALOGUE
-from blocks.planner import worthwhile_intervals
+from blocks.planner import choices, chosen_candidates, intervals_of, mapped
 from hdl import Cost, Target
 from quant import Overflow, Rounding
 
@@ -210,12 +210,15 @@ def _plans(block: Any) -> Iterator[tuple[str, Any]]:
     """Some mappings: a slow one, one of medium speed, a fast one, and as a graph of adders."""
     target = Target.named(TARGETS[0])
     if isinstance(block, Network):
-        intervals = worthwhile_intervals(block, target)
+        known = choices(block, target)
+        intervals = intervals_of(known)
         middle = (intervals[0] * intervals[-1]) ** 0.5
         medium = min(intervals, key=lambda interval: abs(interval - middle))
         for interval in dict.fromkeys((intervals[0], medium, intervals[-1])):
             with contextlib.suppress(ValueError):  # lanes between blocks may be slower than blocks
-                yield f"planned for {interval} cycles", plan(block, target, interval)
+                chosen = chosen_candidates(block, known, target, interval)
+                plan = with_smallest_buffers(block, mapped(block, chosen), target)
+                yield f"planned for {interval} cycles", plan
         return
     candidates = sorted(block.plans(target), key=lambda c: (c.unrolled, -c.interval))
     folded = [c for c in candidates if not c.unrolled] or candidates
@@ -223,7 +226,9 @@ def _plans(block: Any) -> Iterator[tuple[str, Any]]:
     medium = min(folded, key=lambda c: (abs(c.interval - middle), c.interval))
     unrolled = [c for c in candidates if c.unrolled][:1]
     for chosen in dict.fromkeys((folded[0], medium, folded[-1], *unrolled)):
-        yield f"`{chosen.plan}`", chosen.plan
+        composed = isinstance(chosen.plan, NetworkPlan)
+        name = f"planned for {chosen.interval:g} cycles" if composed else f"`{chosen.plan}`"
+        yield name, chosen.plan
 
 
 def _mapping(block: Any, name: str, chosen: Any) -> Mapping:

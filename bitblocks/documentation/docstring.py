@@ -39,19 +39,18 @@ class Docstring:
 def read(thing: Any, *labels: str) -> Docstring:
     """The docstring of a class or function."""
     written = inspect.getdoc(thing) or ""
-    described, *sections = re.split(r"\n\n(?=\w+\n-+\n)", written)
-    plain, found = [], {}
-    for paragraph in described.split("\n\n"):
+    plain: list[str] = []
+    found: dict[str, str] = {}
+    parameters: dict[str, str] = {}
+    for paragraph in written.split("\n\n"):
         label, _, rest = paragraph.partition(": ")
+        section = re.match(r"(\w+)\n-+\n", paragraph)
         if label in labels:
             found[label] = _markdown(rest)
-        elif not paragraph.startswith(">>>"):
+        elif section and section[1] == "Parameters":
+            parameters = _parameters(paragraph[section.end() :])
+        elif not section and not paragraph.startswith(">>>"):
             plain.append(_markdown(paragraph))
-    parameters: dict[str, str] = {}
-    for section in sections:
-        title, _, body = section.partition("\n")
-        if title == "Parameters":
-            parameters |= _parameters(body)
     summary, *text = plain
     return Docstring(summary, tuple(text), parameters, found, _example(written))
 
@@ -64,7 +63,7 @@ def _markdown(text: str) -> str:
 
 def _parameters(body: str) -> dict[str, str]:
     found: dict[str, str] = {}
-    for entry in re.split(r"\n(?! )", body.partition("\n")[2].split("\n\n")[0]):
+    for entry in re.split(r"\n(?! )", body):
         names, _, about = entry.partition(" : ")
         found |= dict.fromkeys(names.split(", "), _markdown(about))
     return found

@@ -2,6 +2,7 @@
 """Every layer of the float graph: its mathematics, and how it becomes integers."""
 
 from .activation import Activation, PartialActivation, PRelu, Rounded
+from .attention import Attention
 from .convolution import Convolution, TransposedConvolution
 from .dense import Linear, MatMul
 from .elementwise import Add, Divide, Identity, Maximum, Minimum, Mul, Relu, Scale, Sub
@@ -15,6 +16,7 @@ __all__ = [
     "Activation",
     "Add",
     "Arg",
+    "Attention",
     "AveragePool",
     "Concat",
     "Convolution",

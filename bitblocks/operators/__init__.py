@@ -3,6 +3,7 @@
 
 from . import (
     activation,
+    attention,
     constants,
     convolution,
     dense,
@@ -21,6 +22,7 @@ __all__ = [
     "Operation",
     "Operator",
     "activation",
+    "attention",
     "constants",
     "convolution",
     "dense",
