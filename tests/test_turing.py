@@ -231,15 +231,15 @@ def in_floats(values, x, rows, exponent=2, epsilon=1e-3):
     ids=["one of each", "two readers", "two writers"],
 )
 def test_the_machine_is_near_that_in_floats(sizes, options):
-    """Where y is from -4 to 4; a head that moves the wrong way is wrong by ten times as much."""
+    """y is up to 4, in units of 1/128; of the weights the floats have the integers' own."""
     layer, values = machine(5, **sizes, **options)
     x = np.random.default_rng(6).integers(-32, 32, (12, layer.inputs["i"].shape[0], 2))
     y = layer.reference(x)
     assert_array_equal(layer.run(x), y)
     wanted = [in_floats(values, frame / 16, sizes.get("rows", 4), **options) for frame in x]
     error = np.abs(y / 128 - np.clip(wanted, -4, 511 / 128))
-    assert error.max() < 0.1
-    assert error.mean() < 0.02
+    assert error.max() < 0.06
+    assert error.mean() < 0.012
 
 
 def test_streams_of_the_machine_do_not_see_each_other():
