@@ -21,7 +21,12 @@ ARTICLE = {
     "GRU": ["gru"],
     "attention, soft": ["gate", "attention", "multi_head_attention"],
     "attention, hard": ["Gate", "ArgMax"],
-    "memories with banks and heads": ["Memory", "neural_turing_machine"],
+    "memories with banks and heads": [
+        "Memory",
+        "content_addressing",
+        "location_addressing",
+        "soft_write",
+    ],
     "residual modules": ["Add"],
     "networks of blocks": ["Network"],
 }
