@@ -66,6 +66,8 @@ PLANS = {
     "TransposedConvolution": "Folded, Columns or Unrolled",
     "Linear": "Folded or Unrolled",
     "Neuron": "Folded or Unrolled",
+    "MaxPool": "Pooled or WholeWindows",
+    "AveragePool": "Pooled or WholeWindows",
 }
 Refusal = tuple[type[Exception], str, Callable[[], object]]
 
@@ -256,6 +258,7 @@ ACTIONS = {
         for make in (blocks.softmax, blocks.softmin, blocks.log_softmax)
         for error in ("1", 0.5, 0.5000000001)
     },
+    "glu error": lambda: blocks.glu(X, S, error=0.5000000001),
     "softmin one": lambda: blocks.softmin(ROWS, Format(8, 8, False), sums_to_one=True),
     **{
         f"{make.__name__} {name}": recurrent(make, gates, **{name: value})
@@ -412,6 +415,7 @@ MESSAGES = {
         ValueError,
         "log_softmax error must be one that its formats can meet, above 0.627, not 0.5000000001",
     ),
+    "glu error": (ValueError, "glu error must be one that 30 bits can meet, not 0.5000000001"),
     "softmin one": (ValueError, "softmin output_format must hold 1 to sum to one, not u8.8"),
     "rnn weight": (ValueError, "rnn weight must have shape (units, 2), not (9, 9)"),
     "rnn recurrent": (ValueError, "rnn recurrent must have shape (3, 3), not (9, 9)"),
