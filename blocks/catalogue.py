@@ -116,6 +116,14 @@ from .softmax import (
     softmin_configuration,
 )
 from .topk import TopK, topk_configuration
+from .turing import (
+    content_addressing,
+    content_addressing_configuration,
+    location_addressing,
+    location_addressing_configuration,
+    soft_write,
+    soft_write_configuration,
+)
 from .weight import Weight, weight_configuration
 
 
@@ -406,6 +414,9 @@ CATALOGUE: dict[str, Entry] = {
         Entry(gate, gate_configuration),
         Entry(attention, attention_configuration),
         Entry(multi_head_attention, multi_head_attention_configuration),
+        Entry(content_addressing, content_addressing_configuration),
+        Entry(location_addressing, location_addressing_configuration),
+        Entry(soft_write, soft_write_configuration),
         Entry(Network, network_configuration, (NetworkPlan,)),
     )
 }

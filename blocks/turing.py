@@ -14,18 +14,21 @@ from typing import Any
 
 import numpy as np
 
+from hdl import Target
 from quant import Format, Ints, check_shape, product_format
 
 from .attention import first_largest
 from .binary import Add, Mul, Sub
 from .block import Tensor, check_format, check_tensor
 from .composition import ONE, Composition, lossless
+from .configurations import Configuration
 from .deinterleave import Deinterleave
 from .division import Divide, SquareRoot
 from .linear import Linear
 from .matmul import matmul
 from .movement import Rearrange, cut
 from .network import Network
+from .planner import plan
 from .recurrent import Chooser, function, looped
 from .softmax import softmax
 from .weight import Weight
@@ -111,9 +114,18 @@ def content_addressing(
     output_format : Format of y, shape (heads, rows)
     hard : whether the row of the largest score, the first of equal ones, is all that is meant
 
-    Error: less than 1 unit of the output for given scores
+    Error: less than 1 unit of the output for the scores, which are less than ``1/2 + strength / 4``
+    of theirs wrong
 
-    Source: A. Graves, G. Wayne, I. Danihelka, Neural Turing Machines, 2014, section 3.3.1.
+    Source: A. Graves, G. Wayne, I. Danihelka, Neural Turing Machines, 2014, section 3.3.1
+    (https://arxiv.org/abs/1410.5401)
+
+    >>> x, share = Format(8, 6), Format(8, 8, signed=False)
+    >>> memory, key, strength = Tensor((8, 4), x), Tensor((1, 4), x), Tensor((1,), Format(8, 4))
+    >>> block = content_addressing(memory, key, strength, Format(8, 4), share)
+    >>> rows = np.random.default_rng(0).integers(-64, 64, (8, 4))
+    >>> print(block.reference(rows, rows[3:4], [80]))
+    [[  1   0  26 201  19   1   1   8]]
     """
     net = Composition(memory=memory, key=key, strength=strength)
     net.add(
@@ -125,6 +137,10 @@ def content_addressing(
     )
     if hard:
         check_format(output_format, "content_addressing output_format")
+        if memory.shape[0] < 2:
+            raise ValueError(
+                "content_addressing memory must have at least 2 rows to choose from, not 1"
+            )
         one = one_of(output_format)
         return net.network(y=first_largest(net, "score", None, one, output_format))
     net.add("share", lambda x: softmax(x, output_format), "score")
@@ -155,9 +171,17 @@ def location_addressing(
     output_format : Format of y
     exponent : 1 or 2
 
-    Error: each of three roundings is exact
+    Error: exact, rounded three times
 
-    Source: A. Graves, G. Wayne, I. Danihelka, Neural Turing Machines, 2014, section 3.3.2.
+    Source: A. Graves, G. Wayne, I. Danihelka, Neural Turing Machines, 2014, section 3.3.2
+    (https://arxiv.org/abs/1410.5401)
+
+    >>> w, g = Format(8, 8, signed=False), Tensor((1,), Format(8, 8, signed=False))
+    >>> rows, shift = Tensor((1, 8), w), Tensor((1, 3), w)
+    >>> block = location_addressing(rows, rows, g, shift, w, w)
+    >>> content, former = (np.eye(1, 8, n, int) * 255 for n in (5, 0))
+    >>> print(block.reference(content, former, [64], [[9, 38, 209]]))
+    [[  7 223   0   0   0   1  25   0]]
     """
     tensors = {"content": (content, 2), "former": (former, 2), "gate": (gate, 1)}
     _check("location_addressing", **tensors, shift=(shift, 2))
@@ -264,7 +288,17 @@ def soft_write(
 
     Error: exact, rounded once
 
-    Source: A. Graves, G. Wayne, I. Danihelka, Neural Turing Machines, 2014, section 3.2.
+    Source: A. Graves, G. Wayne, I. Danihelka, Neural Turing Machines, 2014, section 3.2
+    (https://arxiv.org/abs/1410.5401)
+
+    >>> x, w = Format(8, 6), Format(8, 8, signed=False)
+    >>> vector = Tensor((4,), x)
+    >>> block = soft_write(Tensor((8, 4), x), Tensor((8,), w), Tensor((4,), w), vector)
+    >>> rows, shares = np.arange(32).reshape(8, 4), [0, 0, 192, 64, 0, 0, 0, 0]
+    >>> print(block.reference(rows, shares, [255] * 4, [60, 40, -40, -60])[1:4])
+    [[  4   5   6   7]
+     [ 47  32 -27 -42]
+     [ 24  20   1  -4]]
     """
     _check(
         "soft_write", memory=(memory, 2), weighting=(weighting, 1), erase=(erase, 1), add=(add, 1)
@@ -468,3 +502,45 @@ def _by_part(reader: Ints, writer: Ints, ends: Ints) -> list[Ints]:
     shared = zip(np.split(reader, ends[:3], axis=1), parts[:4], strict=True)
     parts[:4] = [np.concatenate(both) for both in shared]
     return [part.reshape(-1, *part.shape[2:]) for part in parts]
+
+
+def _weights(random: np.random.Generator, index: int) -> tuple[int, int, int, Format]:
+    """Heads, rows, columns, and a format of weightings."""
+    heads, rows, columns = (1, 2, 1) if index == 0 else (int(n) for n in random.integers(1, 5, 3))
+    return heads, rows + (index > 0), columns, Format(int(random.integers(5, 9)), 7, False)
+
+
+def content_addressing_configuration(random: np.random.Generator, index: int) -> Configuration:
+    heads, rows, columns, weighting = _weights(random, index)
+    memory, key = (Format(int(random.integers(3, 7)), int(random.integers(1, 5))) for _ in range(2))
+    tensors = (
+        Tensor((rows, columns), memory),
+        Tensor((heads, columns), key),
+        Tensor((heads,), Format(4, 2, bool(index % 2))),
+    )
+    formats = Format(int(random.integers(4, 7)), int(random.integers(0, 4))), weighting
+    epsilon = float(2.0 ** -random.integers(1, 9))
+    network = content_addressing(*tensors, *formats, epsilon, hard=index % 4 == 3)
+    return Configuration(network, plan(network, Target.named("ecp5"), 1 << 10))
+
+
+def location_addressing_configuration(random: np.random.Generator, index: int) -> Configuration:
+    heads, rows, _, weighting = _weights(random, index)
+    former = Tensor((heads, rows), weighting)
+    content = former if index % 3 else Tensor((heads, rows), Format(6, 6, False))
+    share = Format(int(random.integers(3, 7)), int(random.integers(3, 7)), False)
+    shift = Tensor((heads, 3 if index % 3 else 5), share)
+    gate = Tensor((heads,), Format(4, 4, False))
+    mixed = Format(int(random.integers(5, 9)), int(random.integers(5, 9)), False)
+    network = location_addressing(content, former, gate, shift, mixed, weighting, 1 + index % 2)
+    return Configuration(network, plan(network, Target.named("ecp5"), 1 << 10))
+
+
+def soft_write_configuration(random: np.random.Generator, index: int) -> Configuration:
+    _, rows, columns, weighting = _weights(random, index)
+    memory, add = (Format(int(random.integers(3, 7)), int(random.integers(1, 5))) for _ in range(2))
+    erase = Format(int(random.integers(3, 7)), 4, False)
+    vectors = Tensor((rows,), weighting), Tensor((columns,), erase), Tensor((columns,), add)
+    target = Format(8, 5) if index % 2 else None
+    network = soft_write(Tensor((rows, columns), memory), *vectors, target)
+    return Configuration(network, plan(network, Target.named("ecp5"), 1 << 10))
