@@ -259,6 +259,9 @@ ACTIONS = {
         for error in ("1", 0.5, 0.5000000001)
     },
     "glu error": lambda: blocks.glu(X, S, error=0.5000000001),
+    "addressing": lambda: blocks.location_addressing(
+        *[Tensor((1, 4), U)] * 2, Tensor((1,), U), Tensor((1, 3), U), 8, U
+    ),
     "softmin one": lambda: blocks.softmin(ROWS, Format(8, 8, False), sums_to_one=True),
     **{
         f"{make.__name__} {name}": recurrent(make, gates, **{name: value})
@@ -416,6 +419,7 @@ MESSAGES = {
         "log_softmax error must be one that its formats can meet, above 0.627, not 0.5000000001",
     ),
     "glu error": (ValueError, "glu error must be one that 30 bits can meet, not 0.5000000001"),
+    "addressing": (TypeError, "location_addressing mixed_format must be a Format, not 8"),
     "softmin one": (ValueError, "softmin output_format must hold 1 to sum to one, not u8.8"),
     "rnn weight": (ValueError, "rnn weight must have shape (units, 2), not (9, 9)"),
     "rnn recurrent": (ValueError, "rnn recurrent must have shape (3, 3), not (9, 9)"),
@@ -470,7 +474,10 @@ UNREACHED = {
     "Rescale multiplier must have shape () or (channels,), not {}",
     "a network must have a plan for an interval of 4096 cycles",
     "exact where it is defined",
+    "key_square accumulator must fit 63 bits, not {}",
     "norm accumulator must fit 63 bits, not {}",
+    "power accumulator must fit 63 bits, not {}",
+    "row_square accumulator must fit 63 bits, not {}",
     "softmin mask must be bools, not {}",
     "softmin mask must be broadcast to {}, not have {}",
     "softmin mask must show a number along each last axis, not hide all",
