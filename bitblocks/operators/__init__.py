@@ -11,6 +11,7 @@ from . import (
     movement,
     normalisation,
     pooling,
+    resizing,
 )
 from .operation import Operation
 from .registry import OPERATORS, Operator
@@ -28,4 +29,5 @@ __all__ = [
     "movement",
     "normalisation",
     "pooling",
+    "resizing",
 ]
