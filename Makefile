@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # make setup    .venv with everything in it; no root, and nothing to do when nothing changed
-# make demo     a trained network becomes checked Verilog in build/demo
-# make test     the whole suite but its heavy campaigns, which make test-full adds
+# make demo     a trained network becomes checked Verilog in build/demo; NETWORK=digits_cnn another
+# make test     the whole suite but its heavy campaigns
+# make test-full  those too: goes on where it was interrupted; SHARD=1/4 the first of four parts
 # make check    format, lint, types and the quick tests
 # make bench    every figure the project promises, measured
 
 PYTHON ?= python3
 JOBS ?= 2
+NETWORK ?= digits
 BIN := .venv/bin
 STAMP := .venv/setup.stamp
 PYTEST := $(BIN)/python -m pytest -q -n $(JOBS) --dist loadgroup
@@ -25,7 +27,7 @@ $(STAMP): pyproject.toml Makefile .ci/prerequisites
 	@touch $@
 
 demo: setup
-	$(BIN)/python examples/digits/demo.py build/demo
+	$(BIN)/python -m examples.demo $(NETWORK)
 
 # Two processes halve the time of a suite that mostly waits for simulators and compilers; tests
 # share nothing but caches that are made for several writers. Those of one xdist_group, which need
@@ -33,8 +35,9 @@ demo: setup
 test: setup
 	$(PYTEST) -m "not full"
 
+# What has passed is kept in build/full, until a file changes.
 test-full: setup
-	$(PYTEST)
+	$(PYTEST) --resume build/full $(if $(SHARD),--part $(SHARD))
 
 check: setup
 	$(BIN)/ruff check .

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compare the speed of bit-accurate models on one thread; all compute the same integers.
 
+Of layers of random weights, and of a convolutional network with its digits if they are there.
+
 Run: python benchmarks/model_speed.py
 """
 
@@ -21,6 +23,9 @@ from rich.console import Console
 from rich.table import Table
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from bitblocks import import_onnx, quantise
+from blocks import Convolution, Linear, Network
+from examples.networks import NETWORKS
 from quant import DenseKernel, Format, Ints, Program, ProgramInput, Step, narrow
 
 WEIGHT_FRAC = 7
@@ -31,6 +36,12 @@ CASES = (  # sizes, frames, frames for int64, least ratio to the others
     ((16, 64, 32, 32, 5), 1 << 13, 1 << 9, (0.45, None, 10, 10)),
     ((784, 256, 256, 10), 1 << 11, 1 << 6, (None, None, 20, None)),
 )
+
+CONVOLUTIONAL = "mnist_cnn"
+FEW = 512
+"""Frames of a round, few enough that a busy machine leaves some rounds alone."""
+LEAST_SPEED, LEAST_SHARE = 12_000, 0.4
+"""Frames a second of the convolutional network, or its speed in bare float32 products."""
 
 Layer = tuple[Ints, Ints, Format, Format]
 """Weight, bias, input format, output format."""
@@ -132,9 +143,72 @@ def exact_run(model: list[Layer], x: Ints, tile: int) -> Callable[[], object]:
     return lambda: exact(x)
 
 
+def products(network: Network) -> list[tuple[int, int, int]]:
+    """(outputs, inputs, positions) of every matrix product of a network."""
+    found = []
+    for node in network.flat.nodes:
+        if isinstance(node.block, Convolution | Linear):
+            outputs = len(node.block.weight)
+            positions = node.block.outputs["o"].size // outputs
+            found.append((outputs, node.block.weight.size // outputs, positions))
+    return found
+
+
+def bare_network(network: Network, frames: int, together: bool) -> Callable[[], None]:
+    """Only its matrix products, tile by tile, the windows of a tile being there already.
+
+    ``together``: those of all positions as one, or else position by position.
+    """
+    random, parts, tile = np.random.default_rng(0), [], network.program.tile
+    for outputs, inputs, positions in products(network):
+        shape = (inputs, positions * tile) if together else (positions, inputs, tile)
+        windows = random.random(shape, np.float32)
+        matrix = random.random((outputs, inputs), np.float32)
+        parts.append((matrix, windows, np.empty_like(matrix @ windows)))
+
+    def run() -> None:
+        for _ in range(0, frames, tile):
+            for matrix, windows, result in parts:
+                np.matmul(matrix, windows, out=result)
+
+    return run
+
+
+def convolutional(console: Console) -> bool:
+    """Print the table of the convolutional network; whether it is too slow or differs."""
+    example = NETWORKS[CONVOLUTIONAL]
+    if example.missing:
+        console.print(f"skipped {CONVOLUTIONAL}: {example.missing}")
+        return False
+    data = example.data()
+    graph = import_onnx(example.model)
+    network, _ = quantise(graph, data.calibration)
+    (port,) = graph.inputs
+    axes = (0, *(axis + 1 for axis in port.axes))
+    (tensor,) = network.inputs.values()
+    x = np.round(data.x.transpose(axes) * 2.0**tensor.format.frac).astype(np.int64)
+    x = x[:FEW]
+    same = np.array_equal(network.run(x), network.reference(x))
+    bare = {
+        str(together): (FEW, bare_network(network, FEW, together)) for together in (False, True)
+    }
+    runs: dict[str, Run] = {
+        "bit-accurate, int64 in and out": (FEW, partial(network.run, x)),
+        "float32 products": fastest(bare),
+    }
+    speed, most = frames_per_second(runs, ROUNDS).values()
+    table = Table("network", "model", "frames/s", "aim", "of the products", "or", "integers")
+    verdict = "identical" if same else "DIFFERENT"
+    cells = f"{speed:,.0f}", f"{LEAST_SPEED:,}", f"{speed / most:.2f}", f"{LEAST_SHARE:.2f}"
+    table.add_row(CONVOLUTIONAL, "bit-accurate, int64 in and out", *cells, verdict)
+    table.add_row("", "float32 products", f"{most:,.0f}")
+    console.print(table)
+    return not same or (speed < LEAST_SPEED and speed / most < LEAST_SHARE)
+
+
 def main() -> int:
-    """Print the table; returns 1 where a ratio is below its aim or integers differ."""
-    failed = False
+    """Print the tables; returns 1 where a ratio is below its aim or integers differ."""
+    console, failed = Console(width=110), False
     table = Table("network", "model", "frames/s", "bit-accurate is", "aim")
     for sizes, frames, few, aims in CASES:
         model = layers(sizes)
@@ -172,8 +246,8 @@ def main() -> int:
             ratio = f"{speed / other:.2f} times as fast"
             table.add_row("", name, f"{other:,.0f}", ratio, f"{aim:.2f}" if aim else "")
         failed |= not same
-    Console(width=110).print(table)
-    return int(failed)
+    console.print(table)
+    return int(failed | convolutional(console))
 
 
 if __name__ == "__main__":

@@ -1,98 +1,132 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Published networks from ONNX files to Verilog: seconds to build, and equal to the model.
+"""The networks of the demo from model file to Verilog that equals the model: time and memory.
 
-Run: python benchmarks/networks.py [model ...]
+Run: python -m benchmarks.networks [network ...]
 """
 
+import argparse
+import multiprocessing
+import os
+import resource
 import sys
+import tempfile
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import onnx
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-from material import NETWORKS  # noqa: E402
-
-from bitblocks import Built, build, import_onnx  # noqa: E402
-from bitblocks.project import write_verilog  # noqa: E402
-from bitblocks.verification import design_of  # noqa: E402
-from sim import from_bytes, simulate_bulk, to_bytes  # noqa: E402
-
-MODELS = ("two_layer_pytorch", "three_layer_pytorch", "three_layer_keras")
-FRAMES = 1000
-CALIBRATION = 512  # frames
-LIMITS = {"folded": (10.0, 5.0), "unrolled": (40.0, 15.0)}  # seconds: build, Verilog in it
+from examples.demo import examine
+from examples.networks import NETWORKS
 
 
-def without_end(path: Path) -> list[str]:
-    """Inputs of the final Sigmoid or Softmax, where the model is cut."""
-    nodes = onnx.load(path).graph.node
-    return [name for node in nodes if node.op_type in ("Sigmoid", "Softmax") for name in node.input]
+@dataclass(frozen=True)
+class Limits:
+    """Most seconds of a build, of the Verilog in it, and of the verification of all its frames.
+
+    They are of a machine that does nothing else, so the lesser of time and processor time counts.
+    """
+
+    build: float = 60.0
+    verilog: float = 60.0
+    verify: float = 120.0
 
 
-def same(built: Built) -> bool:
-    """Whether the Verilog gives the integers of the model for all frames."""
-    project = built.project
-    (source,), (result,) = project.inputs, project.outputs
-    random = np.random.default_rng(0)
-    low, high = source.format.min, source.format.max
-    x = random.integers(low, high + 1, (FRAMES, *source.stream_shape))
-    x[0], x[1] = low, high
-    words = to_bytes(x, source.format, source.lanes, whole_bytes=True)
-    found = simulate_bulk(
-        design_of(project),
-        {source.port: words},
-        {result.port: FRAMES * result.transfers},
-        frames=FRAMES,
-    )
-    elements = int(np.prod(result.shape))
-    y = from_bytes(
-        found.words[result.port], result.format, elements, result.lanes, whole_bytes=True
-    )
-    return np.array_equal(y.reshape(-1), project.reference([x])[0].reshape(-1))
+LIMITS = {
+    **dict.fromkeys(
+        ("two_layer_pytorch", "three_layer_pytorch", "three_layer_keras"), Limits(10.0, 5.0)
+    ),
+    **dict.fromkeys(
+        (
+            "two_layer_pytorch_unrolled",
+            "three_layer_pytorch_unrolled",
+            "three_layer_keras_unrolled",
+        ),
+        Limits(40.0, 15.0),
+    ),
+    "digits_transformer": Limits(300.0),  # a hundred buffers
+}
+"""Of networks that are promised to take less than others."""
+MEMORY = 2.0
+"""Most GiB of the largest process."""
+
+
+@dataclass
+class Clock:
+    """When each step began: seconds, and seconds of processor time with those of ended children."""
+
+    steps: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def __call__(self, step: str) -> None:
+        self.steps[step] = time.perf_counter(), sum(os.times()[:4])
+
+    def between(self, first: str, last: str) -> tuple[float, float]:
+        """Seconds, and seconds of processor time, from the begin of one step to that of another.
+
+        A step is named by how it begins.
+        """
+        ends = [
+            next(times for step, times in self.steps.items() if step.startswith(name))
+            for name in (first, last)
+        ]
+        (start, worked), (end, done) = ends
+        return end - start, done - worked
+
+
+def measure(name: str, folder: Path) -> tuple[list[str], bool]:
+    """The row of the table for a network, built in ``folder``, and whether all is as it must be."""
+    example, limits, clock = NETWORKS[name], LIMITS.get(name, Limits()), Clock()
+    outcome = examine(example, folder, clock)
+    clock("done")
+    cells, missed = [], bool(outcome.problems)
+    for first, last, most in (
+        ("reading the model", "running", limits.build),
+        ("writing the Verilog", "writing the test bench", limits.verilog),
+        ("computing", "done", limits.verify),
+    ):
+        seconds, work = clock.between(first, last)
+        missed |= min(seconds, work) > most
+        cells += [f"{seconds:.1f} ({work:.1f})", f"{most:g}"]
+    kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    memory = max(resource.getrusage(kind).ru_maxrss for kind in kinds) / 2**20
+    missed |= memory > MEMORY
+    figures = f"{outcome.float_figure:.4f}, {outcome.fixed_figure:.4f}"
+    checked = outcome.checked
+    compared = f"{checked.frames_that_differ} of {checked.frames}"
+    verdict = "; ".join(outcome.problems) or ("MISSED" if missed else "met")
+    interval = f"{checked.interval_measured:g}" if checked.interval_measured else ""
+    return [name, figures, compared, interval, *cells, f"{memory:.2f}", verdict], missed
 
 
 def main() -> int:
     """Print the table; returns 1 where a limit is missed or integers differ."""
-    if not NETWORKS.is_dir():
-        print("skipped: the published networks are not beside this checkout")
-        return 0
-    console, missed = Console(width=110), False
-    table = Table(
-        "model", "mapping", "build s", "limit", "Verilog s", "limit", "cycles", f"{FRAMES} frames"
-    )
-    for model in sys.argv[1:] or MODELS:
-        path = NETWORKS / f"{model}.onnx"
-        cut = without_end(path)
-        for mapping, (most, most_verilog) in LIMITS.items():
-            start = time.perf_counter()
-            graph = import_onnx(path, cut or None)
-            frames = np.random.default_rng(1).normal(size=(CALIBRATION, *graph.inputs[0].shape))
-            built = build(graph, calibration=frames, unroll=mapping == "unrolled", name=model)
-            seconds = time.perf_counter() - start
-            console.log(f"{model} {mapping}: built in {seconds:.1f} s")
-            start = time.perf_counter()
-            text = write_verilog(built.project)
-            writing = time.perf_counter() - start
-            console.log(f"{model} {mapping}: {len(text) / 1e6:.1f} MB written in {writing:.1f} s")
-            equal = same(built) and text == built.project.verilog
-            missed |= seconds > most or writing > most_verilog or not equal
-            table.add_row(
-                model,
-                mapping,
-                f"{seconds:.1f}",
-                f"{most:g}",
-                f"{writing:.1f}",
-                f"{most_verilog:g}",
-                f"{built.project.interval:g}",
-                "equal" if equal else "DIFFERENT",
-            )
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("network", nargs="*", help=", ".join(NETWORKS))
+    names = parser.parse_args().network or list(NETWORKS)
+    if unknown := [name for name in names if name not in NETWORKS]:
+        parser.error(f"network must be one of {', '.join(NETWORKS)}, not {unknown[0]}")
+    console, failed = Console(width=140), False
+    table = Table("network", "float, fixed", "differ", "cycles")
+    for what in ("build", "Verilog", "verify"):
+        for column in (f"{what} s (CPU)", "limit"):
+            table.add_column(column, justify="right")
+    table.add_column("GiB", justify="right")
+    table.add_column("figures")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["BITBLOCKS_CACHE"] = str(Path(folder) / "cache")  # nothing compiled before
+        for name in names:
+            if NETWORKS[name].missing:
+                console.print(f"skipped {name}: {NETWORKS[name].missing}")
+                continue
+            # in a process of its own, whose memory is its own
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                cells, missed = pool.apply(measure, (name, Path(folder) / name))
+            console.log(*cells)
+            table.add_row(*cells)
+            failed |= missed
     console.print(table)
-    return int(missed)
+    return int(failed)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from bitblocks.project import (
 from bitblocks.quantisation import LayerReport, Report, quantise
 from bitblocks.resources import COUNTS, estimate
 from bitblocks.verification import design_of, random_frames
-from blocks import Network, plan
+from blocks import Network, Nonlinearity, plan
 from hdl import Target, legal_name
 from hdl.names import RESERVED
 from quant import Format, Overflow, Rounding
@@ -41,7 +41,8 @@ class Built:
     Parameters
     ----------
     report : of the quantisation, None for a network that was integers from the start
-    rows : name, kind, output_format, weight_format, mapping, counts, signal_to_noise
+    rows : name, kind, output_format, weight_format, mapping, counts, signal_to_noise, exact, and
+        the proof of a function of one variable
     """
 
     project: Project
@@ -218,6 +219,7 @@ def _rows(project: Project, report: Report | None) -> tuple[dict[str, Any], ...]
                 **{count: entry[count] for count in COUNTS},
                 "signal_to_noise": ratio,
                 "exact": layer is not None and layer.signal_to_noise == math.inf,
+                "proof": block.form.statement() if isinstance(block, Nonlinearity) else None,
             }
         )
     return tuple(rows)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from bitblocks import layers
+from bitblocks.attending import fold_attention
 from bitblocks.errors import InputError
 from bitblocks.folding import fold_scales
 from bitblocks.graph import (
@@ -68,7 +69,7 @@ def import_onnx(path: str | Path, cut: str | Sequence[str] | None = None) -> Gra
         if not importer.reorders:
             break
     assert best is not None  # there always is a choice
-    graph = fold_scales(without_unread(best.graph))
+    graph = fold_scales(fold_attention(without_unread(best.graph)))
     read = {source for node in graph.nodes for source in node.sources}
     read |= {port.source for port in graph.outputs}
     return replace(graph, inputs=tuple(port for port in graph.inputs if port.name in read))
@@ -146,10 +147,9 @@ class Importer:
 
     def _output(self, tensor: str, label: str) -> Port:
         value = self.values[tensor]
-        if value.batch:
-            raise InputError(
-                f"output {shown(tensor)} must have the batch on axis 0, not {value.batch}"
-            )
+        if value.batch or any(value.joined):
+            rule = "alone on axis 0" if not value.batch_axis else f"on axis 0, not {value.batch}"
+            raise InputError(f"output {shown(tensor)} must have the batch {rule}")
         axes = self.axes(value)
         if axes is None:
             value = self.reordered(value, None, value.shape)
@@ -196,7 +196,7 @@ class Importer:
         index = moves(value.order, order, math.prod(value.shape)).reshape(shape)
         layer = self.add(layers.Rearrange, f"{value.name}_reorder", (value.name,), index)
         self.reorders += 1
-        return Value(layer.name, value.shape, order, value.batch)
+        return replace(value, name=layer.name, order=order)
 
     def refuse(self, node: Any, rule: str) -> NoReturn:
         """Raise InputError that ``node`` breaks ``rule``, and say where to cut."""
@@ -270,7 +270,8 @@ class Importer:
         result = operator.handler(Operation(self, node, operator, attributes | given))
         results = result if isinstance(result, list) else [result]
         for name, result in zip(node.output, results, strict=False):
-            (self.values if isinstance(result, Value) else constants)[name] = result
+            if result is not None:  # as it is of an output that nobody reads
+                (self.values if isinstance(result, Value) else constants)[name] = result
 
     def _given(self, node: Any, schema: Schema) -> dict[str, Any]:
         """The attributes that a node has, of which the operator set must know each."""

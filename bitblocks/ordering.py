@@ -23,28 +23,45 @@ class Value:
     name : the graph tensor; its shape may be any that has the numbers in this order
     shape : lengths of the model's axes without the batch
     order : of the stream
-    batch : which of the model's axes is the batch
+    batch : before which axis of ``shape`` the batch lies
+    joined : how many axes before and behind the batch are one axis of the model with it, as heads
+        are for a while in attention; 0 or 1 each
     """
 
     name: str
     shape: Shape
     order: Order = None
     batch: int = 0
+    joined: tuple[int, int] = (0, 0)
 
     @property
     def rank(self) -> int:
         """Axes of the model's tensor, with the batch."""
-        return len(self.shape) + 1
+        return len(self.shape) + 1 - sum(self.joined)
 
-    def reshaped(self, shape: Shape, batch: int = 0) -> "Value":
+    @property
+    def batch_axis(self) -> int:
+        """Which of the model's axes is the batch, or has it."""
+        return self.batch - self.joined[0]
+
+    def lengths(self, batch: int) -> list[int]:
+        """Of the model's axes."""
+        before, behind = self.joined
+        first, last = self.batch - before, self.batch + behind
+        with_batch = batch * math.prod(self.shape[first:last])
+        return [*self.shape[:first], with_batch, *self.shape[last:]]
+
+    def reshaped(self, shape: Shape, batch: int = 0, joined: tuple[int, int] = (0, 0)) -> "Value":
         """The same numbers in the model's raster order under another shape."""
-        return replace(self, shape=shape, batch=batch)
+        return replace(self, shape=shape, batch=batch, joined=joined)
 
-    def moved(self, index: NDArray[np.int64], batch: int = 0) -> "Value":
+    def moved(
+        self, index: NDArray[np.int64], batch: int = 0, joined: tuple[int, int] = (0, 0)
+    ) -> "Value":
         """The same numbers, element ``index`` of the model's raster order at each place now."""
         places = inverse(index.ravel())
         order = _plain(places if self.order is None else places[self.order])
-        return Value(self.name, index.shape, order, batch)
+        return Value(self.name, index.shape, order, batch, joined)
 
     def transposed(self, axes: Shape, batch: int = 0) -> "Value":
         """The same numbers on the stream, frame axis ``axes[k]`` of the model being axis k now."""

@@ -245,10 +245,14 @@ class Quantised:
     """A tensor of the network: where it comes from, its integers, and bounds of each of them."""
 
     source: str
-    format: Format
+    tensor: blocks.Tensor
     frames: Ints
     low: Ints
     high: Ints
+
+    @property
+    def format(self) -> Format:
+        return self.tensor.format
 
     def floats(self) -> Floats:
         return to_float(self.frames, self.format)
@@ -619,10 +623,7 @@ class _Quantiser:
             except ValueError as error:  # such as a sum beyond 63 bits
                 raise InputError(f"layer {step.node.name} cannot be built: {error}") from error
         network = blocks.Network(
-            {
-                port.name: blocks.Tensor(port.stream_shape, formats[port.name])
-                for port in graph.inputs
-            },
+            {port.name: self.tensors[port.name].tensor for port in graph.inputs},
             tuple(nodes),
             {port.name: self.tensors[port.source].source for port in graph.outputs},
         )
@@ -655,7 +656,7 @@ class _Quantiser:
     def _input(self, name: str, format: Format, shape: Shape) -> None:
         frames = from_float(self.exact[name], format)
         low, high = (np.full(shape, end, np.int64) for end in (format.min, format.max))
-        self.tensors[name] = Quantised(name, format, frames, low, high)
+        self.tensors[name] = Quantised(name, blocks.Tensor(shape, format), frames, low, high)
         self.precision[name] = LayerPrecision(output_format=format)
         self._note(name, "input", name, None, None)
 
@@ -699,10 +700,7 @@ class _Quantiser:
         stage = Stage(
             node.name,
             sources,
-            tuple(
-                blocks.Tensor(self.graph.shapes[name], tensor.format)
-                for name, tensor in zip(node.sources, sources, strict=True)
-            ),
+            tuple(source.tensor for source in sources),
             tuple(self.exact[name] for name in node.tensors),
             self.exact[step.targets[0]],
             settings,
@@ -741,8 +739,7 @@ class _Quantiser:
         for target, (place, port), frames, (low, high) in zip(
             step.targets, places, results, decision.bounds, strict=True
         ):
-            format = block.outputs[port].format
-            self.tensors[target] = Quantised(place, format, frames, low, high)
+            self.tensors[target] = Quantised(place, block.outputs[port], frames, low, high)
             self._note(
                 place,
                 type(block).__name__,

@@ -19,7 +19,7 @@ NARROWEST = 100
 
 
 def show_build(built: "Built") -> None:
-    """The table of blocks, and where the Verilog lies."""
+    """The table of blocks, what is proven of their functions, and where the Verilog lies."""
     table = _table("block", "kind", "output", "weights", "mapping", *COUNTS, "SNR dB")
     for row in built.rows:
         ratio = "exact" if row["exact"] else row["signal_to_noise"]
@@ -32,6 +32,9 @@ def show_build(built: "Built") -> None:
     _row(table, "total", "", "", "", project.target.name, *total, "")
     console = _console()
     console.print(table)
+    for row in built.rows:
+        if row["proof"] is not None:
+            console.print(_plain(f"{row['name']}: {row['proof']}"), soft_wrap=True)
     cycles = f"latency {project.latency} cycles, interval {project.interval} cycles"
     console.print(Text(f"{project.name}: {cycles}"))
     if project.path is not None:
@@ -91,10 +94,11 @@ def _table(*names: str, numbers: bool = True) -> Table:
 
 def _row(table: Table, *cells: Any) -> None:
     """Cells as plain text: names may hold anything."""
-    shown = ("" if cell is None else str(cell) for cell in cells)
-    table.add_row(
-        *(Text("".join(c if c.isprintable() else ascii(c)[1:-1] for c in cell)) for cell in shown)
-    )
+    table.add_row(*(_plain("" if cell is None else str(cell)) for cell in cells))
+
+
+def _plain(text: str) -> Text:
+    return Text("".join(c if c.isprintable() else ascii(c)[1:-1] for c in text))
 
 
 def _console() -> Console:

@@ -3,15 +3,19 @@
 
 from . import activation
 from .activation import Piecewise, PReLU
-from .binary import Add, Maximum, Minimum, Mul, Sub
+from .attention import Projection, attention, causal, gate, multi_head_attention
+from .binary import Add, Gate, Maximum, Minimum, Mul, Sub
 from .block import Block, Candidate, Lanes, Tensor
 from .convolution import Columns, Convolution, TransposedConvolution
+from .deinterleave import Deinterleave
 from .division import Divide, SquareRoot
 from .elementwise import Identity, ReLU
 from .embedding import Embedding, Reads
 from .extremum import ArgMax, ArgMin
+from .glu import glu
 from .linear import Folded, Linear, Neuron, Unrolled
 from .matmul import matmul
+from .memory import Heads, Memory
 from .movement import (
     Concat,
     Moves,
@@ -29,14 +33,19 @@ from .network import Network, NetworkPlan, Node, Route
 from .nonlinearity import Nonlinearity, TableLanes
 from .normalisation import group_norm, layer_norm, rms_norm
 from .planner import plan, with_smallest_buffers
-from .pooling import AveragePool, MaxPool, Pooled
+from .pooling import AveragePool, MaxPool, Pooled, WholeWindows
+from .recur import Recur
+from .recurrent import bidirectional, gru, lstm, rnn
+from .reduce import Accumulators, Reduce
 from .rescale import Rescale
 from .reshape import Reshape
 from .saving import load, save
 from .softmax import log_softmax, softmax, softmin
+from .topk import TopK
 from .weight import Weight
 
 __all__ = [
+    "Accumulators",
     "Add",
     "ArgMax",
     "ArgMin",
@@ -46,14 +55,18 @@ __all__ = [
     "Columns",
     "Concat",
     "Convolution",
+    "Deinterleave",
     "Divide",
     "Embedding",
     "Folded",
+    "Gate",
+    "Heads",
     "Identity",
     "Lanes",
     "Linear",
     "MaxPool",
     "Maximum",
+    "Memory",
     "Minimum",
     "Moves",
     "Mul",
@@ -65,9 +78,12 @@ __all__ = [
     "PReLU",
     "Piecewise",
     "Pooled",
+    "Projection",
     "ReLU",
     "Reads",
     "Rearrange",
+    "Recur",
+    "Reduce",
     "Rescale",
     "Reshape",
     "Route",
@@ -75,22 +91,33 @@ __all__ = [
     "Sub",
     "TableLanes",
     "Tensor",
+    "TopK",
     "TransposedConvolution",
     "Unrolled",
     "Weight",
+    "WholeWindows",
     "activation",
+    "attention",
+    "bidirectional",
+    "causal",
     "cut",
     "depth_to_space",
     "expand",
+    "gate",
     "gather",
+    "glu",
     "group_norm",
+    "gru",
     "layer_norm",
     "load",
     "log_softmax",
+    "lstm",
     "matmul",
+    "multi_head_attention",
     "pad",
     "plan",
     "rms_norm",
+    "rnn",
     "save",
     "softmax",
     "softmin",

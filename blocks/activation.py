@@ -51,6 +51,9 @@ class Piecewise(ElementwiseBlock):
     Exact rational arithmetic, rounded once. One stage where all pieces are x times a power of two
     or constants, else one more for the polynomials, and one for the quotient if there is one.
 
+    Source: A. Howard et al., Searching for MobileNetV3, 2019 (https://arxiv.org/abs/1905.02244), of
+    hard swish; ONNX HardSwish (https://onnx.ai/onnx/operators/onnx__HardSwish.html)
+
     Parameters
     ----------
     input : Tensor of x, whose integers are the codes
@@ -60,6 +63,13 @@ class Piecewise(ElementwiseBlock):
     frac : int, fraction bits of p
     output_format : Format of y
     rounding, overflow : how the exact value is narrowed
+
+    >>> from blocks import activation
+    >>> block = activation.hardswish(Tensor((64,), Format(8, 4)), Format(8, 4))
+    >>> print(block.breaks, block.polynomials, block.divisor)
+    (-48, 48) ((0, 0, 0), (0, 48, 1), (0, 96, 0)) 3
+    >>> print(block.reference(np.arange(-64, 64, 2))[:12])
+    [ 0  0  0  0  0  0  0  0  0 -1 -2 -3]
     """
 
     input: Tensor
@@ -362,12 +372,20 @@ class PReLU(ElementwiseBlock):
     Each lane belongs to a channel and has its own shift-add graph, so the lanes are a multiple of
     the channels. With one slope for all it is :func:`leaky_relu`.
 
+    Source: K. He et al., Delving Deep into Rectifiers, 2015 (https://arxiv.org/abs/1502.01852);
+    ONNX PRelu (https://onnx.ai/onnx/operators/onnx__PRelu.html)
+
     Parameters
     ----------
     input : Tensor of x, shape (..., channels)
     slope : ints in slope_format, shape (channels,)
     slope_format, output_format : Format of the slopes and of y
     rounding, overflow : how the exact value is narrowed
+
+    >>> slope = np.arange(3, 32, 4)  # in steps of 2**-5
+    >>> block = PReLU(Tensor((8, 8), Format(8, 4)), slope, Format(6, 5), Format(8, 4))
+    >>> print(block.reference(np.full((8, 8), -32))[0])
+    [ -3  -7 -11 -15 -19 -23 -27 -31]
     """
 
     input: Tensor

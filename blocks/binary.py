@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Blocks of two streams, number by number: Add, Sub, Mul, Minimum, Maximum."""
+"""Blocks of two streams, number by number: Add, Sub, Mul, Minimum, Maximum, Gate."""
 
 import operator
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,16 +12,24 @@ from amaranth import Module, Mux, Value
 from numpy.typing import ArrayLike
 
 import quant
-from hdl import ZERO, Elementwise, Inventory, LaneFunction, Narrowing, Step, less
-from hdl.cost import adder, compare, mux2, subtract
+from hdl import ZERO, Elementwise, Inventory, LaneFunction, Narrowing, Step, Target, less
+from hdl.cost import adder, compare, logic, mux2, subtract
 from quant import Format, Ints, Kernel, Overflow, PlainKernel, ProductKernel, Rounding, SumKernel
 
-from .block import Tensor, check_format, check_modes, check_tensor
+from .block import (
+    Candidate,
+    Lanes,
+    Tensor,
+    check_format,
+    check_lanes,
+    check_modes,
+    check_tensor,
+    divisors,
+)
 from .configurations import (
     Configuration,
     draw_fitting,
     draw_format,
-    draw_lanes,
     draw_modes,
     draw_near,
     draw_shape,
@@ -31,11 +39,14 @@ from .elementwise import ElementwiseBlock
 
 @dataclass(frozen=True)
 class Binary(ElementwiseBlock):
-    """``y = narrow(operation(a, b))``; two stages, the exact result and the narrowing.
+    """``y = narrow(operation(a, b))``: a stage for the exact result, another if that is narrowed.
+
+    Where the last axes of b are 1 all numbers of a along these meet one number of b; lanes are then
+    a divisor or a multiple of as many.
 
     Parameters
     ----------
-    input_a, input_b : Tensors of one shape; their formats may differ
+    input_a, input_b : Tensors of one shape, but for last axes of b that are 1; formats may differ
     output_format : Format of y
     rounding, overflow : how the exact result is narrowed
     """
@@ -66,10 +77,10 @@ class Binary(ElementwiseBlock):
         check_tensor(self.input_b, f"{name} input_b")
         check_format(self.output_format, f"{name} output_format")
         check_modes(self)
-        if self.input_a.shape != self.input_b.shape:
+        a, b = self.input_a.shape, self.input_b.shape
+        if b not in [a[:n] + (1,) * (len(a) - n) for n in range(len(a) + 1)]:
             raise ValueError(
-                f"{name} input_b must have shape {self.input_a.shape} like input_a, "
-                f"not {self.input_b.shape}"
+                f"{name} input_b must have shape {a} like input_a, or 1 on its last axes, not {b}"
             )
         _ = self.exact_format
 
@@ -80,6 +91,27 @@ class Binary(ElementwiseBlock):
     @property
     def outputs(self) -> dict[str, Tensor]:
         return {"o": Tensor(self.input_a.shape, self.output_format)}
+
+    @property
+    def _shared(self) -> int:
+        """Numbers of a that meet one number of b."""
+        return self.input_a.size // self.input_b.size
+
+    def _fits(self, lanes: int) -> bool:
+        return not self._shared % lanes or not lanes % self._shared
+
+    def plans(self, target: Target) -> Iterator[Candidate]:
+        """One lane, ..., all numbers of a frame at once."""
+        return (c for c in super().plans(target) if self._fits(c.plan.lanes))
+
+    def lanes(self, plan: Lanes) -> dict[str, int]:
+        """Port name -> numbers in a transfer."""
+        lanes, name = check_lanes(plan, self._size, type(self).__name__), type(self).__name__
+        if not self._fits(lanes):
+            raise ValueError(
+                f"{name} lanes must be a divisor or a multiple of {self._shared}, not {lanes}"
+            )
+        return {"i_a": lanes, "i_b": max(1, lanes // self._shared), "o": lanes}
 
     @property
     def _frac(self) -> int:
@@ -106,7 +138,7 @@ class Binary(ElementwiseBlock):
         return quant.accumulator_format(*self._bounds, self._frac, type(self).__name__)
 
     def reference(self, a: ArrayLike, b: ArrayLike) -> Ints:
-        """Integers in, integers out, each of shape (..., *shape)."""
+        """Integers in, integers out, each of its shape behind the same leading axes."""
         name = type(self).__name__
         x = self.input_a.check(a, f"{name} input_a")
         y = self.input_b.check(b, f"{name} input_b")
@@ -117,8 +149,8 @@ class Binary(ElementwiseBlock):
 
     def kernel(self) -> Kernel:
         """The reference on tiles."""
-        shape = self.input_a.shape
-        return PlainKernel(self.reference, (shape, shape), self.input_a.size)
+        shapes = self.input_a.shape, self.input_b.shape
+        return PlainKernel(self.reference, shapes, self.input_a.size)
 
     def circuit(self, lanes: int) -> Elementwise:
         """The circuit of so many lanes."""
@@ -134,7 +166,8 @@ class Binary(ElementwiseBlock):
         step = Step(exact, number, gates, sources=self._sources, product=product)
         low, high = self._bounds
         narrowing = Narrowing(number, low, high, *modes)
-        return Elementwise({"i_a": a, "i_b": b}, lanes, (LaneFunction((step,), narrowing),))
+        function = LaneFunction((step,), narrowing, number != self.output_format)
+        return Elementwise({"i_a": a, "i_b": b}, lanes, (function,), self._shared)
 
     @property
     def _sources(self) -> tuple[int, ...]:
@@ -148,13 +181,21 @@ class Binary(ElementwiseBlock):
 
 @dataclass(frozen=True)
 class Add(Binary):
-    """``y = narrow(a + b)``, the join of a residual module; two stages, sum and narrowing.
+    """``y = narrow(a + b)``, the join of a residual module: a stage, and one to narrow.
+
+    Source: K. He et al., Deep Residual Learning for Image Recognition, 2015
+    (https://arxiv.org/abs/1512.03385); ONNX Add (https://onnx.ai/onnx/operators/onnx__Add.html)
 
     Parameters
     ----------
-    input_a, input_b : Tensors of one shape; their formats may differ
+    input_a, input_b : Tensors of one shape, but for last axes of b that are 1; formats may differ
     output_format : Format of y
     rounding, overflow : how the exact sum is narrowed
+
+    >>> x = Tensor((64,), Format(8, 4))
+    >>> block = Add(x, x, Format(8, 4))
+    >>> print(block.reference(np.arange(64), np.full(64, 100))[25:30])
+    [125 126 127 127 127]
     """
 
     @property
@@ -166,6 +207,8 @@ class Add(Binary):
 
     def kernel(self) -> Kernel:
         """The reference on tiles of floats."""
+        if self._shared > 1:
+            return super().kernel()
         modes = self.output_format, self.rounding, self.overflow
         formats = self.input_a.format, self.input_b.format
         return SumKernel(self.input_a.size, formats, *modes, name="Add")
@@ -173,13 +216,20 @@ class Add(Binary):
 
 @dataclass(frozen=True)
 class Sub(Binary):
-    """``y = narrow(a - b)``; two stages, difference and narrowing.
+    """``y = narrow(a - b)``: a stage, and one to narrow.
+
+    Source: ONNX Sub (https://onnx.ai/onnx/operators/onnx__Sub.html)
 
     Parameters
     ----------
-    input_a, input_b : Tensors of one shape; their formats may differ
+    input_a, input_b : Tensors of one shape, but for last axes of b that are 1; formats may differ
     output_format : Format of y
     rounding, overflow : how the exact difference is narrowed
+
+    >>> x = Tensor((64,), Format(8, 4))
+    >>> block = Sub(x, x, Format(8, 4))
+    >>> print(block.reference(np.arange(64), np.full(64, 100))[25:30])
+    [-75 -74 -73 -72 -71]
     """
 
     @property
@@ -200,6 +250,8 @@ class Sub(Binary):
 
     def kernel(self) -> Kernel:
         """The reference on tiles of floats."""
+        if self._shared > 1:
+            return super().kernel()
         modes = self.output_format, self.rounding, self.overflow
         formats = self.input_a.format, self.input_b.format
         return SumKernel(self.input_a.size, formats, *modes, weights=(1, -1), name="Sub")
@@ -207,13 +259,20 @@ class Sub(Binary):
 
 @dataclass(frozen=True)
 class Mul(Binary):
-    """``y = narrow(a * b)``, a multiplier a lane; two stages, product and narrowing.
+    """``y = narrow(a * b)``, a multiplier a lane: a stage, and one to narrow.
+
+    Source: ONNX Mul (https://onnx.ai/onnx/operators/onnx__Mul.html)
 
     Parameters
     ----------
-    input_a, input_b : Tensors of one shape; their formats may differ
+    input_a, input_b : Tensors of one shape, but for last axes of b that are 1; formats may differ
     output_format : Format of y
     rounding, overflow : how the exact product is narrowed
+
+    >>> x = Tensor((64,), Format(8, 4))
+    >>> block = Mul(x, x, Format(8, 4))
+    >>> print(block.reference(np.arange(64), np.full(64, 24))[25:30])
+    [38 39 41 42 44]
     """
 
     @property
@@ -237,6 +296,8 @@ class Mul(Binary):
 
     def kernel(self) -> Kernel:
         """The reference on tiles of floats."""
+        if self._shared > 1:
+            return super().kernel()
         size, a, b = self.input_a.size, self.input_a.format, self.input_b.format
         modes = self.output_format, self.rounding, self.overflow
         return ProductKernel(size, size, a, b, *modes, name="Mul")
@@ -244,13 +305,20 @@ class Mul(Binary):
 
 @dataclass(frozen=True)
 class Minimum(Binary):
-    """``y = narrow(min(a, b))``; two stages, choice and narrowing.
+    """``y = narrow(min(a, b))``: a stage, and one to narrow.
+
+    Source: ONNX Min (https://onnx.ai/onnx/operators/onnx__Min.html)
 
     Parameters
     ----------
-    input_a, input_b : Tensors of one shape; their formats may differ
+    input_a, input_b : Tensors of one shape, but for last axes of b that are 1; formats may differ
     output_format : Format of y
     rounding, overflow : how the smaller number is narrowed
+
+    >>> x = Tensor((64,), Format(8, 4))
+    >>> block = Minimum(x, x, Format(8, 4))
+    >>> print(block.reference(np.arange(64), np.full(64, 27))[25:30])
+    [25 26 27 27 27]
     """
 
     @property
@@ -267,13 +335,20 @@ class Minimum(Binary):
 
 @dataclass(frozen=True)
 class Maximum(Binary):
-    """``y = narrow(max(a, b))``; two stages, choice and narrowing.
+    """``y = narrow(max(a, b))``: a stage, and one to narrow.
+
+    Source: ONNX Max (https://onnx.ai/onnx/operators/onnx__Max.html)
 
     Parameters
     ----------
-    input_a, input_b : Tensors of one shape; their formats may differ
+    input_a, input_b : Tensors of one shape, but for last axes of b that are 1; formats may differ
     output_format : Format of y
     rounding, overflow : how the larger number is narrowed
+
+    >>> x = Tensor((64,), Format(8, 4))
+    >>> block = Maximum(x, x, Format(8, 4))
+    >>> print(block.reference(np.arange(64), np.full(64, 27))[25:30])
+    [27 27 27 28 29]
     """
 
     @property
@@ -286,6 +361,50 @@ class Maximum(Binary):
 
     def _arithmetic(self, gain_a: int, gain_b: int) -> Inventory:
         return _choice(self)
+
+
+@dataclass(frozen=True)
+class Gate(Binary):
+    """``y = narrow(a if b > 0 else 0)``: a hard gate; two stages, choice and narrowing.
+
+    Mul is the soft one.
+
+    Source: E. Culurciello, Neural Networks Building Blocks, 2017, attention
+
+    Parameters
+    ----------
+    input_a, input_b : Tensors of one shape, but for last axes of b that are 1; formats may differ
+    output_format : Format of y
+    rounding, overflow : how the number that passes is narrowed
+
+    >>> x = Tensor((64,), Format(8, 4))
+    >>> block = Gate(x, x, Format(8, 4))
+    >>> print(block.reference(np.arange(64), np.arange(64) - 28)[25:32])
+    [ 0  0  0  0 29 30 31]
+    """
+
+    @property
+    def operation(self) -> Callable[[Any, Any], Any]:
+        return lambda a, b: np.where(b > 0, a, 0)
+
+    @property
+    def _on_values(self) -> Callable[[Value, Value], Value]:
+        return lambda a, b: Mux(b > 0, a, 0)
+
+    @property
+    def _frac(self) -> int:
+        return self.input_a.format.frac
+
+    @property
+    def _gains(self) -> tuple[int, int]:
+        return 0, 0
+
+    @property
+    def _sources(self) -> tuple[int, ...]:
+        return ()
+
+    def _arithmetic(self, gain_a: int, gain_b: int) -> Inventory:
+        return logic(self.input_b.format.width)  # the register is reset where b is not above 0
 
 
 def _choice(block: Binary) -> Inventory:
@@ -302,10 +421,13 @@ def binary_configurations(
     def configuration(random: np.random.Generator, index: int) -> Configuration:
         shape = draw_shape(random, index)
         a = Tensor(shape, draw_format(random, index))
-        b = Tensor(shape, a.format if index == 1 else draw_near(random, a.format))
+        kept = int(random.integers(len(shape))) if index % 4 == 3 else len(shape)
+        alike = shape[:kept] + (1,) * (len(shape) - kept)
+        b = Tensor(alike, a.format if index == 1 else draw_near(random, a.format))
         exact = kind(a, b, a.format)
         target = draw_fitting(random, *exact._bounds, exact._frac)
         block = kind(a, b, target, *draw_modes(random, index))
-        return Configuration(block, draw_lanes(random, a.size))
+        known = [n for n in divisors(a.size) if n <= 16 and block._fits(n)]
+        return Configuration(block, Lanes(int(random.choice(known))))
 
     return configuration

@@ -4,13 +4,14 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from math import prod
+from math import gcd, prod
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from amaranth.lib import wiring
 from numpy.typing import ArrayLike
 
+from hdl.adder_graph import bits_of
 from hdl.cost import Cost
 from hdl.events import Events
 from hdl.target import Target
@@ -19,10 +20,19 @@ from quant import Format, Ints, Overflow, Rounding
 
 @dataclass(frozen=True)
 class Tensor:
-    """One frame of numbers: its shape, channels last, and their format."""
+    """One frame of numbers: its shape, channels last, and their format.
+
+    Parameters
+    ----------
+    shape : ints, at least one axis
+    format : Format
+    ends : (lowest, highest) number of each channel of the last axis, 0 among them, where not every
+        channel has all numbers of the format; a promise that makes what reads them smaller
+    """
 
     shape: tuple[int, ...]
     format: Format
+    ends: tuple[tuple[int, int], ...] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.format, Format):
@@ -31,6 +41,46 @@ class Tensor:
             raise TypeError(f"Tensor shape must be a tuple of ints, not {self.shape!r}")
         if not self.shape or min(self.shape) < 1:
             raise ValueError(f"Tensor shape must have axes of at least 1, not {self.shape}")
+        if self.ends is None:
+            return
+        if len(self.ends) != self.shape[-1]:
+            raise ValueError(
+                f"Tensor ends must be one pair for each of {self.shape[-1]} channels, "
+                f"not {len(self.ends)}"
+            )
+        for low, high in self.ends:
+            if not self.format.min <= low <= 0 <= high <= self.format.max:
+                raise ValueError(
+                    f"Tensor ends must lie around 0 in [{self.format.min}, {self.format.max}], "
+                    f"not at ({low}, {high})"
+                )
+
+    @classmethod
+    def between(cls, shape: tuple[int, ...], format: Format, low: Ints, high: Ints) -> "Tensor":
+        """With channels between ``low`` and ``high``, shape (channels,), and 0."""
+        pairs = zip(np.minimum(low, 0).tolist(), np.maximum(high, 0).tolist(), strict=True)
+        tensor = cls(shape, format, tuple(pairs))
+        whole = all(pair == (format.min, format.max) for pair in tensor.channels)
+        return cls(shape, format) if whole else tensor
+
+    @property
+    def channels(self) -> tuple[tuple[int, int], ...]:
+        """Lowest and highest number of each channel."""
+        return self.ends or ((self.format.min, self.format.max),) * self.shape[-1]
+
+    def holds(self, other: "Tensor") -> bool:
+        """Whether every frame of ``other`` is one of this tensor."""
+        return (self.shape, self.format) == (other.shape, other.format) and all(
+            low <= least and most <= high
+            for (low, high), (least, most) in zip(self.channels, other.channels, strict=True)
+        )
+
+    def lane_bits(self, lanes: int) -> int:
+        """Bits that a transfer of ``lanes`` numbers really has."""
+        around = gcd(lanes, self.shape[-1])
+        channels = self.channels
+        pairs = [zip(*channels[lane % around :: around], strict=True) for lane in range(lanes)]
+        return sum(bits_of(min(low), max(high)) for low, high in pairs if any(low) or any(high))
 
     @property
     def size(self) -> int:
@@ -44,7 +94,16 @@ class Tensor:
         if trailing != self.shape:
             shape = ", ".join(map(str, self.shape))
             raise ValueError(f"{name} must have shape (..., {shape}), not {array.shape}")
-        return self.format.check(array, name)
+        values = self.format.check(array, name)
+        if self.ends is not None:
+            for channel, (low, high) in enumerate(self.ends):
+                found = values[..., channel]
+                if found.size and not low <= found.min() <= found.max() <= high:
+                    raise ValueError(
+                        f"{name} channel {channel} must be in [{low}, {high}], "
+                        f"not span [{found.min()}, {found.max()}]"
+                    )
+        return values
 
     def __str__(self) -> str:
         return f"{'x'.join(map(str, self.shape))} {self.format}"
@@ -54,7 +113,8 @@ class Tensor:
 class Candidate:
     """One way to map a block: the plan, its interval in cycles, and what it costs.
 
-    ``unrolled`` says that a whole matrix lies in one graph of adders, a position a cycle.
+    ``unrolled`` says that a whole matrix lies in one graph of adders, or a window in one tree, a
+    position a cycle.
     """
 
     plan: Any

@@ -12,12 +12,21 @@ from hdl import Target
 from quant import Approximation, Format, Symmetry, dot_bounds, product_format, sum_format
 
 from .activation import Piecewise, PReLU, piecewise_configuration, prelu_configuration
-from .binary import Add, Maximum, Minimum, Mul, Sub, binary_configurations
+from .attention import (
+    attention,
+    attention_configuration,
+    gate,
+    gate_configuration,
+    multi_head_attention,
+    multi_head_attention_configuration,
+)
+from .binary import Add, Gate, Maximum, Minimum, Mul, Sub, binary_configurations
 from .block import Lanes, Tensor
 from .configurations import (
     Configuration,
     draw_fitting,
     draw_format,
+    draw_frames,
     draw_integers,
     draw_modes,
 )
@@ -28,6 +37,7 @@ from .convolution import (
     convolution_configuration,
     transposed_configuration,
 )
+from .deinterleave import Deinterleave, deinterleave_configuration
 from .division import (
     Divide,
     SquareRoot,
@@ -37,6 +47,7 @@ from .division import (
 from .elementwise import Identity, ReLU, identity_configuration, relu_configuration
 from .embedding import Embedding, Reads, embedding_configuration
 from .extremum import ArgMax, ArgMin, arg_configuration
+from .glu import glu, glu_configuration
 from .linear import (
     Folded,
     Linear,
@@ -46,6 +57,7 @@ from .linear import (
     neuron_configuration,
 )
 from .matmul import matmul, matmul_configuration
+from .memory import Heads, Memory, memory_configuration
 from .movement import (
     Concat,
     Moves,
@@ -68,9 +80,20 @@ from .pooling import (
     AveragePool,
     MaxPool,
     Pooled,
+    WholeWindows,
     average_pool_configuration,
     max_pool_configuration,
 )
+from .recur import Recur, recur_configuration
+from .recurrent import (
+    gru,
+    gru_configuration,
+    lstm,
+    lstm_configuration,
+    rnn,
+    rnn_configuration,
+)
+from .reduce import Accumulators, Reduce, reduce_configuration
 from .rescale import Rescale, rescale_configuration
 from .reshape import Reshape, reshape_configuration
 from .softmax import (
@@ -81,6 +104,7 @@ from .softmax import (
     softmin,
     softmin_configuration,
 )
+from .topk import TopK, topk_configuration
 from .weight import Weight, weight_configuration
 
 
@@ -100,6 +124,11 @@ class Entry:
     configurations: Callable[[np.random.Generator, int], Configuration]
     parts: tuple[type, ...] = ()
 
+    @property
+    def composed(self) -> bool:
+        """Whether it consists of blocks that are all in the catalogue by themselves."""
+        return not isinstance(self.kind, type) or self.kind is Recur
+
     def configuration(self, index: int) -> Configuration:
         """The configuration of an index, the same every time.
 
@@ -109,7 +138,7 @@ class Entry:
         random = np.random.default_rng([index, len(self.kind.__name__)])
         for _ in range(100):
             made = self.configurations(random, index)
-            if index == 0 or not isinstance(self.kind, type) or _alive(made.block):
+            if index == 0 or self.composed or _alive(made.block):
                 break
         return made
 
@@ -121,10 +150,7 @@ class Entry:
 def _alive(block: Any) -> bool:
     """Whether no bit of any output channel is constant or a copy of another bit of its number."""
     random = np.random.default_rng(1)
-    frames = [
-        random.integers(t.format.min, t.format.max, (300, *t.shape), np.int64, endpoint=True)
-        for t in block.inputs.values()
-    ]
+    frames = [draw_frames(random, tensor, 300) for tensor in block.inputs.values()]
     results = block.reference(*frames)
     for y, tensor in zip(
         results if isinstance(results, tuple) else (results,), block.outputs.values(), strict=True
@@ -245,7 +271,9 @@ def _all_read(block: Any, frames: list[np.ndarray]) -> bool:
         if number.signed:
             flipped -= flipped >> (number.width - 1) << number.width
         others = [np.broadcast_to(frame, (len(bits), *frame.shape)) for frame in frames]
-        others[place] = flipped
+        low, high = np.transpose(tensor.channels)
+        inside = (low <= flipped) & (flipped <= high)
+        others[place] = np.where(inside, flipped, frames[place])
         changed = block.reference(*others) != y
         if not changed.reshape(len(bits), -1).any(axis=1).all():
             return False
@@ -259,7 +287,7 @@ CATALOGUE: dict[str, Entry] = {
         Entry(ReLU, relu_configuration, (Lanes,)),
         *(
             Entry(kind, binary_configurations(kind), (Lanes,))
-            for kind in (Add, Sub, Mul, Minimum, Maximum)
+            for kind in (Add, Sub, Mul, Minimum, Maximum, Gate)
         ),
         Entry(Piecewise, piecewise_configuration, (Lanes,)),
         Entry(Divide, divide_configuration, (Lanes,)),
@@ -269,23 +297,35 @@ CATALOGUE: dict[str, Entry] = {
         Entry(Reshape, reshape_configuration, (Lanes,)),
         Entry(Rearrange, rearrange_configuration, (Moves,)),
         Entry(Concat, concat_configuration, (Lanes,)),
+        Entry(Deinterleave, deinterleave_configuration, (Lanes,)),
         Entry(Embedding, embedding_configuration, (Reads,)),
+        Entry(Memory, memory_configuration, (Heads,)),
         Entry(Weight, weight_configuration, (Lanes,)),
         *(Entry(kind, partial(arg_configuration, kind), (Lanes,)) for kind in (ArgMax, ArgMin)),
+        Entry(TopK, topk_configuration, (Lanes,)),
         Entry(Rescale, rescale_configuration, (Lanes,)),
         Entry(Neuron, neuron_configuration, (Folded, Unrolled)),
         Entry(Linear, linear_configuration, (Folded, Unrolled)),
         Entry(Convolution, convolution_configuration, (Folded, Columns, Unrolled)),
         Entry(TransposedConvolution, transposed_configuration, (Folded, Unrolled)),
-        Entry(MaxPool, max_pool_configuration, (Pooled,)),
-        Entry(AveragePool, average_pool_configuration, (Pooled,)),
+        Entry(MaxPool, max_pool_configuration, (Pooled, WholeWindows)),
+        Entry(AveragePool, average_pool_configuration, (Pooled, WholeWindows)),
+        Entry(Reduce, reduce_configuration, (Accumulators,)),
         Entry(softmax, softmax_configuration),
         Entry(softmin, softmin_configuration),
         Entry(log_softmax, log_softmax_configuration),
         Entry(layer_norm, layer_norm_configuration),
         Entry(rms_norm, rms_norm_configuration),
         Entry(group_norm, group_norm_configuration),
+        Entry(glu, glu_configuration),
         Entry(matmul, matmul_configuration),
+        Entry(Recur, recur_configuration),
+        Entry(rnn, rnn_configuration),
+        Entry(lstm, lstm_configuration),
+        Entry(gru, gru_configuration),
+        Entry(gate, gate_configuration),
+        Entry(attention, attention_configuration),
+        Entry(multi_head_attention, multi_head_attention_configuration),
         Entry(Network, network_configuration, (NetworkPlan,)),
     )
 }

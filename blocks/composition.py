@@ -2,20 +2,28 @@
 """Building networks step by step, and the steps that several composed blocks share."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
+from quant import Format, product_format
 
-from quant import Format, accumulator_format
-
-from .linear import Linear
+from .binary import Mul
+from .elementwise import Identity
 from .movement import expand
 from .network import Network, Node
-from .pooling import MaxPool
+from .reduce import Reduce
 from .reshape import Reshape
 
 ONE = Format(2, 0)
 """Format of a weight of 1."""
+
+
+def lossless(kind: Any, *arguments: Any) -> Any:
+    """A block of a kind whose output format holds every result exactly."""
+    made = kind(*arguments, output_format=Format(2, 0))
+    names = "exact_format", "sum_format", "product_format"
+    exact = next(getattr(made, name) for name in names if hasattr(made, name))
+    return replace(made, output_format=exact)
 
 
 class Composition:
@@ -49,22 +57,30 @@ class Composition:
             return source
         return self.add(name, lambda x: Reshape(x, shape), source)
 
-    def total(self, name: str, source: str, bias: int = 0) -> str:
-        """Exact sums over the last axis, which stays with a length of 1, plus ``bias``."""
+    def reduced(
+        self,
+        name: str,
+        source: str,
+        function: str,
+        target: Format | None = None,
+        *modes: Any,
+        axis: int = -1,
+    ) -> str:
+        """A Reduce of an axis, which stays with a length of 1; exact without ``target``."""
         x = self.tensors[source]
-        count, number = x.shape[-1], x.format
-        ends = count * number.min + bias, count * number.max + bias
-        wide = accumulator_format(*ends, number.frac, name)
-        weight, constant = np.ones((1, count), np.int64), np.array([bias])
-        return self.add(name, Linear(x, weight, constant, ONE, wide), source)
+        if x.shape[axis] == 1:
+            if target in (None, x.format):
+                return source
+            return self.add(name, Identity(x, target, *modes), source)
+        axes = (axis % len(x.shape),)
+        target = target or Reduce(x, function, axes, x.format).exact_format
+        return self.add(name, Reduce(x, function, axes, target, *modes), source)
 
-    def largest(self, name: str, source: str) -> str:
-        """The largest number of the last axis, which stays with a length of 1."""
-        shape = self.tensors[source].shape
-        rows, count = self.tensors[source].size // shape[-1], shape[-1]
-        flat = self.reshaped(f"{name}_rows", source, (rows, count, 1))
-        pool = MaxPool(self.tensors[flat], (1, count), (1, count))
-        return self.reshaped(f"{name}_shape", self.add(name, pool, flat), (*shape[:-1], 1))
+    def multiplied(self, name: str, a: str, b: str) -> str:
+        """Exact products; last axes of b may be 1 where a's are not."""
+        left, right = self.tensors[a], self.tensors[b]
+        exact = product_format(left.format, right.format, name)
+        return self.add(name, Mul(left, right, exact), a, b)
 
     def spread(self, name: str, source: str, shape: tuple[int, ...]) -> str:
         """Numbers repeated along axes of length 1 up to ``shape``."""

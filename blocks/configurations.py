@@ -8,7 +8,7 @@ import numpy as np
 
 from quant import Format, Overflow, Rounding
 
-from .block import Lanes, divisors
+from .block import Lanes, Tensor, divisors
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +62,22 @@ def draw_fitting(random: np.random.Generator, low: int, high: int, frac: int) ->
     bits = max(abs(low), abs(high), 1).bit_length() - int(random.integers(0, 3))
     dropped = int(random.integers(-1, max(1, bits)))
     return Format(max(1, bits - dropped) + signed, frac - dropped, signed)
+
+
+def draw_ends(random: np.random.Generator, tensor: Tensor) -> Tensor:
+    """``tensor`` with channels that have few of their numbers, some none but 0."""
+    shifts = random.integers(0, tensor.format.width + 1, (2, tensor.shape[-1]))
+    low = -(-tensor.format.min >> shifts[0])
+    high = tensor.format.max >> shifts[1]
+    return Tensor.between(tensor.shape, tensor.format, low, high)
+
+
+def draw_frames(random: np.random.Generator, tensor: Tensor, count: int) -> np.ndarray:
+    """Frames of a tensor, shape (count, *shape)."""
+    low, high = (tensor.format.min, tensor.format.max)
+    if tensor.ends is not None:
+        low, high = np.transpose(tensor.ends)
+    return random.integers(low, high, (count, *tensor.shape), np.int64, endpoint=True)
 
 
 def draw_lanes(random: np.random.Generator, size: int) -> Lanes:

@@ -120,15 +120,7 @@ class ConvolutionBlock(ABC):
 
         Where every output meets the one place of its own number, no window is needed.
         """
-        result = []
-        for axis in self.axes:
-            reach = (axis.outputs - 1) * axis.stride + axis.dilation * (axis.kernel - 1) + 1
-            after = max(0, reach - axis.size - axis.before)
-            made = Axis(axis.size, axis.kernel, axis.stride, axis.dilation, axis.before, after)
-            if axis.upsample > 1 or made.windows != axis.outputs or not can_unroll([made]):
-                return []
-            result.append(made)
-        return result
+        return raster_axes(self.axes)
 
     def _check(self) -> None:
         """Refuse what is no convolution; what was left out becomes what it stands for."""
@@ -271,7 +263,7 @@ class ConvolutionBlock(ABC):
             yield from self._column_plans(target)
         if self.unrollable:
             price = partial(self.cost, Unrolled(), target)
-            raster = self.design(Unrolled())[0]
+            raster = self._raster  # not the graph behind it, which takes long to find
             interval = self.positions if raster is None else raster.steps
             yield Candidate(Unrolled(), interval, price, unrolled=True)
 
@@ -304,6 +296,13 @@ class ConvolutionBlock(ABC):
                 plan = Columns(folded.pe, folded.weight_style, folded.buffer_style)
                 interval = max(candidate.interval, raster.steps)
                 yield Candidate(plan, interval, partial(self.cost, plan, target))
+
+    @property
+    def _raster(self) -> Raster | None:
+        """The unrolled window; None where a window is one pixel."""
+        if self.pointwise:
+            return None
+        return Raster(self.raster_axes, self.input.shape[-1], self.input.format)
 
     def _column_raster(self) -> Raster:
         """The window along the last axis."""
@@ -423,11 +422,8 @@ def _design(block: ConvolutionBlock, plan: Plan) -> Design:
         block.overflow,
     )
     if isinstance(plan, Unrolled):
-        number, raster = block.input.format, None
-        if not block.pointwise:
-            raster = Raster(block.raster_axes, block.input.shape[-1], number)
-        sums = Parallel(block._matrix(), number, plan.adders_per_stage)
-        return raster, *requantised(sums, *rest)
+        sums = Parallel(block._matrix(), block.input.format, plan.adders_per_stage)
+        return block._raster, *requantised(sums, *rest)
     if isinstance(plan, Columns) and block.by_columns is not None:
         inner = block.by_columns
         styles = plan.weight_style, plan.buffer_style
@@ -457,6 +453,19 @@ def _shown(sizes: Sequence[int]) -> str:
 def _column(values: Ints, like: Ints) -> Ints:
     """One number for each row of an array with as many axes as ``like``."""
     return values.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def raster_axes(axes: Sequence[WindowAxis]) -> list[Axis]:
+    """The axes as the unrolled window takes them; none if it cannot."""
+    result = []
+    for axis in axes:
+        reach = (axis.outputs - 1) * axis.stride + axis.dilation * (axis.kernel - 1) + 1
+        after = max(0, reach - axis.size - axis.before)
+        made = Axis(axis.size, axis.kernel, axis.stride, axis.dilation, axis.before, after)
+        if axis.upsample > 1 or made.windows != axis.outputs or not can_unroll([made]):
+            return []
+        result.append(made)
+    return result
 
 
 def places_of(axes: Sequence[WindowAxis]) -> Ints:
@@ -509,18 +518,30 @@ class Convolution(ConvolutionBlock):
     Exact sums over one to three axes, zeros outside the frame, narrowed once. As in ONNX Conv: the
     window is not mirrored.
 
+    Source: ONNX Conv (https://onnx.ai/onnx/operators/onnx__Conv.html); V. Dumoulin, F. Visin, A
+    Guide to Convolution Arithmetic, 2016 (https://arxiv.org/abs/1603.07285); mappings as of Linear
+
     Parameters
     ----------
     input : Tensor of x, shape (*sizes, channels)
     weight : ints in weight_format, shape (outputs, *kernel, channels / groups)
     bias : ints with ``weight_format.frac + input.format.frac`` fraction bits, shape (outputs,)
     weight_format, output_format : Format of W and of y
-    stride, dilation : of each axis; 1 if left out
+    stride, dilation : an int from 1 for each axis; 1 if left out
     padding : for each axis the zeros (before, after) the frame; none if left out
     groups : parts of the channels and of the outputs that meet each other only
     shift : ints 0 to 4, shape (outputs,), 0 if left out: the weights of output j stand for
         ``weight[j] << shift[j]``, they have ``shift[j]`` fraction bits less than weight_format
     rounding, overflow : how the sums are narrowed; an unsigned y that saturates is a free ReLU
+
+    >>> x, y, around = Tensor((4, 4, 4), Format(8, 4)), Format(8, 0), ((1, 1), (1, 1))
+    >>> weight = np.random.default_rng(0).integers(-128, 128, (4, 3, 3, 4))
+    >>> block = Convolution(x, weight, np.arange(4) * 100, Format(8, 7), y, padding=around)
+    >>> print(block.reference(np.arange(64).reshape(4, 4, 4))[0])
+    [[ 0  2 -1  1]
+     [ 0  4 -3  3]
+     [ 0  5 -3  4]
+     [ 3  5 -2  0]]
     """
 
     input: Tensor
@@ -595,19 +616,28 @@ class TransposedConvolution(ConvolutionBlock):
     Exact sums over one to three axes, narrowed once. As in ONNX ConvTranspose: along an axis y has
     ``(size - 1) * stride + dilation * (kernel - 1) + 1 - before - after + output_padding`` places.
 
+    Source: ONNX ConvTranspose (https://onnx.ai/onnx/operators/onnx__ConvTranspose.html); V.
+    Dumoulin, F. Visin, A Guide to Convolution Arithmetic, 2016 (https://arxiv.org/abs/1603.07285)
+
     Parameters
     ----------
     input : Tensor of x, shape (*sizes, channels)
     weight : ints in weight_format, shape (outputs, *kernel, channels / groups)
     bias : ints with ``weight_format.frac + input.format.frac`` fraction bits, shape (outputs,)
     weight_format, output_format : Format of W and of y
-    stride, dilation : of each axis; 1 if left out
+    stride, dilation : an int from 1 for each axis; 1 if left out
     padding : for each axis the places (before, after) that are cut off y; none if left out
     output_padding : places that y has more behind each axis, less than stride or dilation
     groups : parts of the channels and of the outputs that meet each other only
     shift : ints 0 to 4, shape (outputs,), 0 if left out: the weights of output j stand for
         ``weight[j] << shift[j]``, they have ``shift[j]`` fraction bits less than weight_format
     rounding, overflow : how the sums are narrowed; an unsigned y that saturates is a free ReLU
+
+    >>> weight = np.random.default_rng(0).integers(-128, 128, (4, 2, 2, 4))
+    >>> x, y, bias = Tensor((4, 4, 4), Format(8, 4)), Format(8, 0), np.zeros(4, int)
+    >>> block = TransposedConvolution(x, weight, bias, Format(8, 7), y, stride=(2, 2))
+    >>> print(block.outputs["o"].shape, block.reference(np.arange(64).reshape(4, 4, 4))[0, 0])
+    (8, 8, 4) [0 0 0 0]
     """
 
     input: Tensor

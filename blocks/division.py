@@ -27,13 +27,21 @@ from .elementwise import ElementwiseBlock
 class Divide(ElementwiseBlock):
     """``y = narrow(a / b)``, number by number; a stage for every bit of y and four more.
 
+    Source: M. D. Ercegovac, T. Lang, Digital Arithmetic, 2004, chapter 5; ONNX Div
+    (https://onnx.ai/onnx/operators/onnx__Div.html)
+
     Parameters
     ----------
     input_a, input_b : Tensors of one shape
     output_format : Format of y
-    pole : int in output_format, y where b is 0; None if b is known never to be, which reference
-        checks
+    pole : int in output_format that overflow leaves alone, y where b is 0; None if b is known
+        never to be, which reference checks
     rounding, overflow : how the true quotient is narrowed
+
+    >>> x = Tensor((64,), Format(8, 4))
+    >>> block = Divide(x, x, Format(8, 4), pole=127)
+    >>> print(block.reference(np.arange(64), np.full(64, 24))[20:28])
+    [13 14 15 15 16 17 17 18]
     """
 
     input_a: Tensor
@@ -55,6 +63,11 @@ class Divide(ElementwiseBlock):
             )
         if self.pole is not None:
             pole = int(self.output_format.check(np.asarray(self.pole), "Divide pole"))
+            kept = _pole(pole, self.output_format, self.overflow)
+            if pole != kept:
+                raise ValueError(
+                    f"Divide pole must be {kept} or more under {self.overflow}, not {pole}"
+                )
             object.__setattr__(self, "pole", pole)
         bits = self.circuit(1).numerator.bit_length() + 1
         if bits > 62:
@@ -103,11 +116,19 @@ class Divide(ElementwiseBlock):
 class SquareRoot(ElementwiseBlock):
     """``y = narrow(sqrt(x))``, number by number; a stage for every bit of y and two or three more.
 
+    Source: M. D. Ercegovac, T. Lang, Digital Arithmetic, 2004, chapter 6; ONNX Sqrt
+    (https://onnx.ai/onnx/operators/onnx__Sqrt.html)
+
     Parameters
     ----------
     input : Tensor of x, unsigned
     output_format : Format of y
     rounding, overflow : how the true root is narrowed
+
+    >>> x = Tensor((64,), Format(8, 4, signed=False))
+    >>> block = SquareRoot(x, Format(8, 6, signed=False))
+    >>> print(block.reference(np.arange(64))[:9])
+    [ 0 16 23 28 32 36 39 42 45]
     """
 
     input: Tensor
@@ -157,6 +178,11 @@ class SquareRoot(ElementwiseBlock):
         return RecurrenceArray(self.circuit(self.lanes(plan)["o"]))
 
 
+def _pole(pole: int, output_format: Format, overflow: Overflow) -> int:
+    """What becomes of a pole where it is narrowed: only a symmetric range leaves one out."""
+    return int(quant.narrow(pole, output_format, output_format, overflow=overflow))
+
+
 def _root(code: int, shift: int) -> int:
     """Twice the root of ``code * 2**shift``, and 1 more if it is not exact."""
     shifted = code << shift if shift >= 0 else code >> -shift
@@ -172,7 +198,8 @@ def divide_configuration(random: np.random.Generator, index: int) -> Configurati
     frac = a.format.frac - b.format.frac + int(random.integers(-1, 5))
     target = Format(width, frac, bool(random.integers(3)) and (a.format.signed or b.format.signed))
     pole = int(draw_integers(random, target, (1,))[0]) if index % 4 else target.max
-    block = Divide(a, b, target, pole, *draw_modes(random, index))
+    rounding, overflow = draw_modes(random, index)
+    block = Divide(a, b, target, _pole(pole, target, overflow), rounding, overflow)
     return Configuration(block, draw_lanes(random, a.size))
 
 

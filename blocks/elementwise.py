@@ -88,11 +88,17 @@ class ElementwiseBlock(ABC):
 class Identity(ElementwiseBlock):
     """``y = narrow(x)``: wires where the format stays, else one stage.
 
+    Source: the modes of `ap_fixed`, Vitis HLS User Guide UG1399
+
     Parameters
     ----------
     input : Tensor of x
     output_format : Format of y, which has the shape of x
     rounding, overflow : how x is narrowed
+
+    >>> block = Identity(Tensor((64,), Format(8, 4)), Format(6, 2))
+    >>> print(block.reference(np.arange(64))[:8])
+    [0 0 1 1 1 1 2 2]
     """
 
     input: Tensor
@@ -141,11 +147,18 @@ class ReLU(ElementwiseBlock):
 
     A Linear or Add with an unsigned output that saturates needs no ReLU behind it.
 
+    Source: V. Nair, G. Hinton, Rectified Linear Units Improve Restricted Boltzmann Machines, 2010;
+    ONNX Relu (https://onnx.ai/onnx/operators/onnx__Relu.html)
+
     Parameters
     ----------
     input : Tensor of x
     output_format : Format of y, which has the shape of x
     rounding, overflow : how the result is narrowed
+
+    >>> block = ReLU(Tensor((64,), Format(8, 4)), Format(8, 4, signed=False))
+    >>> print(block.reference(np.arange(-32, 32))[30:36])
+    [0 0 0 1 2 3]
     """
 
     input: Tensor

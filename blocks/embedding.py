@@ -36,11 +36,20 @@ class Reads:
 class Embedding:
     """``y = table[x]``: rows of constants, looked up in a memory.
 
+    Source: ONNX Gather (https://onnx.ai/onnx/operators/onnx__Gather.html)
+
     Parameters
     ----------
     input : Tensor of the codes, unsigned whole numbers
     table : ints in table_format, shape (entries, width), an entry for every code of the format
     table_format : Format of the table and of y
+
+    >>> rows = np.random.default_rng(0).integers(-128, 128, (16, 4))
+    >>> codes = Tensor((16,), Format(4, 0, signed=False))
+    >>> block = Embedding(codes, rows, Format(8, 4))
+    >>> print(block.reference(np.arange(16))[:2])
+    [[  89   35    2  -59]
+     [ -50 -118 -109 -124]]
     """
 
     input: Tensor

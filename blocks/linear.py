@@ -30,6 +30,7 @@ from quant import DenseKernel, Format, Ints, Kernel, Overflow, Rounding
 from .block import Candidate, Tensor, check_format, check_modes, check_tensor, divisors
 from .configurations import (
     Configuration,
+    draw_ends,
     draw_fitting,
     draw_format,
     draw_integers,
@@ -74,6 +75,10 @@ class Unrolled:
 class Linear:
     """``y = narrow((W << shift) @ x + b)`` on the last axis: exact sums, narrowed once.
 
+    Source: ONNX Gemm (https://onnx.ai/onnx/operators/onnx__Gemm.html); Y. Umuroglu et al., FINN,
+    2017 (https://arxiv.org/abs/1612.07119), of the folding; R. I. Hartley, Subexpression Sharing in
+    Filters, 1996, of the shift-add graph
+
     Parameters
     ----------
     input : Tensor of x, shape (..., inputs); leading axes are positions with the same weights
@@ -83,6 +88,12 @@ class Linear:
     shift : ints 0 to 4, shape (outputs,), 0 if left out: row j of W stands for
         ``weight[j] << shift[j]``, it has ``shift[j]`` fraction bits less than weight_format
     rounding, overflow : how the sums are narrowed; an unsigned y that saturates is a free ReLU
+
+    >>> weight = np.random.default_rng(0).integers(-128, 128, (8, 64))
+    >>> x, bias = Tensor((64,), Format(8, 4)), np.arange(8) * 100
+    >>> block = Linear(x, weight, bias, Format(8, 7), Format(8, 0))
+    >>> print(block.reference(np.arange(64)))
+    [ 7  2 20 -8 -3 19 -2  4]
     """
 
     input: Tensor
@@ -130,7 +141,18 @@ class Linear:
 
     @property
     def outputs(self) -> dict[str, Tensor]:
-        return {"o": Tensor((*self.input.shape[:-1], len(self.weight)), self.output_format)}
+        return {"o": self._output}
+
+    @cached_property
+    def _output(self) -> Tensor:
+        shape = *self.input.shape[:-1], len(self.weight)
+        least, most = np.array(self.input.channels, np.int64).T
+        positive, negative = self.matrix.clip(0), self.matrix.clip(None, 0)
+        low = positive @ least + negative @ most + self.bias  # within sum_format, so exact
+        high = positive @ most + negative @ least + self.bias
+        modes = self.rounding, self.overflow
+        ends = quant.narrow_bounds(low, high, self.sum_format, self.output_format, *modes)
+        return Tensor.between(shape, self.output_format, *ends)
 
     @property
     def positions(self) -> int:
@@ -237,7 +259,9 @@ def _design(linear: Linear, plan: Folded | Unrolled) -> tuple[Mac | Parallel, Re
     narrowing = linear._frac, linear.output_format, linear.rounding, linear.overflow
     rest = linear.shifts, linear.bias, *narrowing
     if isinstance(plan, Unrolled):
-        part = Parallel(linear.weight, linear.input.format, plan.adders_per_stage)
+        channels = linear.input.channels
+        weight = np.where([low < high for low, high in channels], linear.weight, 0)
+        part = Parallel(weight, linear.input.format, plan.adders_per_stage, channels)
         return requantised(part, *rest)
     styles = plan.weight_style, plan.buffer_style
     mac = Mac(linear.weight, linear.input.format, plan.pe, plan.simd, *styles)
@@ -249,6 +273,8 @@ def _design(linear: Linear, plan: Folded | Unrolled) -> tuple[Mac | Parallel, Re
 class Neuron:
     """``y = narrow(w @ x + b)``: a Linear with a single output.
 
+    Source: F. Rosenblatt, The Perceptron, 1958; mappings as of Linear
+
     Parameters
     ----------
     input : Tensor of x, shape (..., inputs)
@@ -256,6 +282,11 @@ class Neuron:
     bias : int with ``weight_format.frac + input.format.frac`` fraction bits
     weight_format, output_format : Format of w and of y
     rounding, overflow : how the sum is narrowed; an unsigned y that saturates is a free ReLU
+
+    >>> weight = np.random.default_rng(0).integers(-128, 128, 64)
+    >>> block = Neuron(Tensor((64,), Format(8, 4)), weight, 5, Format(8, 7), Format(12, 4))
+    >>> print(block.reference(np.arange(64)))
+    [115]
     """
 
     input: Tensor
@@ -366,6 +397,8 @@ def _linear_plan(random: np.random.Generator, block: Linear, index: int) -> Fold
 def linear_configuration(random: np.random.Generator, index: int) -> Configuration:
     outputs = 1 if index == 0 else int(random.integers(1, 6 + index // 2))
     parts = linear_parts(random, index, outputs)
+    if index % 5 == 3:
+        parts["input"] = draw_ends(random, parts["input"])
     shift = random.integers(0, 5, outputs) if index % 2 else None
     block = Linear(**parts, shift=shift)
     return Configuration(block, _linear_plan(random, block, index))

@@ -6,11 +6,9 @@ import numpy as np
 from hdl import Target
 from quant import Format, Overflow, Rounding, product_format
 
-from .binary import Mul
 from .block import Tensor, check_format, check_tensor
-from .composition import ONE, Composition
+from .composition import Composition
 from .configurations import Configuration, draw_fitting, draw_format, draw_modes
-from .linear import Linear
 from .movement import transpose
 from .network import Network
 from .planner import plan
@@ -27,8 +25,11 @@ def matmul(
 ) -> Network:
     """``y = narrow(a @ b)`` of two streams, exact sums of exact products, narrowed once.
 
-    Both matrices are repeated as often as they are needed, multiplied number by number and summed:
-    with ``simd`` lanes in the sum there are as many multipliers, all busy.
+    Matrices are repeated as often as they are needed, multiplied number by number and summed: with
+    so many lanes in the sum there are as many multipliers, all busy. The rows of b travel as they
+    are: with ``transpose_b`` each of them gives one sum, else each number of a meets a row.
+
+    Source: ONNX MatMul (https://onnx.ai/onnx/operators/onnx__MatMul.html)
 
     Parameters
     ----------
@@ -37,6 +38,12 @@ def matmul(
         leading axes equal those of a
     output_format : Format of y, shape (..., rows, columns)
     rounding, overflow : how the exact sums are narrowed
+    transpose_a, transpose_b : whether the matrices come with their last two axes swapped
+
+    >>> x = Tensor((8, 8), Format(8, 4))
+    >>> block = matmul(x, x, Format(12, 4))
+    >>> print(block.reference(np.arange(64).reshape(8, 8), np.eye(8, dtype=int) * 16)[1])
+    [ 8  9 10 11 12 13 14 15]
     """
     check_tensor(input_a, "matmul input_a")
     check_tensor(input_b, "matmul input_b")
@@ -53,18 +60,18 @@ def matmul(
         )
     net = Composition(a=input_a, b=input_b)
     a = net.add("a_turned", _turn, "a") if transpose_a else "a"
-    b = "b" if transpose_b else net.add("b_turned", _turn, "b")
-    whole = (*lead, rows, columns, inner)
-    a = net.reshaped("a_rows", a, (*lead, rows, 1, inner))
-    b = net.reshaped("b_columns", b, (*lead, 1, columns, inner))
-    a, b = net.spread("a_each", a, whole), net.spread("b_each", b, whole)
-    exact = product_format(input_a.format, input_b.format, "matmul")
-    net.add("product", Mul(net.tensors[a], net.tensors[b], exact), a, b)
-    ones, zero = np.ones((1, inner), np.int64), np.zeros(1, np.int64)
-    product = net.tensors["product"]
-    sums = Linear(product, ones, zero, ONE, output_format, None, rounding, overflow)
-    net.add("sum", sums, "product")
-    return net.network(y=net.reshaped("y", "sum", (*lead, rows, columns)))
+    if transpose_b:
+        whole = (*lead, rows, columns, inner)
+        a = net.reshaped("a_rows", a, (*lead, rows, 1, inner))
+        b = net.reshaped("b_rows", "b", (*lead, 1, columns, inner))
+        a, b, axis = net.spread("a_each", a, whole), net.spread("b_each", b, whole), -1
+    else:
+        a = net.reshaped("a_numbers", a, (*lead, rows, inner, 1))
+        b = net.reshaped("b_rows", "b", (*lead, 1, inner, columns))
+        b, axis = net.spread("b_each", b, (*lead, rows, inner, columns)), -2
+    product = net.multiplied("product", b, a)
+    total = net.reduced("sum", product, "sum", output_format, rounding, overflow, axis=axis)
+    return net.network(y=net.reshaped("y", total, (*lead, rows, columns)))
 
 
 def _swapped(shape: tuple[int, ...]) -> tuple[int, ...]:

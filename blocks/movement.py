@@ -44,11 +44,22 @@ class Rearrange:
     Numbers that follow each other in x and in y travel together. There is no memory if what is left
     of x leaves in the order in which it came.
 
+    Source: ONNX Transpose (https://onnx.ai/onnx/operators/onnx__Transpose.html); ONNX Slice
+    (https://onnx.ai/onnx/operators/onnx__Slice.html); ONNX Pad
+    (https://onnx.ai/onnx/operators/onnx__Pad.html); ONNX Gather
+    (https://onnx.ai/onnx/operators/onnx__Gather.html)
+
     Parameters
     ----------
     input : Tensor of x
     index : ints below ``input.size``, in the shape of y; not -1 everywhere
     fill : int in the format of x
+
+    >>> block = transpose(Tensor((8, 8), Format(8, 4)), (1, 0))
+    >>> print(type(block).__name__, block.index[1])
+    Rearrange [ 1  9 17 25 33 41 49 57]
+    >>> print(block.reference(np.arange(64).reshape(8, 8))[1])
+    [ 1  9 17 25 33 41 49 57]
     """
 
     input: Tensor
@@ -332,10 +343,17 @@ def _square(size: int, mode: str, name: str) -> None:
 class Concat:
     """``y``: several tensors one behind the other along an axis; one stage.
 
+    Source: ONNX Concat (https://onnx.ai/onnx/operators/onnx__Concat.html)
+
     Parameters
     ----------
     tensors : two or more, of one format and, but for that axis, of one shape; ports ``i_0``, ...
     axis : int from 0, of a frame
+
+    >>> x = Tensor((32,), Format(8, 4))
+    >>> block = Concat((x, x))
+    >>> print(block.reference(np.zeros(32, int), np.ones(32, int))[29:35])
+    [0 0 0 1 1 1]
     """
 
     tensors: tuple[Tensor, ...]

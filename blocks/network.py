@@ -28,7 +28,7 @@ from hdl import (
     shape,
     stream_signature,
 )
-from quant import Ints, Program, ProgramInput, Step
+from quant import Ints, LoopKernel, MoveKernel, Program, ProgramInput, Session, Step
 
 from .block import Block, Candidate, Tensor
 
@@ -99,6 +99,10 @@ class NetworkPlan:
 class Network:
     """Blocks joined into a directed acyclic graph.
 
+    Error: that of its blocks
+
+    Source: F. Baccelli et al., Synchronization and Linearity, 1992, chapter 2, of the timing
+
     Parameters
     ----------
     inputs : name -> Tensor of one frame; at least one
@@ -110,6 +114,15 @@ class Network:
     nodes : as given
     input_names, output_names : as given; the ports are ``i`` and ``o`` where there is one, else
         ``i_<name>`` and ``o_<name>``
+
+    >>> from quant import Format
+    >>> from blocks import Add, Linear
+    >>> x = Tensor((8,), Format(8, 4))
+    >>> linear = Linear(x, np.eye(8, dtype=int) * 3, np.zeros(8, int), Format(4, 1), x.format)
+    >>> nodes = Node("linear", linear, ("x",)), Node("sum", Add(x, x, x.format), ("x", "linear"))
+    >>> block = Network({"x": x}, nodes, {"y": "sum"})
+    >>> print(block.reference(np.arange(8)))
+    [ 0  3  5  8 10 13 15 18]
     """
 
     def __init__(
@@ -178,10 +191,13 @@ class Network:
             )
         for source, (port, tensor) in zip(node.sources, wanted.items(), strict=True):
             self._known(source, f"Network node {node.name} input {port}")
-            if self.tensors[source] != tensor:
+            found, what = self.tensors[source], f"Network node {node.name} input {port}"
+            if (found.shape, found.format) != (tensor.shape, tensor.format):
+                raise ValueError(f"{what} must be {tensor}, not {found} from {source}")
+            if not tensor.holds(found):
                 raise ValueError(
-                    f"Network node {node.name} input {port} must be {tensor}, "
-                    f"not {self.tensors[source]} from {source}"
+                    f"{what} must have channels that end at {tensor.channels}, "
+                    f"not at {found.channels} from {source}"
                 )
 
     def _before(self, node: Node) -> Iterator[Node]:
@@ -265,6 +281,14 @@ class Network:
                 places[node.name] = sources[0]
                 continue
             kernels = kernel if isinstance(kernel, tuple) else (kernel,)
+            if isinstance(kernel, LoopKernel) and len(node.tensors) > 1:
+                steps.append(Step(kernel, sources))
+                sources = (len(inputs) + len(steps) - 1,)
+                outputs_of = node.block.outputs.values()
+                kernels = tuple(
+                    MoveKernel(np.arange(part.start, part.stop), (kernel.size,), tensor.format)
+                    for part, tensor in zip(kernel.parts, outputs_of, strict=True)
+                )
             for name, one in zip(node.tensors, kernels, strict=True):
                 places[name] = len(inputs) + len(steps)
                 steps.append(Step(one, sources))
@@ -286,11 +310,29 @@ class Network:
                     f"Network input {name} must have shape (..., {shape}), not {frame.shape}"
                 )
             arrays.append(frame.reshape(-1, tensor.size))
+        if self.kept:
+            session = Session(self.program)
+            frames_of = [session.step(*frame) for frame in zip(*arrays, strict=True)]
+            flat = tuple(np.array(y, np.int64) for y in zip(*frames_of, strict=True))
+        else:
+            flat = self.program(*arrays)
         results = tuple(
             y.reshape(batch + tensor.shape)
-            for y, tensor in zip(self.program(*arrays), self.outputs.values(), strict=True)
+            for y, tensor in zip(flat, self.outputs.values(), strict=True)
         )
         return results[0] if len(results) == 1 else results
+
+    @property
+    def kept(self) -> list[str]:
+        """Nodes of the flat network whose state lives on from frame to frame."""
+        return [name for name, loop in self.loops.items() if loop.kept]
+
+    def session(self) -> "NetworkSession":
+        """A life of its own: successive frames, whose state lives on.
+
+        Raises ValueError where no block keeps a state.
+        """
+        return NetworkSession(self)
 
     @cached_property
     def routes(self) -> list[Route]:
@@ -340,7 +382,56 @@ class Network:
             + ("level" if plan.depths[route.name] > 1 else "o_valid")
             for route in self.routes
             if self.buffered(route)
+        } | {
+            f"{name}.{inner}": f"{self.names[name]}.{signal}"
+            for name, loop in self.loops.items()
+            for inner, signal in loop.levels(plan.plans[name]).items()
         }
+
+    @cached_property
+    def loops(self) -> dict[str, Any]:
+        """Nodes of the flat network that have a network inside, with buffers of its own."""
+        return {n.name: n.block for n in self.flat.nodes if hasattr(n.block, "levels")}
+
+    def buffers(self, plan: NetworkPlan) -> dict[str, int]:
+        """Name of every buffer, those inside of nodes too -> bits of a word."""
+        flat = self.flat
+        found = {
+            route.name: flat.consumer_lanes(route, plan) * flat.tensors[route.source].format.width
+            for route in self.routes
+            if self.buffered(route)
+        }
+        for name, loop in self.loops.items():
+            inner = loop.cell.buffers(plan.plans[name])
+            found |= {f"{name}.{buffer}": bits for buffer, bits in inner.items()}
+        return found
+
+    def with_buffers(
+        self, plan: NetworkPlan, depths: Mapping[str, int], styles: Mapping[str, str]
+    ) -> NetworkPlan:
+        """The plan with these buffers, by the names of :meth:`buffers`."""
+        plans, inside = dict(plan.plans), set()
+        for name, loop in self.loops.items():
+            inner = {n: f"{name}.{n}" for n in loop.cell.buffers(plans[name])}
+            inside |= set(inner.values())
+            plans[name] = loop.cell.with_buffers(
+                plans[name],
+                {n: depths[full] for n, full in inner.items()},
+                {n: styles[full] for n, full in inner.items()},
+            )
+        own = [n for n in depths if n not in inside]
+        return NetworkPlan(
+            plans, plan.lanes, {n: depths[n] for n in own}, {n: styles[n] for n in own}
+        )
+
+    @cached_property
+    def joins(self) -> set[str]:
+        """Names of the buffers before nodes with several inputs."""
+        several = {node.name for node in self.flat.nodes if len(node.sources) > 1}
+        found = {r.name for r in self.routes if r.node in several}
+        for name, loop in self.loops.items():
+            found |= {f"{name}.{buffer}" for buffer in loop.cell.joins}
+        return found
 
     def rtl(self, plan: NetworkPlan) -> "NetworkRtl":
         """A new circuit."""
@@ -370,12 +461,20 @@ class Network:
             timing = node.block.timing(plan.plans[node.name])
             leaving = {n: f"{node.name}.{timing.port(port)}" for n, port in node.tensors.items()}
             starts |= leaving
+            if node.name in flat.loops:
+                inner = {n: e for n, e in timing.ports.items() if n not in node.block.inputs}
+                graph.ports |= {
+                    f"{node.name}.{n}": f"{node.name}.{event}"
+                    for n, event in inner.items()
+                    if n not in node.block.outputs
+                }
             ends |= {f"{node.name}.{p}": f"{node.name}.{timing.port(p)}" for p in node.block.inputs}
             include(timing, f"{node.name}.", {}, leaving.values())
         for name, port in zip(flat.input_names, flat.inputs, strict=True):
             graph.event(starts[name], flat.tensors[name].size // plan.lanes[port])
             graph.ports[port] = starts[name]
-        forks: list[tuple[str, str]] = []
+        forks = [(event, branch) for event, found in graph.branches.items() for branch in found]
+        graph.branches = {}
         for source, routes in grouped(flat.routes).items():
             branches = [starts[source]]
             if len(routes) > 1:
@@ -384,6 +483,8 @@ class Network:
                 names = {f"o_{n}": branch for n, branch in enumerate(branches)}
                 graph.include(fork, rename={"i": starts[source], **names})
                 forks += [(starts[source], branch) for branch in branches]
+                if source in flat.input_names:
+                    graph.branches[starts[source]] = tuple(branches)
             for route, event in zip(routes, branches, strict=True):
                 elements = flat.elements(route, plan)
                 for n, (kind, size, words) in enumerate(elements):
@@ -462,10 +563,13 @@ class Network:
             if len(routes) > 1:
                 total += Fork.inventory(len(routes))
             for route in routes:
-                lanes, width = self.source_lanes(source, plan), self.tensors[source].format.width
+                lanes, tensor = self.source_lanes(source, plan), self.tensors[source]
+                width = tensor.format.width
                 for kind, size, _ in self.elements(route, plan):
                     if kind == "fifo":
-                        total += Fifo.inventory(size, lanes * width, plan.styles[route.name])
+                        style = plan.styles[route.name]
+                        bits = tensor.lane_bits(lanes) if style == "registers" else lanes * width
+                        total += Fifo.inventory(size, bits, style)
                     elif kind == "scatter":
                         total += Scatter.inventory(lanes * width, size)
                         lanes //= size
@@ -473,6 +577,40 @@ class Network:
                         lanes *= size
                         total += Gather.inventory(lanes * width, size)
         return total.cost(target)
+
+
+class NetworkSession:
+    """Successive frames of a network, whose state lives on from one to the next."""
+
+    def __init__(self, network: Network):
+        if not network.kept:
+            raise ValueError("Network session must have a block that keeps its state, not none")
+        self._network, self._session = network, Session(network.program)
+        self._shapes = [tensor.shape for tensor in network.outputs.values()]
+
+    def step(self, *frames: ArrayLike) -> Any:
+        """Integers in, integers out, one frame; a tuple if there are several outputs."""
+        network = self._network
+        if len(frames) != len(network.inputs):
+            raise ValueError(
+                f"Network inputs must be {len(network.inputs)} arrays, not {len(frames)}"
+            )
+        arrays = []
+        for name, tensor, frame in zip(
+            network.input_names, network.inputs.values(), map(np.asarray, frames), strict=True
+        ):
+            if frame.shape != tensor.shape:
+                raise ValueError(
+                    f"Network input {name} must have shape {tensor.shape}, not {frame.shape}"
+                )
+            arrays.append(frame.ravel())
+        found = zip(self._session.step(*arrays), self._shapes, strict=True)
+        results = tuple(y.reshape(shape) for y, shape in found)
+        return results[0] if len(results) == 1 else results
+
+    def reset(self) -> None:
+        """Before the next frame the state is the initial one."""
+        self._session.reset()
 
 
 _EVENTS = {"scatter": Scatter.events, "fifo": Fifo.events, "gather": Gather.events}

@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hdl import Target
-from quant import Format, Ints, product_format
+from quant import Format, Ints, accumulator_format, product_format
 
 from .binary import Mul, Sub
 from .block import Tensor, check_format, check_tensor, divisors
-from .composition import Composition
+from .composition import ONE, Composition
 from .configurations import Configuration
 from .convolution import Convolution
 from .division import Divide, SquareRoot
+from .linear import Linear
 from .movement import transpose
 from .network import Network
 from .planner import plan
@@ -39,12 +40,24 @@ def layer_norm(
     Less than one output unit wrong for these integers of scale and bias, counted after saturation;
     epsilon is rounded to a multiple, above 0, of the square of a unit of x divided by n**3.
 
+    Error: less than 1 unit of the output
+
+    Source: J. L. Ba, J. R. Kiros, G. E. Hinton, Layer Normalization, 2016
+    (https://arxiv.org/abs/1607.06450); ONNX LayerNormalization
+    (https://onnx.ai/onnx/operators/onnx__LayerNormalization.html)
+
     Parameters
     ----------
     input : Tensor of x, shape (..., n)
     scale : ints in scale_format, shape (n,)
     bias : ints with the fraction bits of the output and 2 more, shape (n,)
     scale_format, output_format : Format of scale and of y
+    epsilon : above 0
+
+    >>> scale, bias = np.full(16, 64), np.zeros(16, int)
+    >>> block = layer_norm(Tensor((4, 16), Format(8, 4)), scale, bias, Format(8, 6), Format(8, 4))
+    >>> print(block.reference(np.arange(64).reshape(4, 16))[0])
+    [-26 -22 -19 -15 -12  -8  -5  -1   2   5   9  12  16  19  23  26]
     """
     return _norm("layer_norm", input, scale, bias, scale_format, output_format, epsilon, 0)
 
@@ -57,9 +70,21 @@ def rms_norm(
     output_format: Format,
     epsilon: float = 1e-5,
 ) -> Network:
-    """``x / sqrt(mean(x**2) + epsilon) * scale + bias`` along the last axis; see layer_norm.
+    """``x / sqrt(mean(x**2) + epsilon) * scale + bias`` along the last axis.
 
-    Epsilon is rounded to a multiple, above 0, of the square of a unit of x divided by n.
+    Epsilon is rounded to a multiple, above 0, of the square of a unit of x divided by n; all else
+    as :func:`layer_norm`.
+
+    Error: less than 1 unit of the output
+
+    Source: B. Zhang, R. Sennrich, Root Mean Square Layer Normalization, 2019
+    (https://arxiv.org/abs/1910.07467); ONNX RMSNormalization
+    (https://onnx.ai/onnx/operators/onnx__RMSNormalization.html)
+
+    >>> scale, bias = np.full(16, 64), np.zeros(16, int)
+    >>> block = rms_norm(Tensor((4, 16), Format(8, 4)), scale, bias, Format(8, 6), Format(8, 4))
+    >>> print(block.reference(np.arange(64).reshape(4, 16))[0])
+    [ 0  2  4  6  8  9 11 13 15 17 18 20 22 24 26 28]
     """
     return _norm("rms_norm", input, scale, bias, scale_format, output_format, epsilon, None)
 
@@ -77,11 +102,22 @@ def group_norm(
 
     One group is a LayerNorm of the whole frame, as many as channels an InstanceNorm.
 
+    Error: less than 1 unit of the output
+
+    Source: Y. Wu, K. He, Group Normalization, 2018 (https://arxiv.org/abs/1803.08494); ONNX
+    GroupNormalization (https://onnx.ai/onnx/operators/onnx__GroupNormalization.html)
+
     Parameters
     ----------
     input : Tensor of x, shape (*sizes, channels)
     groups : int, dividing the channels
-    scale, bias : ints, shape (channels,); all else as layer_norm
+    scale, bias : ints, shape (channels,); all else as :func:`layer_norm`
+
+    >>> scale, bias = np.full(4, 64), np.zeros(4, int)
+    >>> x, y = Tensor((16, 4), Format(8, 4)), Format(8, 4)
+    >>> block = group_norm(x, 2, scale, bias, Format(8, 6), y)
+    >>> print(block.reference(np.arange(64).reshape(16, 4))[0])
+    [-26 -25 -26 -25]
     """
     if type(groups) is not int or groups < 1 or input.shape[-1] % groups:
         raise ValueError(f"group_norm groups must divide {input.shape[-1]}, not be {groups!r}")
@@ -153,7 +189,7 @@ def _normalised(net: Composition, source: str, frac: int, epsilon: float, centre
         whole = product_format(factor, tensor.format, "norm")
         times = Weight(tensor, np.array(count), factor, whole)
         net.add("times", times, source)
-        mean = net.spread("total_each", net.total("total", source), shape)
+        mean = net.spread("total_each", net.reduced("total", source, "sum"), shape)
         wide = Format(whole.width + 1, whole.frac)
         source = net.add("centred", lambda a, b: Sub(a, b, wide), "times", mean)
         tensor = net.tensors[source]
@@ -163,15 +199,19 @@ def _normalised(net: Composition, source: str, frac: int, epsilon: float, centre
     net.add("square", lambda a, b: Mul(a, b, square), source, source)
     exact = Fraction(epsilon) * count ** (3 if centred else 1) * Fraction(2) ** square.frac
     least = max(1, round(exact))
-    squares = net.total("squares", "square", least)
+    ends = count * square.min + least, count * square.max + least
+    wide = accumulator_format(*ends, square.frac, "norm")
+    ones = np.ones((1, count), np.int64)
+    squares = Linear(net.tensors["square"], ones, np.array([least]), ONE, wide)
+    net.add("squares", squares, "square")
     # The root is at least sqrt(least); as small a share of it as is an eighth of a unit of sqrt(n).
     smallest = isqrt(least << 20) / 1024 / 2.0 ** (square.frac / 2)
     root_frac = max(0, frac + 2 + ceil(log2(max(1.0, count**0.5 / smallest))))
-    top = isqrt(net.tensors[squares].format.max) + 1
+    top = isqrt(wide.max) + 1
     root_frac = max(root_frac, square.frac // 2)
     root_bits = (top << max(0, root_frac - square.frac // 2)).bit_length() + 1
-    root = SquareRoot(net.tensors[squares], Format(min(63, root_bits), root_frac, False))
-    each = net.spread("root_each", net.add("root", root, squares), shape)
+    root = SquareRoot(net.tensors["squares"], Format(min(63, root_bits), root_frac, False))
+    each = net.spread("root_each", net.add("root", root, "squares"), shape)
     constant_frac = frac + 2
     constant = isqrt(count << 2 * constant_frac)
     constant_format = Format(constant.bit_length() + 1, constant_frac)

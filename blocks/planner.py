@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The planner: the cheapest way to map a network so that it takes a frame every so many cycles."""
 
-from dataclasses import replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from functools import cache
 from math import gcd, inf
 from typing import Any
@@ -31,20 +32,73 @@ def plan(
     ------
     ValueError : some block cannot be that fast
     """
-    flat = network.flat
     asked = interval is not None
     if interval is None:
-        interval = max(tensor.size for tensor in flat.tensors.values())
+        interval = max(tensor.size for tensor in network.flat.tensors.values())
     if type(interval) is not int or interval < 1:
         raise ValueError(f"plan interval must be a whole number of cycles above 0, not {interval}")
+    chosen = chosen_candidates(network, choices(network, target), target, interval, asked, unroll)
+    return with_smallest_buffers(network, mapped(network, chosen), target)
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How blocks are chosen in a loop, whose next step waits for all of them.
+
+    Parameters
+    ----------
+    haste : how many times faster than asked for blocks without a matrix are, if they can be
+    tall : whether a matrix takes as few columns at a time as it can, so that there is work for
+        what comes early, instead of what costs least
+    """
+
+    haste: int = 1
+    tall: bool = False
+
+
+MANNERS = tuple(Manner(haste, tall) for haste in (1, 2, 4) for tall in (False, True))
+
+
+def choices(network: Network, target: Target) -> dict[str, list[Candidate]]:
+    """The candidates of every node of the flat network."""
+    return {node.name: list(node.block.plans(target)) for node in network.flat.nodes}
+
+
+def chosen_candidates(
+    network: Network,
+    candidates: Mapping[str, list[Candidate]],
+    target: Target,
+    interval: int,
+    asked: bool = True,
+    unroll: bool = False,
+    manner: Manner | None = None,
+) -> dict[str, Candidate]:
+    """For every node the candidate that is mapped."""
+    flat, manner = network.flat, manner or Manner()
     plans: dict[str, Any] = {}
+    chosen = {}
     for node in flat.nodes:
         sources = {
             port: (tensor.size, flat.source_lanes(source, NetworkPlan(plans, {})))
             for source, (port, tensor) in zip(node.sources, node.block.inputs.items(), strict=True)
             if source not in flat.input_names
         }
-        plans[node.name] = _cheapest(node, sources, interval, asked, unroll, target)
+        own = candidates[node.name]
+        matrix = any(candidate.unrolled for candidate in own)
+        hasty = manner.haste > 1 and not matrix
+        wanted = max(1, interval // manner.haste) if hasty else interval
+        tall = manner.tall and matrix
+        chosen[node.name] = _cheapest(
+            node, own, sources, wanted, asked and not hasty, unroll, tall, target
+        )
+        plans[node.name] = chosen[node.name].plan
+    return chosen
+
+
+def mapped(network: Network, chosen: Mapping[str, Candidate]) -> NetworkPlan:
+    """The plan of these candidates, whose buffers are still to be sized."""
+    flat = network.flat
+    plans = {name: candidate.plan for name, candidate in chosen.items()}
     lanes: dict[str, int] = {}
     for name, port in zip(flat.input_names, flat.inputs, strict=True):
         wanted = [
@@ -56,18 +110,20 @@ def plan(
     for route in flat.routes:
         if not route.node:
             lanes[route.port] = flat.source_lanes(route.source, NetworkPlan(plans, lanes))
-    return with_smallest_buffers(network, NetworkPlan(plans, lanes), target)
+    return NetworkPlan(plans, lanes)
 
 
 def _cheapest(
     node: Node,
+    candidates: list[Candidate],
     sources: dict[str, tuple[int, int]],
     interval: int,
     asked: bool,
     unroll: bool,
+    tall: bool,
     target: Target,
-) -> Any:
-    """Plan of the cheapest candidate that is fast enough, or the fastest if no interval was asked.
+) -> Candidate:
+    """The cheapest candidate that is fast enough, or the fastest if no interval was asked.
 
     ``sources``: for the ports fed by other nodes the numbers of a frame and of a transfer; lanes
     are converted by way of what both sides divide by, and that must be fast enough too.
@@ -78,13 +134,12 @@ def _cheapest(
         converted = [size // gcd(before, lanes[port]) for port, (size, before) in sources.items()]
         return max([candidate.interval, *converted])
 
-    candidates = list(node.block.plans(target))
     unrolled = [candidate for candidate in candidates if candidate.unrolled]
     if unroll:
-        return (unrolled or [min(candidates, key=cycles)])[0].plan
+        return (unrolled or [min(candidates, key=cycles)])[0]
     fast = [candidate for candidate in candidates if cycles(candidate) <= interval]
     if not fast and not asked:
-        return min(candidates, key=cycles).plan
+        return min(candidates, key=cycles)
     if not fast:
         least = min(map(cycles, candidates))
         raise ValueError(f"plan interval of {node.name} must be at least {least}, not {interval}")
@@ -92,8 +147,11 @@ def _cheapest(
     longest = max(candidate.interval for candidate in fast)
     rivals = [candidate for candidate in fast if candidate.interval == longest]
     if len(rivals) == 1:
-        return rivals[0].plan
-    return min(rivals, key=lambda candidate: weight(candidate.cost, target)).plan
+        return rivals[0]
+    if tall:
+        port = next(iter(node.block.inputs))
+        return min(rivals, key=lambda candidate: node.block.lanes(candidate.plan)[port])
+    return min(rivals, key=lambda candidate: weight(candidate.cost, target))
 
 
 def weight(cost: Cost, target: Target) -> float:
@@ -111,11 +169,16 @@ def with_smallest_buffers(network: Network, plan: NetworkPlan, target: Target) -
     Each buffer is the smallest by itself: one word less in any of them lengthens the interval.
     Every buffer holds at least one word.
     """
-    names = [route.name for route in network.routes if network.buffered(route)]
+    bits = network.buffers(plan)
+    names, joins = list(bits), network.joins
+
+    def with_depths(depths: dict[str, int]) -> NetworkPlan:
+        styles = {name: memory_style(target, depths[name], bits[name]) for name in names}
+        return network.with_buffers(plan, depths, styles)
 
     @cache
     def interval_of(*sizes: int) -> float:
-        graph = network.timing(replace(plan, depths=dict(zip(names, sizes, strict=True))))
+        graph = network.timing(with_depths(dict(zip(names, sizes, strict=True))))
         inputs = [graph.port(port) for port in network.inputs]
         outputs = [graph.port(port) for port in network.outputs]
         try:
@@ -126,7 +189,7 @@ def with_smallest_buffers(network: Network, plan: NetworkPlan, target: Target) -
     def interval(depths: dict[str, int]) -> float:
         return interval_of(*(depths[name] for name in names))
 
-    def grown(depths: dict[str, int], chosen: list[str]) -> dict[str, int]:
+    def grown(depths: dict[str, int], chosen: Collection[str]) -> dict[str, int]:
         """Twice as much in the chosen buffers, as long as that makes the network faster."""
         best = interval(depths)
         while True:
@@ -137,9 +200,10 @@ def with_smallest_buffers(network: Network, plan: NetworkPlan, target: Target) -
             depths, best = larger, faster
 
     # Where branches meet, one waits for the other; elsewhere two words do nearly always.
-    inputs = {node.name: len(node.sources) for node in network.flat.nodes}
-    joins = [r.name for r in network.routes if r.name in names and inputs.get(r.node, 0) > 1]
-    depths = grown(grown(dict.fromkeys(names, 2), joins), names)
+    depths = dict.fromkeys(names, 2)
+    if network.loops:  # a loop hangs where its own buffers do not hold a state
+        depths = grown(depths, names)
+    depths = grown(grown(depths, joins), names)
     best = interval(depths)
     for name in sorted(names, key=lambda name: name not in joins):
         low, high = 0, depths[name]  # too small, large enough
@@ -150,21 +214,16 @@ def with_smallest_buffers(network: Network, plan: NetworkPlan, target: Target) -
             else:
                 high = middle
         depths[name] = high
-    flat, styles = network.flat, {}
-    for route in network.routes:
-        if route.name in depths:
-            bits = flat.consumer_lanes(route, plan) * flat.tensors[route.source].format.width
-            styles[route.name] = memory_style(target, depths[route.name], bits)
-    return replace(plan, depths=depths, styles=styles)
+    return with_depths(depths)
 
 
 def worthwhile_intervals(network: Network, target: Target) -> list[int]:
     """Intervals at which some block of a network can be mapped differently, longest first."""
-    found = {
-        candidate.interval for node in network.flat.nodes for candidate in node.block.plans(target)
-    }
-    fastest = max(
-        min(candidate.interval for candidate in node.block.plans(target))
-        for node in network.flat.nodes
-    )
-    return sorted((n for n in found if n >= fastest), reverse=True)
+    return intervals_of(choices(network, target))
+
+
+def intervals_of(known: dict[str, list[Candidate]]) -> list[int]:
+    """:func:`worthwhile_intervals` of the candidates of every node."""
+    found = [{candidate.interval for candidate in own} for own in known.values()]
+    fastest = max(map(min, found))
+    return sorted((n for n in set().union(*found) if n >= fastest), reverse=True)

@@ -15,17 +15,14 @@ from hdl import (
     Cost,
     Events,
     MacCore,
-    Parallel,
-    ParallelArray,
+    Raster,
     Reduction,
-    Requantisation,
-    Requantiser,
     Series,
     Target,
+    Tree,
     Window,
     WindowAxis,
     Windowed,
-    WindowedArray,
     chain,
 )
 from hdl.cost import memory_style
@@ -36,7 +33,8 @@ from quant.quotient import Reciprocals, narrow_quotient
 
 from .block import Candidate, Tensor, check_format, check_modes, check_tensor, divisors
 from .configurations import Configuration, draw_format, draw_modes, draw_near
-from .convolution import Pairs, check_axes, places_of
+from .convolution import Pairs, check_axes, places_of, raster_axes
+from .reduce import averaged, series
 
 
 @dataclass(frozen=True)
@@ -53,8 +51,27 @@ class Pooled:
     buffer_style: str = "registers"
 
 
+@dataclass(frozen=True)
+class WholeWindows:
+    """Plan: all places and channels of a window in a cycle, from delays and through a tree.
+
+    Parameters
+    ----------
+    buffer_style : "block", "distributed" or "registers", what the memories of the delays become
+    """
+
+    buffer_style: str = "block"
+
+
+Plan = Pooled | WholeWindows
+
+
 class PoolingBlock(ABC):
-    """The views that follow from the windows; a plan is :class:`Pooled`."""
+    """The views that follow from the windows; a plan is :class:`Pooled` or :class:`WholeWindows`.
+
+    There are no whole windows where they would mean different counts of numbers, nor where a window
+    is one place.
+    """
 
     input: Tensor
     kernel_shape: tuple[int, ...]
@@ -68,7 +85,7 @@ class PoolingBlock(ABC):
     def outputs(self) -> dict[str, Tensor]: ...
 
     @abstractmethod
-    def design(self, plan: Pooled) -> tuple[Any, ...]:
+    def design(self, plan: Plan) -> tuple[Any, ...]:
         """The parts of the circuit, in the order of the data."""
 
     def _check(self) -> None:
@@ -172,16 +189,38 @@ class PoolingBlock(ABC):
             words = channels // lanes
             interval = max(steps(axes, 1), prod(self.input.shape[:-1])) * words
             yield Candidate(plan, interval, partial(self.cost, plan, target))
+        if self.unrollable:
+            plain = self._raster(WholeWindows(), 0)
+            if plain.steps < interval:
+                styles = [memory_style(target, *memory) for memory in plain.memories().values()]
+                whole = WholeWindows(max(styles, key=BUFFER_STYLES.index, default="block"))
+                price = partial(self.cost, whole, target)
+                yield Candidate(whole, plain.steps, price, unrolled=True)
+
+    @property
+    def unrollable(self) -> bool:
+        """Whether there is a circuit that takes a whole window in a cycle."""
+        return prod(axis.kernel for axis in self._cropped) > 1 and bool(raster_axes(self._cropped))
+
+    def _raster(self, plan: WholeWindows, fill: int) -> Raster:
+        """The windows, with ``fill`` outside the frame."""
+        axes, channels = raster_axes(self._cropped), self.input.shape[-1]
+        styles = [plan.buffer_style] * (len(axes) - 1)
+        return Raster(axes, channels, self.input.format, fill, styles)
 
     @property
     def _cropped(self) -> list[WindowAxis]:
         return [axis.cropped for axis in self.axes]
 
-    def lanes(self, plan: Pooled) -> dict[str, int]:
+    def lanes(self, plan: Plan) -> dict[str, int]:
         """Port name -> numbers in a transfer."""
         name, channels = type(self).__name__, self.input.shape[-1]
+        if isinstance(plan, WholeWindows):
+            if not self.unrollable:
+                raise ValueError(f"{name} plan must be Pooled for these windows, not {plan!r}")
+            return {"i": channels, "o": channels}
         if not isinstance(plan, Pooled):
-            raise TypeError(f"{name} plan must be Pooled, not {plan!r}")
+            raise TypeError(f"{name} plan must be Pooled or WholeWindows, not {plan!r}")
         if plan.lanes < 1 or channels % plan.lanes:
             raise ValueError(f"{name} lanes must divide {channels} channels, not be {plan.lanes}")
         return {"i": plan.lanes, "o": plan.lanes}
@@ -190,26 +229,23 @@ class PoolingBlock(ABC):
         words = self.input.shape[-1] // plan.lanes
         return Window(self._cropped, words, words, 1, plan.buffer_style, **options)
 
-    def rtl(self, plan: Pooled) -> Series:
+    def rtl(self, plan: Plan) -> Series:
         """A new circuit."""
-        makers = {
-            Windowed: WindowedArray,
-            Parallel: ParallelArray,
-            Requantisation: Requantiser,
-        }
-        names = {Windowed: "windows", Parallel: "factor", Requantisation: "narrow"}
-        parts = self.design(plan)
-        return Series(**{names[type(part)]: makers[type(part)](part) for part in parts})
+        return series(self.design(plan))
 
-    def timing(self, plan: Pooled) -> Events:
+    def timing(self, plan: Plan) -> Events:
         """When every transfer of a frame happens."""
         window, *rest = self.design(plan)
-        transfers = self.positions * window.groups
+        transfers = self.positions * self.input.shape[-1] // self.lanes(plan)["o"]
         return chain(window.events(), *(part.events().repeated(transfers) for part in rest))
 
-    def cost(self, plan: Pooled, target: Target) -> Cost:
+    def cost(self, plan: Plan, target: Target) -> Cost:
         """What it takes on a target."""
         return sum((part.inventory().cost(target) for part in self.design(plan)), Cost())
+
+
+BUFFER_STYLES = ("registers", "distributed", "block")
+"""From the smallest memories to the largest."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,13 +254,20 @@ class MaxPool(PoolingBlock):
 
     Over one to three axes, as ONNX MaxPool.
 
+    Source: ONNX MaxPool (https://onnx.ai/onnx/operators/onnx__MaxPool.html)
+
     Parameters
     ----------
     input : Tensor of x, shape (*sizes, channels)
     kernel_shape : of the window, an int for each axis
-    stride, dilation : of each axis; 1 if left out
+    stride, dilation : an int from 1 for each axis; 1 if left out
     padding : for each axis places (before, after) the frame; none if left out
     ceil : whether windows that reach over the padding behind the frame count
+
+    >>> block = MaxPool(Tensor((4, 4, 4), Format(8, 4)), (2, 2), (2, 2))
+    >>> print(block.reference(np.arange(64).reshape(4, 4, 4))[0])
+    [[20 21 22 23]
+     [28 29 30 31]]
     """
 
     input: Tensor
@@ -254,14 +297,17 @@ class MaxPool(PoolingBlock):
         *sizes, channels = self.input.shape
         return MaximumKernel(places_of(self.axes), prod(sizes), channels, self.input.format)
 
-    def design(self, plan: Pooled) -> tuple[Any, ...]:
+    def design(self, plan: Plan) -> tuple[Any, ...]:
         """The parts of the circuit, in the order of the data."""
         self.lanes(plan)
         return _largest(self, plan)
 
 
 @lru_cache(maxsize=256)
-def _largest(block: MaxPool, plan: Pooled) -> tuple[Any, ...]:
+def _largest(block: MaxPool, plan: Plan) -> tuple[Any, ...]:
+    if isinstance(plan, WholeWindows):
+        raster = block._raster(plan, block.input.format.min)
+        return raster, Tree("maximum", block.input.format, raster.channels, raster.taps)
     window = block._window(plan)
     terms = int(window.lengths.max())
     return (Windowed(window, Reduction("maximum", block.input.format, plan.lanes, terms)),)
@@ -273,16 +319,22 @@ class AveragePool(PoolingBlock):
 
     Over one to three axes, as ONNX AveragePool.
 
+    Source: ONNX AveragePool (https://onnx.ai/onnx/operators/onnx__AveragePool.html)
+
     Parameters
     ----------
     input : Tensor of x, shape (*sizes, channels)
     kernel_shape : of the window, an int for each axis
     output_format : Format of y
-    stride, dilation : of each axis; 1 if left out
+    stride, dilation : an int from 1 for each axis; 1 if left out
     padding : for each axis zeros (before, after) the frame; none if left out
     ceil : whether windows that reach over the padding behind the frame count
     count_padding : whether the zeros of the padding are among the numbers of a mean
     rounding, overflow : how the mean is narrowed
+
+    >>> block = AveragePool(Tensor((4, 4, 4), Format(8, 4)), (4, 4), Format(8, 4))
+    >>> print(block.reference(np.arange(64).reshape(4, 4, 4)))
+    [[[30 31 32 33]]]
     """
 
     input: Tensor
@@ -309,6 +361,11 @@ class AveragePool(PoolingBlock):
     @property
     def outputs(self) -> dict[str, Tensor]:
         return {"o": Tensor(self.shape, self.output_format)}
+
+    @property
+    def unrollable(self) -> bool:
+        """Whether there is a circuit that takes a whole window in a cycle."""
+        return super().unrollable and all(len(np.unique(count)) == 1 for count in self.counts)
 
     @property
     def _gain(self) -> int:
@@ -357,39 +414,35 @@ class AveragePool(PoolingBlock):
         """The reference on tiles."""
         return PlainKernel(self._means, (self.input.shape,), prod(self.shape))
 
-    def design(self, plan: Pooled) -> tuple[Any, ...]:
+    def design(self, plan: Plan) -> tuple[Any, ...]:
         """The parts of the circuit, in the order of the data."""
         self.lanes(plan)
         return _mean(self, plan)
 
 
 @lru_cache(maxsize=256)
-def _mean(block: AveragePool, plan: Pooled) -> tuple[Any, ...]:
+def _mean(block: AveragePool, plan: Plan) -> tuple[Any, ...]:
     """Sums, times a reciprocal; where the counts differ, every number times that of its window."""
-    x, lanes, low_high = block.input.format, plan.lanes, block._ends
+    x, low_high = block.input.format, block._ends
+    modes = block.output_format, block.rounding, block.overflow
+    if isinstance(plan, WholeWindows):
+        raster = block._raster(plan, 0)
+        tree = Tree("sum", x, raster.channels, raster.taps)
+        count = prod(int(counts[0]) for counts in block.counts)
+        rest = averaged(tree.result, raster.channels, count, low_high, x.frac, *modes)
+        return raster, replace(tree, needed=rest[0].needed), *rest
+    lanes = plan.lanes
     kinds = [np.unique(count) for count in block.counts]
-    several = prod(map(len, kinds)) > 1
+    if prod(map(len, kinds)) == 1:
+        window = block._window(plan)
+        total = Reduction("sum", x, lanes, int(window.lengths.max()))
+        count = prod(int(kind[0]) for kind in kinds)
+        rest = averaged(total.result, lanes, count, low_high, x.frac, *modes)
+        return Windowed(window, replace(total, kept=rest[0].read)), *rest
     counts = [1]
     for kind in kinds:
         counts = [before * int(n) for before in counts for n in kind]
     reciprocals = Reciprocals.of(counts, [low_high] * len(counts), block._gain)
-    rest = (
-        np.zeros(lanes, np.int64),
-        np.full(lanes, reciprocals.offset),
-        x.frac + reciprocals.shift,
-        block.output_format,
-        block.rounding,
-        block.overflow,
-    )
-    if not several:
-        window = block._window(plan)
-        total = Reduction("sum", x, lanes, int(window.lengths.max()))
-        matrix = np.eye(lanes, dtype=np.int64) * reciprocals.factors[0]
-        factor, requantisation = requantised(
-            Parallel(matrix, total.result, 1), *rest, cut=reciprocals.cut
-        )
-        total = replace(total, kept=factor.read)
-        return Windowed(window, total), factor, requantisation
     strides = [prod(map(len, kinds[a + 1 :])) for a in range(len(kinds))]
     classes = [
         np.searchsorted(kind, count) * stride
@@ -400,7 +453,16 @@ def _mean(block: AveragePool, plan: Pooled) -> tuple[Any, ...]:
     weight = np.eye(lanes, dtype=np.int64)[None, :, None] * factors[:, None]
     low, high = (np.full(lanes, end * int(factors.max())) for end in low_high)
     core = MacCore(weight, x, "logic", window.accumulates, False, (low, high))
-    core, requantisation = requantised(core, *rest, cut=reciprocals.cut)
+    core, requantisation = requantised(
+        core,
+        np.zeros(lanes, np.int64),
+        np.full(lanes, reciprocals.offset),
+        x.frac + reciprocals.shift,
+        block.output_format,
+        block.rounding,
+        block.overflow,
+        cut=reciprocals.cut,
+    )
     return Windowed(window, core), requantisation
 
 
@@ -424,7 +486,10 @@ def _pooling_parts(random: np.random.Generator, index: int) -> dict[str, Any]:
     }
 
 
-def _pooling_plan(random: np.random.Generator, block: PoolingBlock) -> Pooled:
+def _pooling_plan(random: np.random.Generator, block: PoolingBlock, index: int) -> Plan:
+    tall = all(axis.size > 1 or axis.kernel == 1 for axis in block._cropped)
+    if index % 3 == 2 and block.unrollable and tall:  # else masks tell what a tree need not add
+        return WholeWindows(BUFFER_STYLES[random.integers(3)])
     plans = [candidate.plan for candidate in block.plans(Target.named("ecp5"))]
     return plans[random.integers(len(plans))]
 
@@ -435,7 +500,7 @@ def max_pool_configuration(random: np.random.Generator, index: int) -> Configura
             block = MaxPool(**_pooling_parts(random, index))
         except ValueError:  # a window that does not fit, or meets nothing
             continue
-        return Configuration(block, _pooling_plan(random, block))
+        return Configuration(block, _pooling_plan(random, block, index))
 
 
 def average_pool_configuration(random: np.random.Generator, index: int) -> Configuration:
@@ -454,4 +519,4 @@ def average_pool_configuration(random: np.random.Generator, index: int) -> Confi
             )
         except ValueError:  # a window that does not fit, or meets nothing
             continue
-        return Configuration(block, _pooling_plan(random, block))
+        return Configuration(block, _pooling_plan(random, block, index))

@@ -26,6 +26,10 @@ class Rescale:
 
     Integers throughout: the fraction bits of both formats play no part.
 
+    Source: B. Jacob et al., Quantization and Training of Neural Networks for Efficient
+    Integer-Arithmetic-Only Inference, 2018, section 2.2 (https://arxiv.org/abs/1712.05877); ONNX
+    QuantizeLinear (https://onnx.ai/onnx/operators/onnx__QuantizeLinear.html)
+
     Parameters
     ----------
     input : Tensor of x, shape (..., channels)
@@ -33,7 +37,12 @@ class Rescale:
     shift : ints from 0 to 62, in the shape of ``multiplier``
     output_format : Format of y
     zero_point_in, zero_point_out : ints of the two formats that stand for 0
-    rounding, overflow : a ``quant.Rule``, and how the result is fitted
+    rounding : a ``quant.Rule``: TFLITE_SINGLE, TFLITE_DOUBLE, ONNX, or any rounding
+    overflow : how the result is fitted
+
+    >>> block = Rescale(Tensor((64,), Format(8, 0)), 5 << 28, 33, Format(8, 0), 3, -2)
+    >>> print(block.reference(np.arange(64))[:12])
+    [-2 -2 -2 -2 -2 -2 -2 -1 -1 -1 -1 -1]
     """
 
     input: Tensor

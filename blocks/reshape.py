@@ -19,10 +19,17 @@ from .elementwise import ElementwiseBlock
 class Reshape(ElementwiseBlock):
     """``y`` holds the numbers of ``x``, in raster order, in ``shape``: no hardware.
 
+    Source: ONNX Reshape (https://onnx.ai/onnx/operators/onnx__Reshape.html)
+
     Parameters
     ----------
     input : Tensor of x
     shape : of y, of equally many numbers
+
+    >>> from quant import Format
+    >>> block = Reshape(Tensor((64,), Format(8, 4)), (8, 8))
+    >>> print(block.reference(np.arange(64))[1])
+    [ 8  9 10 11 12 13 14 15]
     """
 
     input: Tensor

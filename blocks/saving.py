@@ -76,7 +76,9 @@ def _encoded(value: Any, prefix: str, arrays: dict[str, Ints]) -> Any:
     if isinstance(value, Format):
         return {"signed": value.signed, "width": value.width, "frac": value.frac}
     if isinstance(value, Tensor):
-        return {"shape": list(value.shape), "format": _encoded(value.format, "", arrays)}
+        tensor = {"shape": list(value.shape), "format": _encoded(value.format, "", arrays)}
+        ends = value.ends and [list(pair) for pair in value.ends]
+        return {**tensor, "ends": ends} if ends else tensor
     if isinstance(value, Network):
         return _encoded_network(value, prefix, arrays)
     if isinstance(value, NetworkPlan):  # its fields are mappings by names that users give
@@ -130,8 +132,8 @@ def _decoded(data: Any, arrays: Mapping[str, ArrayLike]) -> Any:
         return np.asarray(arrays[data["array"]])
     if names == {"signed", "width", "frac"}:
         return Format(data["width"], data["frac"], data["signed"])
-    if names == {"shape", "format"}:
-        return Tensor(_decoded(data["shape"], arrays), _decoded(data["format"], arrays))
+    if names in ({"shape", "format"}, {"shape", "format", "ends"}):
+        return Tensor(**{name: _decoded(value, arrays) for name, value in data.items()})
     raise ValueError(f"Saved block value must be of a known form, not with {', '.join(data)}")
 
 

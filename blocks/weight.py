@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weight: every number times a constant."""
+"""Weight: every number times a constant, and a constant more."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 
 import numpy as np
 from amaranth.lib import wiring
@@ -11,7 +12,7 @@ from numpy.typing import ArrayLike
 
 import quant
 from hdl import Cost, Events, Scaling, Target
-from quant import Format, Ints, Kernel, Overflow, Rounding, SumKernel
+from quant import Format, Ints, Kernel, Overflow, PlainKernel, Rounding, SumKernel
 
 from .block import (
     Candidate,
@@ -36,17 +37,25 @@ from .configurations import (
 
 @dataclass(frozen=True, eq=False)
 class Weight:
-    """``y = narrow(w * x)``, number by number.
+    """``y = narrow(w * x + b)``, number by number.
 
-    Constants are shift-add graphs where each lane always meets the same one, else a multiplier a
-    lane with a table.
+    Factors are shift-add graphs where each lane always meets the same one, else a multiplier a
+    lane with a table. With a factor of 1 and the shape of a frame b is what is added to each
+    position: a table of positional encodings.
+
+    Source: ONNX Mul (https://onnx.ai/onnx/operators/onnx__Mul.html); shift-add graphs as of Linear
 
     Parameters
     ----------
-    input : Tensor of x, shape (..., channels)
-    weight : ints in weight_format, shape () for all numbers or (channels,) for each channel
+    input : Tensor of x
+    weight : ints in weight_format, shape () for all numbers or that of the last axes of x
     weight_format, output_format : Format of w and of y
-    rounding, overflow : how the products are narrowed
+    rounding, overflow : how the exact sums are narrowed
+    bias : ints with the fraction bits of w * x, shape () or that of the last axes of x
+
+    >>> block = Weight(Tensor((64,), Format(8, 4)), 90, Format(8, 7), Format(8, 4))
+    >>> print(block.reference(np.arange(64))[:8])
+    [0 1 1 2 3 4 4 5]
     """
 
     input: Tensor
@@ -55,18 +64,21 @@ class Weight:
     output_format: Format
     rounding: Rounding = Rounding.RND
     overflow: Overflow = Overflow.SAT
+    bias: Ints | int = 0
 
     def __post_init__(self) -> None:
         check_tensor(self.input, "Weight input")
         check_format(self.weight_format, "Weight weight_format")
         check_format(self.output_format, "Weight output_format")
         check_modes(self)
-        shape = () if np.ndim(self.weight) == 0 else (self.input.shape[-1],)
-        quant.check_shape(self.weight, shape, "Weight weight")
-        weight = self.weight_format.check(self.weight, "Weight weight")
-        weight.setflags(write=False)
-        object.__setattr__(self, "weight", weight)
-        _ = self.product_format
+        for name, number in (("weight", self.weight_format), ("bias", Format(63, 0))):
+            value, axes = getattr(self, name), len(self.input.shape)
+            shape = self.input.shape[axes - min(np.ndim(value) or axes, axes) :]
+            quant.check_shape(value, shape if np.ndim(value) else (), f"Weight {name}")
+            constants = number.check(value, f"Weight {name}")
+            constants.setflags(write=False)
+            object.__setattr__(self, name, constants)
+        _ = self.sum_format
 
     @property
     def inputs(self) -> dict[str, Tensor]:
@@ -77,18 +89,25 @@ class Weight:
         return {"o": Tensor(self.input.shape, self.output_format)}
 
     @property
-    def product_format(self) -> Format:
-        """Format of w * x for any w of its format, before it is narrowed."""
-        return quant.product_format(self.weight_format, self.input.format, "Weight")
+    def sum_format(self) -> Format:
+        """Format of w * x + b for any w of its format, before it is narrowed."""
+        product = quant.product_format(self.weight_format, self.input.format, "Weight")
+        low, high = (int(n) for n in (np.min(self.bias), np.max(self.bias)))
+        if not low and not high:
+            return product
+        ends = product.min + min(low, 0), product.max + max(high, 0)
+        return quant.accumulator_format(*ends, product.frac, "Weight")
 
     def reference(self, x: ArrayLike) -> Ints:
         """Integers in, integers out, shape (..., *shape)."""
-        products = self.input.check(x, "Weight input") * self.weight
+        sums = self.input.check(x, "Weight input") * self.weight + self.bias
         modes = self.output_format, self.rounding, self.overflow
-        return quant.narrow(products, self.product_format, *modes)
+        return quant.narrow(sums, self.sum_format, *modes)
 
     def kernel(self) -> Kernel:
-        """The reference on tiles of floats."""
+        """The reference on tiles."""
+        if np.any(self.bias):
+            return PlainKernel(self.reference, (self.input.shape,), self.input.size)
         size, x, w = self.input.size, self.input.format, self.weight_format
         modes = self.output_format, self.rounding, self.overflow
         weights, fracs = (self.weight,), (w.frac,)
@@ -97,7 +116,8 @@ class Weight:
     @property
     def _period(self) -> int:
         """Numbers after which the constants repeat, which lanes must divide."""
-        return self.input.size if self.weight.ndim == 0 else self.input.shape[-1]
+        axes = max(np.ndim(self.weight), np.ndim(self.bias))
+        return prod(self.input.shape[len(self.input.shape) - axes :]) if axes else self.input.size
 
     def plans(self, target: Target) -> Iterator[Candidate]:
         """One lane, ..., as many as can be."""
@@ -114,9 +134,11 @@ class Weight:
     def design(self, plan: Lanes) -> Scaling:
         """The circuit."""
         lanes = self.lanes(plan)["o"]
-        weight = np.broadcast_to(self.weight, (max(lanes, self.weight.size),)).reshape(-1, lanes)
+        constants = [np.ravel(n) for n in (self.weight, self.bias)]
+        size = max(lanes, *(n.size for n in constants))
+        weight, bias = (np.resize(n, size).reshape(-1, lanes) for n in constants)
         zeros, modes = np.zeros_like(weight), (self.output_format, self.rounding, self.overflow)
-        return Scaling(self.input.format, weight, zeros, zeros, self.product_format.frac, *modes)
+        return Scaling(self.input.format, weight, zeros, bias, self.sum_format.frac, *modes)
 
     def rtl(self, plan: Lanes) -> wiring.Component:
         """A new circuit."""
@@ -137,9 +159,14 @@ def weight_configuration(random: np.random.Generator, index: int) -> Configurati
     modes = draw_modes(random, index)
     shape = tensor.shape[-1:] if index % 2 else ()
     weight = draw_integers(random, number, shape)
+    bias = np.array(0)
+    if index % 5 == 4:
+        span = 1 << tensor.format.width + number.width - 2
+        last = int(random.integers(len(tensor.shape) + 1))
+        bias = random.integers(-span, span, tensor.shape[len(tensor.shape) - last :], endpoint=True)
     corners = [int(w) * x for w in weight.ravel() for x in (tensor.format.min, tensor.format.max)]
+    corners = [corner + int(b) for corner in corners for b in (bias.min(), bias.max())]
     frac = tensor.format.frac + number.frac
     target = draw_fitting(random, min(corners), max(corners), frac)
-    block = Weight(tensor, weight, number, target, *modes)
-    period = tensor.shape[-1] if shape else tensor.size
-    return Configuration(block, draw_lanes(random, period))
+    block = Weight(tensor, weight, number, target, *modes, bias)
+    return Configuration(block, draw_lanes(random, block._period))

@@ -2,6 +2,7 @@
 """Circuits with no neural meaning, their timing and cost, Verilog, targets and synthesis."""
 
 from .axi import AxiStreamPort, AxiTop
+from .banks import BankedMemory, Banks
 from .cost import Cost, Inventory
 from .elementwise import (
     ONE,
@@ -17,6 +18,7 @@ from .events import Deadlock, Edge, Events, Schedule, chain, pipeline_events
 from .extremum import Extremum, ExtremumFinder
 from .function import FunctionArray, FunctionUnit, cheapest
 from .lookup import Lookup
+from .loop import Deal, DealArray, Feed, FeedArray, Start
 from .mac import Mac, MacArray, MacCore, MacCoreArray
 from .memory import Rom, Tables
 from .merge import Merge, MergeArray
@@ -32,9 +34,11 @@ from .requantise import Requantisation, Requantiser
 from .rescale import Scaling, rescaling
 from .scale import Scale, ScaleArray
 from .series import Series
-from .stream import Fifo, Fork, Gather, Scatter, elastic, joined, shape, stream_signature
+from .sort import Sort, SortArray
+from .stream import Fifo, Fork, Gather, Scatter, Unzip, elastic, joined, shape, stream_signature
 from .synthesis import Synthesis, synthesise, synthesise_many
 from .target import Target
+from .tree import Tree, TreeArray
 from .verilog import verilog
 from .window import Window, WindowAxis, Windowed, WindowedArray
 
@@ -44,8 +48,12 @@ __all__ = [
     "AxiStreamPort",
     "AxiTop",
     "Axis",
+    "BankedMemory",
+    "Banks",
     "Cost",
     "Deadlock",
+    "Deal",
+    "DealArray",
     "Division",
     "Edge",
     "Elementwise",
@@ -53,6 +61,8 @@ __all__ = [
     "Events",
     "Extremum",
     "ExtremumFinder",
+    "Feed",
+    "FeedArray",
     "Fifo",
     "Fork",
     "FunctionArray",
@@ -89,10 +99,16 @@ __all__ = [
     "Scatter",
     "Schedule",
     "Series",
+    "Sort",
+    "SortArray",
+    "Start",
     "Step",
     "Synthesis",
     "Tables",
     "Target",
+    "Tree",
+    "TreeArray",
+    "Unzip",
     "Window",
     "WindowAxis",
     "Windowed",

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 import numpy as np
 from amaranth import Cat, Const, Module, Signal, Value
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib.wiring import In, Out, connect, flipped
 
 from quant import Format, Ints
 
 from .cost import Inventory, Product, elastic, logic, multiplier, product_register, register
 from .events import Events, pipeline_events
 from .narrow import Narrowing
+from .rearrange import Stretch, StretchStage
 from .stream import joined, shape, stream_signature
 
 ZERO, ONE = -1, -2
@@ -157,11 +158,29 @@ class Elementwise:
     ----------
     inputs : port name -> Format
     functions : of equally many stages and one target; the lanes take them round and round
+    shared : numbers that follow each other in the first stream and meet one number of the last;
+        a divisor or a multiple of the lanes
+
+    Members
+    -------
+    hold : Stretch that keeps a number of the last stream for several transfers; None if none stays
     """
 
     inputs: dict[str, Format]
     lanes: int
     functions: tuple[LaneFunction, ...]
+    shared: int = 1
+
+    def lanes_of(self, port: str) -> int:
+        """Numbers in a transfer of an input."""
+        last = len(self.inputs) > 1 and port == [*self.inputs][-1]
+        return max(1, self.lanes // self.shared) if last else self.lanes
+
+    @property
+    def hold(self) -> Stretch | None:
+        times = self.shared // self.lanes
+        *_, number = self.inputs.values()
+        return Stretch(np.array([times - 1]), times, number.width, None) if times > 1 else None
 
     @property
     def stages(self) -> int:
@@ -177,11 +196,18 @@ class Elementwise:
         formats = tuple(self.inputs.values())
         times = self.lanes // len(self.functions)
         lanes = sum((f.inventory(formats) for f in self.functions), Inventory())
-        return times * lanes + elastic(self.stages)
+        total = times * lanes + elastic(self.stages)
+        return total if self.hold is None else total + self.hold.inventory()
 
     def events(self, words: int) -> Events:
         """Transfers of the ports, ``words`` a frame."""
-        return pipeline_events(self.stages, words, tuple(self.inputs))
+        graph = pipeline_events(self.stages, words, tuple(self.inputs))
+        if self.hold is not None:
+            port = [*self.inputs][-1]
+            held = self.hold.events().repeated(words * self.lanes // self.shared)
+            graph.include(held, rename={"i": port, "o": "i"})
+            del graph.ports[port]
+        return graph
 
 
 class ElementwiseArray(wiring.Component):
@@ -189,14 +215,14 @@ class ElementwiseArray(wiring.Component):
 
     Members
     -------
-    one stream for every input, ``lanes`` numbers a transfer; all are taken in one cycle
+    one stream for every input, ``lanes_of`` it numbers a transfer; all are taken in one cycle
     o : stream of y
     """
 
     def __init__(self, design: Elementwise):
         self.design, target = design, design.functions[0].narrowing.target
         inputs = {
-            port: In(stream_signature(number, design.lanes))
+            port: In(stream_signature(number, design.lanes_of(port)))
             for port, number in design.inputs.items()
         }
         super().__init__({**inputs, "o": Out(stream_signature(target, design.lanes))})
@@ -205,9 +231,16 @@ class ElementwiseArray(wiring.Component):
         m = Module()
         design, o = self.design, self.o
         inputs = [getattr(self, port) for port in design.inputs]
+        if design.hold is not None:
+            *_, number = design.inputs.values()
+            m.submodules.hold = hold = StretchStage(design.hold, stream_signature(number, 1))
+            connect(m, flipped(inputs[-1]), hold.i)
+            inputs[-1] = hold.o
         enables = joined(m, inputs, design.stages, o)
         for p in range(design.lanes):
-            values, stage, function = [i.payload[p] for i in inputs], 0, design.of_lane(p)
+            values, stage, function = [], 0, design.of_lane(p)
+            for i in inputs:
+                values.append(i.payload[p * len(i.payload) // design.lanes])
             for n, (step, needed) in enumerate(function.needed):
                 name = f"exact_{p}" if n == len(function.steps) - 1 else f"step_{n}_{p}"
                 value = Signal(shape(step.number), name=f"{name}_next" if step.registered else name)

@@ -9,20 +9,12 @@ event e, which has ``firings[e]``. The edges to event e are those from ``begin[e
 ``begin[e + 1]``; what edge n says of firing k stands at ``row[n] + k`` of ``index`` and ``delay``.
 """
 
-from collections.abc import Callable
-
 import numpy as np
-from numba import njit
+
+from quant.compiled import compiled
 
 
-def _compiled(function: Callable) -> Callable:
-    try:
-        return njit(cache=True)(function)
-    except RuntimeError:  # there is nowhere to keep it, so every process compiles it for itself
-        return njit(function)
-
-
-@_compiled
+@compiled
 def order(firings, first, begin, source, row, index, frames):
     """Firings of the first ``frames`` frames in an order in which each follows what it waits for.
 
@@ -77,7 +69,7 @@ def order(firings, first, begin, source, row, index, frames):
     return sequence[:length], done
 
 
-@_compiled
+@compiled
 def causes(sequence, firings, first, begin, source, row, index, delay, awaited):
     """What each firing of a frame waits for, in the order of ``sequence``: (end, back, cycles).
 
@@ -112,7 +104,7 @@ def causes(sequence, firings, first, begin, source, row, index, delay, awaited):
     return end, back[:length], cycles[:length]
 
 
-@_compiled
+@compiled
 def evaluate(times, known, sequence, end, back, cycles):
     """Fill ``times``, shape (frames, firings), whose first ``known`` frames are."""
     frames, total = times.shape

@@ -51,12 +51,14 @@ class Events:
 
     An event is a sequence of firings, such as the transfers of one port; ``edges`` say what each
     firing waits for. ``ports`` names the event of a port where port and event differ in name (the
-    two ports of a wire are one event).
+    two ports of a wire are one event). Where the words of a port go to several consumers right
+    away, ``branches`` names the events at which these take them: an offer reaches all of them.
     """
 
     firings: dict[str, int] = field(default_factory=dict)
     edges: list[Edge] = field(default_factory=list)
     ports: dict[str, str] = field(default_factory=dict)
+    branches: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def port(self, name: str) -> str:
         """The event that is the transfers of a port."""
@@ -88,6 +90,13 @@ class Events:
         delays = np.broadcast_to(np.asarray(delay), (n,))
         self.edges.append(Edge(target, source, places.astype(np.int64), delays.astype(np.int64)))
 
+    def offered(
+        self, target: str, source: str, delay: ArrayLike, index: ArrayLike | None = None
+    ) -> None:
+        """Like :meth:`after`, of the offer of words: their branches wait too."""
+        for event in (target, *self.branches.get(target, ())):
+            self.after(event, source, delay, index)
+
     def include(self, other: "Events", prefix: str = "", rename: Mapping[str, str] | None = None):
         """Add all of ``other``, its events named ``prefix + name`` unless ``rename`` gives a name.
 
@@ -105,12 +114,16 @@ class Events:
             Edge(names[edge.target], names[edge.source], edge.index, edge.delay)
             for edge in other.edges
         ]
+        for name, branches in other.branches.items():
+            known_as = (*self.branches.get(names[name], ()), *(names[b] for b in branches))
+            self.branches[names[name]] = known_as
 
     def repeated(self, times: int) -> "Events":
         """The graph whose frame is ``times`` frames of this one."""
         if times == 1:
             return self
-        result = Events({name: n * times for name, n in self.firings.items()}, [], self.ports)
+        firings = {name: n * times for name, n in self.firings.items()}
+        result = Events(firings, [], self.ports, self.branches)
         frames = np.arange(times)[:, None]
         for edge in self.edges:
             index = (edge.index + frames * self.firings[edge.source]).ravel()

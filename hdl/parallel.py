@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The unrolled product of a constant matrix and a stream of vectors, one vector a cycle."""
 
+from collections.abc import Sequence
 from copy import copy
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import or_
 
 import numpy as np
 from amaranth import Module
@@ -30,6 +32,7 @@ class Parallel:
     weight : ints, shape (outputs, inputs)
     number : Format of x
     adders_per_stage : int, adders in a row between two registers
+    ends : lowest and highest number of every element of x; those of ``number`` if left out
 
     Members
     -------
@@ -41,10 +44,16 @@ class Parallel:
 
     groups = 1
 
-    def __init__(self, weight: Ints, number: Format, adders_per_stage: int):
+    def __init__(
+        self,
+        weight: Ints,
+        number: Format,
+        adders_per_stage: int,
+        ends: Sequence[tuple[int, int]] | None = None,
+    ):
         self.simd = weight.shape[1]
         self.number, self.adders_per_stage = number, adders_per_stage
-        ends = [(number.min, number.max)] * self.simd
+        ends = [(number.min, number.max)] * self.simd if ends is None else ends
         self._graph = build_adder_graph(weight, ends, negated=True)
         self.inverted = [bool(output and output.negate) for output in self._graph.outputs]
         self.scale = np.array([trailing_zeros(row) for row in weight], np.int64)
@@ -58,6 +67,15 @@ class Parallel:
     def read(self) -> int:
         """Low bits of every x that the sums depend on, as far as those are read."""
         return int((self._kept + self._skipped).max())
+
+    @property
+    def needed(self) -> int:
+        """Mask of the bits of every x that the sums depend on."""
+        if self.stages:
+            return (1 << self.read) - 1
+        kept, gaps, skipped = (n.tolist() for n in (self._kept, self._gaps, self._skipped))
+        masks = (((1 << k) - 1 & ~g) << s for k, g, s in zip(kept, gaps, skipped, strict=True))
+        return reduce(or_, masks)
 
     def reading(self, skipped: Ints, kept: Ints, gaps: Ints) -> "Parallel":
         """The same without what nobody reads of the sums: they begin ``skipped`` bits higher.

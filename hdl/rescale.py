@@ -40,7 +40,7 @@ class Scaling:
         left: Ints | None = None,
     ):
         self.products: Parallel | Scale
-        if len(weight) == 1 or not weight.any():
+        if (weight == weight[0]).all():
             self.products = Parallel(np.diag(weight[0]), number, 1)
         else:
             self.products = Scale(weight, number)

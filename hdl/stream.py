@@ -227,6 +227,45 @@ class Fork(wiring.Component):
         return register(branches) + branches * (logic(2) + logic(3)) + logic(2 * branches)
 
 
+class Unzip(wiring.Component):
+    """Gives every number of a word to one of ``parts`` consumers, in turns; else a :class:`Fork`.
+
+    Members
+    -------
+    i : stream of ``lanes * parts`` numbers
+    o_0, o_1, ... : streams of ``lanes`` numbers; ``o_n`` has every ``parts``-th from the n-th on
+    """
+
+    def __init__(self, number: Format, lanes: int, parts: int):
+        self.parts = parts
+        narrow = stream_signature(number, lanes)
+        outputs = {f"o_{n}": Out(narrow) for n in range(parts)}
+        super().__init__({"i": In(stream_signature(number, lanes * parts)), **outputs})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.fork = fork = Fork(self.i.payload.shape(), self.parts)
+        wiring.connect(m, wiring.flipped(self.i), fork.i)
+        for n in range(self.parts):
+            branch, o = getattr(fork, f"o_{n}"), getattr(self, f"o_{n}")
+            m.d.comb += [o.valid.eq(branch.valid), branch.ready.eq(o.ready)]
+            for lane in range(len(o.payload)):
+                m.d.comb += o.payload[lane].eq(branch.payload[lane * self.parts + n])
+        return m
+
+    @staticmethod
+    def events(parts: int, words: int) -> Events:
+        """Transfers of ``i``, ``o_0``, ..., ``words`` a frame."""
+        graph = Fork.events(parts, words)
+        graph.branches["i"] = tuple(f"o_{n}" for n in range(parts))
+        return graph
+
+    @staticmethod
+    def inventory(parts: int) -> Inventory:
+        """What it is made of; the words are wires."""
+        return Fork.inventory(parts)
+
+
 class Gather(wiring.Component):
     """Lane converter: ``ratio`` narrow words, the first in the lowest lanes, make one wide word.
 

@@ -23,12 +23,13 @@ from .kernels import (
     PlainKernel,
     ProductKernel,
     SumKernel,
+    TableKernel,
     Tile,
     WindowKernel,
 )
 from .matmul import Matmul
 from .narrow import Overflow, Rounding, narrow
-from .program import Program, ProgramInput, Step
+from .program import LoopKernel, Program, ProgramInput, Session, Step
 from .rescale import Rule, rescale, rescale_bounds
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Function",
     "Ints",
     "Kernel",
+    "LoopKernel",
     "Matmul",
     "MaximumKernel",
     "MoveKernel",
@@ -49,9 +51,11 @@ __all__ = [
     "ProgramInput",
     "Rounding",
     "Rule",
+    "Session",
     "Step",
     "SumKernel",
     "Symmetry",
+    "TableKernel",
     "Tile",
     "WindowKernel",
     "accumulator_format",

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """A function of one variable as frozen integers: a table, or piecewise polynomials."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Decimal
 from functools import cached_property
 
 import numpy as np
@@ -65,6 +67,8 @@ class Approximation:
     mean_error: float | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not re.fullmatch("[ -~]+", self.name):
+            raise ValueError(f"Approximation name must be a line of plain text, not {self.name!r}")
         for number, name, most in (
             (self.input_format, "input_format", MAX_INPUT_BITS),
             (self.output_format, "output_format", MAX_OUTPUT_BITS),
@@ -201,6 +205,15 @@ class Approximation:
         steps = np.diff(self.results)
         return 1 if (steps >= 0).all() else -1 if (steps <= 0).all() else 0
 
+    @property
+    def mirrored(self) -> bool:
+        """Whether the symmetry holds for the results too; a clamp at one end alone breaks it."""
+        if self.symmetry is None:
+            return False
+        zero = -self.input_format.min
+        above, below = self.results[zero:], self.results[1 : zero + 1][::-1]
+        return bool((below == self.symmetry.constant + self.symmetry.sign * above).all())
+
     def measured(self, samples: Samples) -> tuple[float, float]:
         """Largest and mean error over every input code, in units of y."""
         errors = np.abs((self.results << GUARD) - samples.exact)
@@ -213,11 +226,22 @@ class Approximation:
         kind = ("table", "linear", "quadratic")[self.degree]
         segments = f", {len(self.starts)} segments" if self.degree else ""
         proof = ""
-        if self.max_error is not None:
-            proof = f": |error| <= {self.max_error:.9f} units over all {len(self.results)} codes"
-        order = {1: ", never falls", -1: ", never rises", 0: ""}[self.monotone]
+        if self.max_error is not None and self.mean_error is not None:
+            largest, mean = map(_nine_digits, (self.max_error, self.mean_error))
+            proof = f": |error| <= {largest} units, {mean} in the mean, over all codes"
+        order = {1: "; never falls", -1: "; never rises", 0: ""}[self.monotone]
+        mirror = ""
+        if self.symmetry is not None and self.mirrored:
+            constant = f"{self.symmetry.constant} " if self.symmetry.constant else ""
+            sign = "-" + " " * bool(constant) if self.symmetry.sign < 0 else ""
+            mirror = f"; f(-x) = {constant}{sign}f(x)"
         formats = f"{self.input_format} -> {self.output_format}"
-        return f"{self.name} {formats}, {kind}{segments}{proof}{order}"
+        return f"{self.name} {formats}, {kind}{segments}{proof}{order}{mirror}"
+
+
+def _nine_digits(bound: float) -> Decimal:
+    """Rounded up, so that it stays a bound."""
+    return Decimal(bound).quantize(Decimal("1e-9"), ROUND_CEILING)
 
 
 def product(rows: Sequence[Ints], above: Ints, cut: int, lift: int) -> Ints:

@@ -40,9 +40,9 @@ def candidates(
     each length of the longest segment the one that stores fewest bits. A result is less than
     ``error`` output units from the function, limited to the output's range, at every input code;
     where no table can be, the table of correctly rounded values stands alone. Odd functions stay
-    odd, ``sigmoid(x) + sigmoid(-x)`` stays 1 (tables included, as long as they round half up and
-    saturate), and what never falls (or rises) at the codes never does. A jump that pieces cannot
-    follow, or an overflow that does not saturate, leaves tables only.
+    odd within the range, ``sigmoid(x) + sigmoid(-x)`` stays 1 (tables included, as long as they
+    round half up and saturate), and what never falls (or rises) at the codes never does. A jump
+    that pieces cannot follow, or an overflow that does not saturate, leaves tables only.
 
     Parameters
     ----------

@@ -459,13 +459,43 @@ class MoveKernel:
     def __init__(self, index: Ints, sizes: tuple[int, ...], format: Format, fill: int = 0):
         self.index, self.sizes, self.size = index.ravel(), sizes, index.size
         self.filled, self.fill = np.flatnonzero(self.index < 0), fill
+        steps = set(np.diff(self.index).tolist())
+        self.steady = len(steps) == 1 and min(steps) > 0 and self.index[0] >= 0
         wide = (dtype for dtype, bits in FLOAT_BITS.items() if format.width <= bits)
         self.dtype: np.dtype[Any] = next(wide, INT64)
 
     def __call__(self, out: Tile, *tiles: Tile) -> None:
+        if self.steady and len(tiles) == 1:
+            step = int(self.index[1] - self.index[0])
+            np.copyto(out[:-1], tiles[0][self.index[0] : self.index[-1] + 1 : step])
+            return
+        if self.steady and self.size == sum(self.sizes):
+            np.concatenate([tile[:-1] for tile in tiles], out=out[:-1])
+            return
         x = tiles[0] if len(tiles) == 1 else np.concatenate([tile[:-1] for tile in tiles])
         np.take(x, self.index, axis=0, out=out[:-1], mode="wrap")
         out[self.filled] = self.fill
+
+
+class TableKernel:
+    """``y = table[x]``, a look-up of every number.
+
+    Parameters
+    ----------
+    table : ints, of every code of ``input_format`` from the lowest
+    size : elements per frame
+    """
+
+    def __init__(self, table: Ints, input_format: Format, output_format: Format, size: int):
+        width = max(input_format.width, output_format.width)
+        self.dtype = next((dtype for dtype, bits in FLOAT_BITS.items() if width <= bits), INT64)
+        self.table, self.least = table.astype(self.dtype), input_format.min
+        self.sizes, self.size = (size,), size
+
+    def __call__(self, out: Tile, x: Tile) -> None:
+        from .lookup import look_up  # imports a compiler
+
+        look_up(out[:-1], self.table, x[:-1], self.least)
 
 
 class PlainKernel:

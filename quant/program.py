@@ -145,6 +145,9 @@ class _Run:
                 x = part  # in the tile a small excess could be rounded off, or a large one wrap
             if not (port.format.min <= x.min() and x.max() <= port.format.max):
                 port.format.check(arrays[number], port.name)
+        self._act()
+
+    def _act(self) -> None:
         for kernel, out, sources in self.actions:
             if kernel is None:
                 np.copyto(out, sources[0], casting="unsafe")
@@ -153,6 +156,13 @@ class _Run:
 
     def result(self, number: int) -> Tile:
         return self.tiles[number, self.native[number]][:-1]
+
+    def step(self, *tiles: Tile) -> list[Tile]:
+        """Tiles of the outputs from rows of the inputs, whose values are not checked."""
+        for number, tile in self.loads:
+            np.copyto(tile[:-1], tiles[number], casting="unsafe")
+        self._act()
+        return [self.result(number) for number in self.program.outputs]
 
     def _new(self, number: int, dtype: np.dtype[Any]) -> Tile:
         tile = np.empty((self.sizes[number] + 1, self.frames), dtype)
@@ -169,3 +179,137 @@ class _Run:
             else:
                 self.actions.append((None, tile, (self.tiles[number, self.native[number]],)))
         return self.tiles[number, dtype]
+
+
+class LoopKernel:
+    """A program over the steps of a frame, whose first outputs are its last inputs a step later.
+
+    It takes x of all steps, and of each state that has no initial value here one; it fills a tile
+    with the chosen outputs of all steps, one behind the other, and those of the last step.
+
+    Parameters
+    ----------
+    program : of (x, states) giving (states, other results)
+    steps, streams : of a frame, which holds x of every stream for every step
+    initial : for each state ints, shape (elements,), or None
+    sequences, finals : numbers of the outputs that are given for every step, and after the last
+    kept : whether the states live on in a :class:`Session`
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        steps: int,
+        streams: int,
+        initial: tuple[Ints | None, ...],
+        formats: tuple[Format, ...],
+        sequences: tuple[int, ...],
+        finals: tuple[int, ...],
+        kept: bool = False,
+    ):
+        self.kept = kept
+        self.program, self.steps, self.streams = program, steps, streams
+        self.initial, self.sequences, self.finals = initial, sequences, finals
+        inputs = [port.size for port in program.inputs]
+        given = [size for size, i in zip(inputs[1:], initial, strict=True) if i is None]
+        self.sizes = (steps * streams * inputs[0], *(streams * size for size in given))
+        each = [streams * program.sizes[program.outputs[n]] for n in (*sequences, *finals)]
+        times = [steps] * len(sequences) + [1] * len(finals)
+        ends = np.cumsum([size * count for size, count in zip(each, times, strict=True)])
+        self.parts = [slice(end - s * t, end) for end, s, t in zip(ends, each, times, strict=True)]
+        self.size = int(ends[-1])
+        width = max(f.width for f in (*(port.format for port in program.inputs), *formats))
+        wide = (dtype for dtype, bits in FLOAT_BITS.items() if width <= bits)
+        self.dtype: np.dtype[Any] = next(wide, np.dtype(np.int64))
+
+    def __call__(self, out: Tile, *tiles: Tile) -> None:
+        own = iter(tiles[1:])
+        states = [
+            self._rows(next(own)[:-1]) if first is None else first[:, None]
+            for first in self.initial
+        ]
+        run = self.program._run(self.streams * out.shape[1])
+        self.advance(run, states, out, tiles[0])
+        self.program._idle = [run]
+
+    def advance(self, run: _Run, states: list[Tile], out: Tile, x: Tile) -> list[Tile]:
+        """Take all steps of a frame from some states on; return those after the last."""
+        frames = out.shape[1]
+        rows = x[:-1].reshape(self.steps, -1, frames)
+        results: list[Tile] = []
+        for step in range(self.steps):
+            results = run.step(self._rows(rows[step]), *states)
+            states = results[: len(states)]
+            for number, part in zip(self.sequences, self.parts, strict=False):
+                y = out[part].reshape(self.steps, -1, frames)
+                np.copyto(y[step], self._back(results[number], frames), casting="unsafe")
+        for number, part in zip(self.finals, self.parts[len(self.sequences) :], strict=True):
+            np.copyto(out[part], self._back(results[number], frames), casting="unsafe")
+        return states
+
+    def _rows(self, tile: Tile) -> Tile:
+        """Elements of one step, the frames of all streams side by side."""
+        if self.streams == 1:
+            return tile
+        parts = tile.reshape(self.streams, -1, tile.shape[-1]).swapaxes(0, 1)
+        return parts.reshape(len(parts), -1)
+
+    def _back(self, tile: Tile, frames: int) -> Tile:
+        """:meth:`_rows` undone."""
+        if self.streams == 1:
+            return tile
+        return tile.reshape(-1, self.streams, frames).swapaxes(0, 1).reshape(-1, frames)
+
+
+class _Living:
+    """A loop of one frame at a time, whose states are those after the frame before."""
+
+    def __init__(self, loop: LoopKernel):
+        self.loop, self.dtype, self.sizes, self.size = loop, loop.dtype, loop.sizes, loop.size
+        self.run = _Run(loop.program, loop.streams)
+        self.states: list[Tile] = []
+        self.reset()
+
+    def reset(self) -> None:
+        self.states = [
+            np.repeat(first[:, None], self.loop.streams, 1)
+            for first in self.loop.initial
+            if first is not None
+        ]
+
+    def __call__(self, out: Tile, x: Tile) -> None:
+        self.states = self.loop.advance(self.run, self.states, out, x)
+
+
+class Session:
+    """Successive frames through a program, in whose loops the state lives on from frame to frame.
+
+    Parameters
+    ----------
+    program : whose loops have constant initial states
+    """
+
+    def __init__(self, program: Program):
+        steps, self._loops = [], list[_Living]()
+        for step in program.steps:
+            if isinstance(step.kernel, LoopKernel) and step.kernel.kept:
+                self._loops.append(_Living(step.kernel))
+                step = Step(self._loops[-1], step.sources)
+            steps.append(step)
+        self._program = Program(program.inputs, tuple(steps), program.outputs)
+        self._run = _Run(self._program, 1)
+
+    def step(self, *frames: ArrayLike) -> list[Ints]:
+        """The next frame: ints of shape (size,) for each input, and as many for each output."""
+        ports = self._program.inputs
+        arrays = [
+            self._program._check(np.asarray(x)[None], port)
+            for x, port in zip(frames, ports, strict=True)
+        ]
+        self._run(arrays, 0)
+        return [self._run.result(n)[:, 0].astype(np.int64) for n in self._program.outputs]
+
+    def reset(self) -> None:
+        """Before the next frame all states are the initial ones."""
+        for loop in self._loops:
+            loop.reset()

@@ -19,7 +19,7 @@ from oracle_numbers import Within
 from oracles import exact
 
 from blocks import Network, NetworkPlan, Node
-from blocks.configurations import Configuration
+from blocks.configurations import Configuration, draw_frames
 from blocks.saving import load, save
 from hdl import Deadlock, Events, Schedule, Target, synthesise_many, verilog
 from quant import Ints
@@ -75,10 +75,8 @@ class Subject:
         random = np.random.default_rng(7)
         result = []
         for tensor in self.block.inputs.values():
-            number = tensor.format
-            shape = (self.frame_count, *tensor.shape)
-            values = random.integers(number.min, number.max, shape, np.int64, endpoint=True)
-            values[1], values[2] = number.min, number.max  # not first: they hide a stale sum
+            values = draw_frames(random, tensor, self.frame_count)
+            values[1], values[2] = np.transpose(tensor.channels)  # not first: they hide a stale sum
             result.append(values)
         return result
 
@@ -148,19 +146,19 @@ def reference_equals_an_independent_statement(subject: Subject) -> None:
             assert ((wanted.low <= values) & (values <= wanted.high)).all(), str(subject)
         else:
             np.testing.assert_array_equal(values, wanted, err_msg=str(subject))
-    network = (
-        subject.block
-        if isinstance(subject.block, Network)
-        else Network.chain(block)
-        if len(block.inputs) == 1
-        else None
-    )
-    if network is not None:
-        fast = network.run(*subject.frames)
-        for values, wanted in zip(
-            fast if isinstance(fast, tuple) else (fast,), subject.expected.values(), strict=True
-        ):
-            np.testing.assert_array_equal(values, wanted, err_msg=f"fast path of {subject}")
+    network = subject.block if isinstance(subject.block, Network) else alone(block)
+    fast = network.run(*subject.frames)
+    for values, wanted in zip(
+        fast if isinstance(fast, tuple) else (fast,), subject.expected.values(), strict=True
+    ):
+        np.testing.assert_array_equal(values, wanted, err_msg=f"fast path of {subject}")
+
+
+def alone(block: Any) -> Network:
+    """A network of one block."""
+    inputs = {f"x{n}": tensor for n, tensor in enumerate(block.inputs.values())}
+    node = Node("block", block, tuple(inputs))
+    return Network(inputs, (node,), {f"y{n}": name for n, name in enumerate(node.tensors)})
 
 
 def _compare(subject: Subject, result: Result) -> None:

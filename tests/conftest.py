@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What holds for all tests: on a build server a test that is skipped has failed."""
+"""What holds for all tests: long runs go on, and on a build server what is skipped has failed."""
 
 import os
 
 import pytest
+from campaign import pytest_addoption, pytest_collection_modifyitems, pytest_configure
 from material import SHARED
+
+__all__ = ["pytest_addoption", "pytest_collection_modifyitems", "pytest_configure"]
 
 ABSENT = ("shared", "absent", "beside this checkout")
 """Words of their reasons to skip without it."""

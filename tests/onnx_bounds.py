@@ -47,6 +47,10 @@ def bounds(graph, x, formats, bits):
     for layer in graph.nodes:
         sources = [wanted[name] for name in layer.sources]
         given = [errors[name] for name in layer.sources]
+        if isinstance(layer, layers.TopK):
+            for tensor in layer.tensors:
+                errors[tensor] = _chosen(layer, tensor, sources[0], given[0], wanted[tensor])
+            continue
         y = wanted[layer.name]
         found = _exact(layer, sources, given, y, bits)
         if found is None:
@@ -76,6 +80,15 @@ def _exact(layer, sources, errors, y, bits):
         close = (best[..., 1:] - best[..., :1] <= 2 * error.max()) & (error.max() > 0)
         return np.where(close, x.shape[-1], 0)
     return None
+
+
+def _chosen(layer, tensor, x, error, y):
+    """Of values as of what they are chosen from; places may be any where numbers are too near."""
+    if not tensor.endswith("indices"):
+        return np.full(y.shape, error.max())
+    steps = np.diff(np.sort(x, axis=-1), axis=-1)
+    close = bool((steps <= 2 * error.max()).any()) and error.max() > 0
+    return np.full(y.shape, float(x.shape[-1]) if close else 0.0)
 
 
 def is_coarse(layer):
@@ -116,6 +129,9 @@ def _propagated(layer, sources, errors, y):
     (x, *_), (error, *_) = sources, errors
     if isinstance(layer, layers.Concat):
         return layer.evaluate(*errors)
+    if isinstance(layer, layers.Reduce):
+        extreme = layer.function in ("maximum", "minimum")
+        return (replace(layer, function="maximum") if extreme else layer).evaluate(error)
     if isinstance(layer, layers.MatMul):
         a, b = (np.abs(source) for source in sources)
         return layer.evaluate(errors[0], b + errors[1]) + layer.evaluate(a, errors[1])

@@ -15,8 +15,8 @@ from onnx import ModelProto, TensorProto, helper, numpy_helper
 TYPES = TensorProto.DataType
 FLOATS = (TYPES.FLOAT, TYPES.DOUBLE, TYPES.FLOAT16, TYPES.BFLOAT16)
 LONE = (
-    "AveragePool BatchNormalization Conv ConvTranspose DepthToSpace Flatten Gemm GlobalAveragePool "
-    "GlobalMaxPool GroupNormalization InstanceNormalization MaxPool SpaceToDepth"
+    "Attention AveragePool BatchNormalization Conv ConvTranspose DepthToSpace Flatten Gemm "
+    "GlobalAveragePool GlobalMaxPool GroupNormalization InstanceNormalization MaxPool SpaceToDepth"
 ).split()
 """Operators that know the batch themselves: not to be lifted."""
 LENGTHS = ("Shape", "Size", "Constant")
@@ -186,6 +186,14 @@ def _lift_constants(node, constants, rank, wide, some):
     kind = node.op_type
     if kind in ("Squeeze", "Unsqueeze"):
         change(1, _counted)
+    elif kind.startswith("Reduce"):
+        still = any(a.name == "noop_with_empty_axes" and a.i for a in node.attribute)
+        if not (names.get(1) and constants[names[1]].size) and not still:
+            del node.input[1:]
+            node.input.append("all axes")
+            constants["all axes"] = np.arange(1, rank + 1)
+        else:
+            change(1, _counted)
     elif kind == "Slice":
         if not names.get(3):
             count = len(constants[names[1]])

@@ -6,7 +6,7 @@ from fractions import Fraction
 import numpy as np
 from oracle_numbers import fit, narrowed, number, rounded, statement
 
-from blocks import ArgMax, ArgMin, Piecewise, PReLU, Rescale
+from blocks import ArgMax, ArgMin, Piecewise, PReLU, Rescale, TopK
 from quant import Ints
 
 
@@ -77,3 +77,19 @@ def _arg(block: ArgMax | ArgMin, x: Ints) -> Ints:
         places = [n for n, value in enumerate(row) if value == wanted]
         found.append(places[-1] if block.select_last_index else places[0])
     return np.array(found, np.int64).reshape(*x.shape[:-1], 1)
+
+
+@statement(TopK)
+def _top_k(block: TopK, x: Ints) -> Ints | tuple[Ints, Ints]:
+    values, indices = [], []
+    for row in x.reshape(-1, x.shape[-1]).tolist():
+        left = list(enumerate(row))
+        best = min if block.smallest else max
+        for _ in range(block.count):
+            index, value = best(left, key=lambda pair: pair[1])  # the first of equals
+            left.remove((index, value))
+            indices.append(index)
+            values.append(value)
+    shape = (*x.shape[:-1], block.count)
+    both = np.array(values).reshape(shape), np.array(indices).reshape(shape)
+    return {"both": both, "values": both[0], "indices": both[1]}[block.gives]

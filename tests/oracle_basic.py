@@ -11,6 +11,7 @@ from oracle_numbers import STATEMENTS, Within, narrowed, number, statement
 
 from blocks import (
     Add,
+    Gate,
     Identity,
     Linear,
     Maximum,
@@ -28,7 +29,7 @@ from quant import Ints
 
 def elementwise(function: Callable[..., Fraction], block: Any, *frames: Ints) -> Ints:
     formats = [tensor.format for tensor in block.inputs.values()]
-    flat = zip(*(f.ravel().tolist() for f in frames), strict=True)
+    flat = zip(*(np.broadcast_to(f, frames[0].shape).ravel().tolist() for f in frames), strict=True)
     results = [
         narrowed(function(*(number(n, f) for n, f in zip(row, formats, strict=True))), block)
         for row in flat
@@ -58,10 +59,11 @@ def _linear(block: Linear, x: Ints) -> Ints:
 
 @statement(Weight)
 def _weight(block: Weight, x: Ints) -> Ints:
-    weights = np.broadcast_to(np.asarray(block.weight), x.shape)
+    constants = (np.broadcast_to(np.asarray(n), x.shape) for n in (block.weight, block.bias))
+    unit = Fraction(1, 2) ** (block.input.format.frac + block.weight_format.frac)
     results = [
-        narrowed(number(a, block.input.format) * number(w, block.weight_format), block)
-        for a, w in zip(x.ravel().tolist(), weights.ravel().tolist(), strict=True)
+        narrowed(number(a, block.input.format) * number(w, block.weight_format) + b * unit, block)
+        for a, w, b in zip(*(n.ravel().tolist() for n in (x, *constants)), strict=True)
     ]
     return np.array(results, np.int64).reshape(x.shape)
 
@@ -82,6 +84,7 @@ for kind, function in (
     (Mul, lambda v, w: v * w),
     (Minimum, min),
     (Maximum, max),
+    (Gate, lambda v, w: v if w > 0 else Fraction(0)),
 ):
     statement(kind)(partial(elementwise, function))
 

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 from oracle_numbers import statement
 
-from blocks import Concat, Embedding, Rearrange
+from blocks import Concat, Deinterleave, Embedding, Rearrange
 from quant import Ints
 
 
@@ -39,3 +39,13 @@ def _concat(block: Concat, *frames: Ints) -> Ints:
 def _embedding(block: Embedding, x: Ints) -> Ints:
     rows = [block.table[code].tolist() for code in x.ravel().tolist()]
     return np.array(rows).reshape(*x.shape, -1)
+
+
+@statement(Deinterleave)
+def _deinterleave(block: Deinterleave, x: Ints) -> tuple[Ints, ...]:
+    rows = x.reshape(-1, x.shape[-1]).tolist()
+    parts: list[list[int]] = [[] for _ in range(block.parts)]
+    for row in rows:
+        for place, value in enumerate(row):
+            parts[place % block.parts].append(value)
+    return tuple(np.array(part).reshape(*x.shape[:-1], -1) for part in parts)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Independent statements of blocks that slide windows over a frame."""
+"""Independent statements of blocks that slide windows over a frame, or reduce its axes."""
 
 from fractions import Fraction
 from typing import Any
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from oracle_numbers import narrowed, number, statement
 
-from blocks import AveragePool, Convolution, MaxPool, TransposedConvolution
+from blocks import AveragePool, Convolution, MaxPool, Reduce, TransposedConvolution
 from quant import Ints
 
 
@@ -102,3 +102,23 @@ def _average_pool(block: AveragePool, x: Ints) -> Ints:
         return narrowed(sum(values, Fraction(0)) / count, block)
 
     return _pooled(block, x, mean)
+
+
+@statement(Reduce)
+def _reduce(block: Reduce, x: Ints) -> Ints:
+    made = {
+        "sum": sum,
+        "mean": lambda values: sum(values) / len(values),
+        "maximum": max,
+        "minimum": min,
+    }[block.function]
+    shape = block.outputs["o"].shape
+    y = np.zeros((len(x), *shape), np.int64)
+    for place in np.ndindex(*y.shape):
+        along = [
+            [k] if axis - 1 not in block.axes else range(block.input.shape[axis - 1])
+            for axis, k in enumerate(place)
+        ]
+        values = [number(n, block.input.format) for n in x[np.ix_(*along)].ravel().tolist()]
+        y[place] = narrowed(made(values), block)
+    return y

@@ -6,8 +6,10 @@ from typing import Any
 import oracle_activations  # noqa: F401 - enters its statements
 import oracle_basic  # noqa: F401 - enters its statements
 import oracle_division  # noqa: F401
+import oracle_memory  # noqa: F401 - enters its statements
 import oracle_movement  # noqa: F401 - enters its statements
 import oracle_nonlinearity  # noqa: F401
+import oracle_recur  # noqa: F401 - enters its statements
 import oracle_window  # noqa: F401
 from oracle_numbers import STATEMENTS
 

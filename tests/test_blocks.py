@@ -10,7 +10,9 @@ from blocks import (
     Add,
     ArgMax,
     ArgMin,
+    Divide,
     Folded,
+    Gate,
     Identity,
     Lanes,
     Linear,
@@ -151,7 +153,8 @@ def test_a_neuron_is_a_linear_with_one_output(modes):
     x = integers(X, (50,))
     np.testing.assert_array_equal(block.reference(x), same.reference(x))
     assert block.inputs == same.inputs
-    assert block.outputs == same.outputs == {"o": Tensor((2, 1), S8)}
+    assert block.outputs == same.outputs
+    assert Tensor((2, 1), S8).holds(block.outputs["o"])
     for plan in (Folded(1, 1), Folded(1, 3), Unrolled()):
         assert verilog(block.rtl(plan), "x") == verilog(same.rtl(plan), "x")
         assert block.lanes(plan) == same.lanes(plan)
@@ -234,7 +237,34 @@ def test_unknown_modes_are_refused(name):
         make(overflow=3)
 
 
+@pytest.mark.parametrize("modes", [("RND", "SAT"), ("TRN", "WRAP"), ("RND_ZERO", "SAT_ZERO")])
+def test_the_ends_of_a_sum_are_attained(modes):
+    """Over every input of every channel; what they promise is what there is, and 0."""
+    random = np.random.default_rng(3)
+    for number in (Format(3, 0), Format(4, 1, signed=False)):
+        x = Tensor((2,), S4, ((-3, 1), (0, 5)))
+        for _ in range(20):
+            weight, bias = random.integers(-8, 8, (3, 2)), random.integers(-40, 40, 3)
+            block = Linear(x, weight, bias, Format(4, 1), number, None, *modes)
+            y = block.reference(np.stack(np.meshgrid(range(-3, 2), range(6)), -1).reshape(-1, 2))
+            ends = y.min(0).clip(None, 0), y.max(0).clip(0), block.outputs["o"].channels
+            for low, high, (least, most) in zip(*ends, strict=True):
+                if modes[1] == "SAT":
+                    assert (low, high) == (least, most)
+                assert number.min <= least <= low <= high <= most <= number.max
+
+
 REFUSALS = {
+    "divide shapes": (
+        lambda: Divide(X, ONE, S8, 0),
+        ValueError,
+        "Divide input_b must have shape (2, 3) like input_a, not (1,)",
+    ),
+    "divide pole": (
+        lambda: Divide(X, X, S8, -128, overflow="SAT_SYM"),
+        ValueError,
+        "Divide pole must be -127 or more under SAT_SYM, not -128",
+    ),
     "tensor format": (
         lambda: Tensor((3,), 8),
         TypeError,
@@ -260,6 +290,28 @@ REFUSALS = {
         ValueError,
         "Tensor shape must have axes of at least 1, not (3, 0)",
     ),
+    "tensor ends": (
+        lambda: Tensor((2, 3), S8, ((0, 1), (0, 1))),
+        ValueError,
+        "Tensor ends must be one pair for each of 3 channels, not 2",
+    ),
+    "tensor ends beyond": (
+        lambda: Tensor((2,), S8, ((0, 1), (-129, 1))),
+        ValueError,
+        "Tensor ends must lie around 0 in [-128, 127], not at (-129, 1)",
+    ),
+    "tensor ends apart": (
+        lambda: Tensor((2,), S8, ((0, 1), (1, 2))),
+        ValueError,
+        "Tensor ends must lie around 0 in [-128, 127], not at (1, 2)",
+    ),
+    "beyond the ends": (
+        lambda: Linear(
+            Tensor((2,), S8, ((0, 1), (-2, 3))), np.ones((1, 2), int), [0], S4, S8
+        ).reference([[0, 3], [1, 4]]),
+        ValueError,
+        "Linear input channel 1 must be in [-2, 3], not span [3, 4]",
+    ),
     "reshape kind": (lambda: Reshape(3, (3,)), TypeError, "Reshape input must be a Tensor, not 3"),
     "reshape size": (
         lambda: Reshape(X, (5,)),
@@ -280,6 +332,26 @@ REFUSALS = {
         lambda: Weight(X, np.ones(2, int), S4, S8),
         ValueError,
         "Weight weight must have shape (3,), not (2,)",
+    ),
+    "weight frame": (
+        lambda: Weight(X, np.ones((3, 2), int), S4, S8),
+        ValueError,
+        "Weight weight must have shape (2, 3), not (3, 2)",
+    ),
+    "weight axes": (
+        lambda: Weight(X, np.ones((1, 2, 3), int), S4, S8),
+        ValueError,
+        "Weight weight must have shape (2, 3), not (1, 2, 3)",
+    ),
+    "weight bias": (
+        lambda: Weight(X, np.array(1), S4, S8, bias=np.ones(2, int)),
+        ValueError,
+        "Weight bias must have shape (3,), not (2,)",
+    ),
+    "weight bias kind": (
+        lambda: Weight(X, np.array(1), S4, S8, bias=0.5),
+        TypeError,
+        "Weight bias must be integers, not float64",
     ),
     "weight range": (
         lambda: Weight(X, np.array(8), S4, S8),
@@ -390,7 +462,7 @@ def test_what_is_wrong_is_refused(make, error, message):
         make()
 
 
-@pytest.mark.parametrize("kind", [Add, Sub, Mul, Minimum, Maximum])
+@pytest.mark.parametrize("kind", [Add, Sub, Mul, Minimum, Maximum, Gate])
 def test_what_is_wrong_with_two_streams_is_refused(kind):
     name = kind.__name__
     with refused(TypeError, f"{name} input_a must be a Tensor, not None"):
@@ -399,7 +471,8 @@ def test_what_is_wrong_with_two_streams_is_refused(kind):
         kind(X, None, S8)
     with refused(TypeError, f"{name} output_format must be a Format, not 's8'"):
         kind(X, X, "s8")
-    message = f"{name} input_b must have shape (2, 3) like input_a, not (3, 2)"
+    message = f"{name} input_b must have shape (2, 3) like input_a, or 1 on its last axes, "
+    message += "not (3, 2)"
     with refused(ValueError, message):
         kind(X, Tensor((3, 2), S8), S8)
     with refused(ValueError, f"{name} rounding must be one of {ROUNDINGS}, not 'UP'"):
@@ -410,6 +483,20 @@ def test_what_is_wrong_with_two_streams_is_refused(kind):
         kind(X, X, S8).reference(zeros + 128, zeros)
     with refused(ValueError, f"{name} input_b {range_}"):
         kind(X, X, S8).reference(zeros, zeros + 128)
+
+
+def test_lanes_that_split_what_meets_one_number_are_refused():
+    block = Mul(Tensor((3, 4), S8), Tensor((3, 1), S8), S8)
+    assert block.lanes(Lanes(2)) == {"i_a": 2, "i_b": 1, "o": 2}
+    assert block.lanes(Lanes(12)) == {"i_a": 12, "i_b": 3, "o": 12}
+    assert [candidate.plan.lanes for candidate in block.plans(Target.named("ecp5"))] == [
+        1,
+        2,
+        4,
+        12,
+    ]
+    with refused(ValueError, "Mul lanes must be a divisor or a multiple of 4, not 3"):
+        block.rtl(Lanes(3))
 
 
 PLANNED = ["identity", "relu", "add", "sub", "mul", "minimum", "maximum", "reshape"]

@@ -40,6 +40,20 @@ def convolution(kind=Convolution, **options):
     return kind(**(parts | options))
 
 
+def test_listing_the_plans_of_a_convolution_finds_no_graph(monkeypatch):
+    """It would take minutes for matrices that nobody unrolls."""
+
+    def build_adder_graph(*args, **options):
+        raise AssertionError("a plan that is only listed must not be designed")
+
+    monkeypatch.setattr("hdl.parallel.build_adder_graph", build_adder_graph)
+    block = convolution(padding=((1, 1), (0, 1)))
+    *_, unrolled = block.plans(ECP5)
+    monkeypatch.undo()
+    timing = block.timing(unrolled.plan)
+    assert timing.schedule(["i"], ["o"]).interval == unrolled.interval
+
+
 def frames(tensor, count=2, seed=1):
     number = tensor.format
     shape = (count, *tensor.shape)

@@ -21,6 +21,8 @@ from amaranth.lib import wiring
 import blocks.convolution
 import blocks.network
 import blocks.pooling
+import blocks.reduce
+import blocks.topk
 import hdl
 import hdl.extremum
 import hdl.lookup
@@ -29,22 +31,29 @@ import hdl.merge
 import hdl.parallel
 import hdl.rearrange
 import hdl.requantise
+import hdl.sort
 import hdl.stream
+import hdl.tree
 from blocks import (
+    Accumulators,
     Add,
     ArgMax,
     ArgMin,
     AveragePool,
     Concat,
     Convolution,
+    Deinterleave,
     Divide,
     Embedding,
     Folded,
+    Gate,
+    Heads,
     Identity,
     Lanes,
     Linear,
     Maximum,
     MaxPool,
+    Memory,
     Minimum,
     Moves,
     Mul,
@@ -57,6 +66,8 @@ from blocks import (
     PReLU,
     Reads,
     Rearrange,
+    Recur,
+    Reduce,
     ReLU,
     Rescale,
     Reshape,
@@ -64,9 +75,11 @@ from blocks import (
     Sub,
     TableLanes,
     Tensor,
+    TopK,
     TransposedConvolution,
     Unrolled,
     Weight,
+    WholeWindows,
     activation,
 )
 from blocks.catalogue import CATALOGUE
@@ -107,6 +120,22 @@ def _network(y: Format) -> tuple[Network, NetworkPlan]:
     return network, NetworkPlan(plans, {"i": 2, "o": 1}, depths, styles)
 
 
+def _loop(y: Format, initial: tuple[int, ...] = (5, -9, 0, 30)) -> tuple[Recur, NetworkPlan]:
+    state = Tensor((4,), Format(7, 3))
+    linear = Linear(X, W, BIAS, Format(4, 2), Format(9, 3))
+    nodes = (
+        Node("linear", linear, ("x",)),
+        Node("sum", Add(linear.outputs["o"], state, state.format), ("linear", "h")),
+        Node("y", Identity(state, y, *MODES), ("sum",)),
+    )
+    cell = Network({"x": X, "h": state}, nodes, {"h": "sum", "y": "y"})
+    plans = {"linear": Folded(2, 2), "sum": Lanes(2), "y": Lanes(2)}
+    lanes = {"i_x": 2, "i_h": 2, "o_h": 2, "o_y": 2}
+    depths = dict.fromkeys(("linear.i", "sum.i_a", "sum.i_b", "y.i"), 3)
+    plan = NetworkPlan(plans, lanes, depths, dict.fromkeys(depths, "registers"))
+    return Recur(cell, 3, (np.array(initial),), ("y",)), plan
+
+
 def examples(y: Format) -> dict[str, tuple[Any, Any]]:
     """A block of every kind and a plan for it; ``y`` is the format of what most of them give."""
     linear = Linear(X, W, BIAS, Format(4, 2), y, None, *MODES)
@@ -120,6 +149,7 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
         "Mul": (Mul(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
         "Minimum": (Minimum(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
         "Maximum": (Maximum(X, Tensor((4,), Format(5, 2)), y, *MODES), Lanes(2)),
+        "Gate": (Gate(X, Tensor((1,), Format(2, 1)), y, *MODES), Lanes(2)),
         "Piecewise": (activation.from_pieces(X, PIECES, y, *MODES), Lanes(2)),
         "Divide": (Divide(X, Tensor((4,), Format(5, 2)), y, 1, *MODES), Lanes(2)),
         "SquareRoot": (SquareRoot(ROOTED, y, *MODES), Lanes(2)),
@@ -129,9 +159,13 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
         "Rearrange": (Rearrange(X, np.array([2, 3, -1, -1, 0, 1]), 5), Moves(2)),
         "Concat": (Concat((X, X)), Lanes(2)),
         "Embedding": (Embedding(CODES, W, Format(4, 2)), Reads(2)),
-        "Weight": (Weight(X, W[0], Format(4, 2), y, *MODES), Lanes(2)),
+        "Memory": (Memory((2, 2), 1, Format(4, 0), 5, 2, 2, W[:2, :2, None]), Heads("registers")),
+        "Weight": (Weight(X, W[0], Format(4, 2), y, *MODES, BIAS), Lanes(2)),
         "ArgMax": (ArgMax(X), Lanes(2)),
         "ArgMin": (ArgMin(X, True), Lanes(1)),
+        "MaxPool tree": (MaxPool(IMAGE, (2, 3), padding=((0, 1), (1, 1))), WholeWindows()),
+        "AveragePool tree": (AveragePool(IMAGE, (2, 3), y), WholeWindows("registers")),
+        "TopK": (TopK(X, 3), Lanes(2)),
         "Rescale": (Rescale(X, FACTORS, SHIFTS, y, 3, 1, "tflite_double"), Lanes(2)),
         "Neuron": (Neuron(X, W[0], 9, Format(4, 2), y, *MODES), Folded(1, 2)),
         "Linear folded": (linear, Folded(2, 2)),
@@ -144,6 +178,10 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
         ),
         "MaxPool": (MaxPool(IMAGE, (2, 3), padding=((0, 1), (1, 1))), Pooled(2)),
         "AveragePool": (AveragePool(IMAGE, (2, 3), y, padding=((0, 0), (1, 0))), Pooled(2)),
+        "Reduce tree": (Reduce(IMAGE, "sum", (0, 1), y, *MODES), Accumulators(6)),
+        "Reduce ring": (Reduce(IMAGE, "mean", (1,), y, *MODES), Accumulators(1, "distributed")),
+        "Deinterleave": (Deinterleave(X, 2), Lanes(2)),
+        "Recur": _loop(y),
         "Network": _network(y),
     }
 
@@ -152,14 +190,18 @@ BLOCKS = examples(NARROW)
 WIDE = examples(Format(14, 5))  # where saturation would hide what a fault changes
 COMPOSED = {name for name, entry in CATALOGUE.items() if not isinstance(entry.kind, type)}
 assert {name.split()[0] for name in BLOCKS} == set(CATALOGUE) - COMPOSED
-SEARCHING = ["ArgMax", "ArgMin"]
-MOVING = ["Reshape", "Rearrange", "Concat", "Embedding", "Nonlinearity"]
-NARROWING = [name for name in BLOCKS if name not in (*MOVING, *SEARCHING, "MaxPool")]
-BINARY = ["Add", "Sub", "Mul", "Minimum", "Maximum", "Divide"]
-PORTS = dict.fromkeys(BINARY, "i_a") | {"Concat": "i_0"}  # of the first input; the others have i
+SEARCHING = ["ArgMax", "ArgMin", "TopK"]
+MOVING = ["Reshape", "Rearrange", "Concat", "Deinterleave", "Embedding", "Memory", "Nonlinearity"]
+UNNARROWED = (*MOVING, *SEARCHING, "MaxPool", "Recur")
+NARROWING = [name for name in BLOCKS if name.split()[0] not in UNNARROWED]
+BINARY = ["Add", "Sub", "Mul", "Minimum", "Maximum", "Gate", "Divide"]
+PORTS = dict.fromkeys(BINARY, "i_a") | {
+    "Concat": "i_0",
+    "Memory": "i_write",
+}  # of the first input; the others have i
 CONVOLUTIONS = ["Convolution folded", "Convolution unrolled", "TransposedConvolution"]
-BIASED = ["Neuron", "Linear folded", "Linear unrolled", *CONVOLUTIONS, "Network"]
-WEIGHTED = ["Weight", *BIASED]
+BIASED = ["Weight", "Neuron", "Linear folded", "Linear unrolled", *CONVOLUTIONS, "Network"]
+WEIGHTED = BIASED
 FOLDED = ["Neuron", "Linear folded", "Convolution folded", "TransposedConvolution", "Network"]
 WINDOWS = ["Convolution folded", "TransposedConvolution", "MaxPool", "AveragePool"]
 
@@ -290,6 +332,18 @@ def test_a_wrong_row_is_caught_by_the_values():
     caught("Embedding", spec=replacing(table=W[[0, 2, 1, 3]]))
 
 
+def test_a_wrong_initial_word_is_caught_by_the_values():
+    caught("Memory", spec=replacing(initial=W[:2, 1:3, None]))
+
+
+def test_words_of_the_frame_before_are_caught_by_the_values():
+    caught("Memory", spec=replacing(steps=10))  # it forgets them after every second frame
+
+
+def test_reading_a_word_before_it_is_written_is_caught_by_the_values():
+    caught("Memory", text=lambda text: re.sub(r"passed_0 \?", "1'b0 ?", text))
+
+
 def test_a_wrong_constant_is_caught_by_the_values():
     caught("Rearrange", spec=replacing(fill=4))
 
@@ -327,7 +381,7 @@ def test_a_lost_zero_point_is_caught_by_the_values(field):
     caught("Rescale", WIDE, spec=replacing(**{field: 0}))
 
 
-@pytest.mark.parametrize("name", SEARCHING)
+@pytest.mark.parametrize("name", ["ArgMax", "ArgMin"])
 def test_the_wrong_winner_of_equals_is_caught_by_the_values(name):
     caught(name, spec=replacing(select_last_index=lambda last: not last))
 
@@ -382,6 +436,85 @@ def test_a_wrong_sign_extension_is_caught_by_the_values(name):
     caught(name, spec=replacing(input=unsigned, input_a=unsigned))
 
 
+def test_the_wrong_end_of_a_sort_is_caught_by_the_values():
+    caught("TopK", spec=replacing(smallest=True))
+
+
+@pytest.mark.parametrize(
+    ("there", "instead"),
+    [
+        (r"(before_\d_\d) = empty \| ", r"\1 = "),
+        (r"(before_1_\d) = empty \| (\w+);", r"\1 = empty | ~\2;"),
+        (r"(o_0_valid) = i_valid & .*;", r"\1 = i_valid;"),
+        (r"empty <= 1'b1;", "empty <= 1'b0;"),
+    ],
+    ids=["full cells", "another order", "a word twice", "reset"],
+)
+def test_a_sort_gone_wrong_is_caught_by_the_values(there, instead):
+    def wrong(text: str) -> str:
+        changed, count = re.subn(there, instead, text)
+        assert count
+        return changed
+
+    caught("TopK", text=wrong)
+
+
+def test_of_equals_the_last_is_caught_by_the_values():
+    class Last(hdl.Sort):
+        def better(self, a, b):
+            return ~super().better(b, a)
+
+    with patched(blocks.topk, "Sort", Last):
+        caught("TopK")
+
+
+@pytest.mark.parametrize("change", [Mul, Maximum])
+def test_another_gate_is_caught_by_the_values(change):
+    def changed(block: Gate) -> Any:
+        return change(block.input_a, block.input_a, block.output_format, *MODES)
+
+    pair = Gate(X, X, Format(14, 5), *MODES), Lanes(2)
+    caught("Gate", {"Gate": pair}, spec=changed)
+
+
+def test_another_number_outside_the_frame_is_caught_by_the_values():
+    """Zeros are larger than what is below zero."""
+
+    def zeros(axes, channels, number, fill, styles):
+        return hdl.Raster(axes, channels, number, 0, styles)
+
+    blocks.pooling._largest.cache_clear()
+    with patched(blocks.pooling, "Raster", zeros):
+        caught("MaxPool tree")
+    blocks.pooling._largest.cache_clear()
+
+
+@pytest.mark.parametrize("function", ["mean", "maximum"])
+def test_another_reduction_is_caught_by_the_values(function):
+    caught("Reduce tree", WIDE, spec=replacing(function=function))
+
+
+@pytest.mark.parametrize("name", ["Reduce tree", "Reduce ring"])
+def test_an_accumulator_that_goes_on_after_reset_is_caught_by_the_values(name):
+    def lost(text: str) -> str:
+        changed = re.sub(r"if \(rst\)\s*row <= 2'd0;\s*else ", "", text)
+        assert changed != text
+        return changed
+
+    caught(name, WIDE, text=lost)
+
+
+@pytest.mark.parametrize("name", ["Reduce tree", "Reduce ring"])
+def test_a_result_that_does_not_wait_is_caught_by_the_values(name):
+    class Hasty(hdl.TreeArray):
+        def _accumulate(self, m, numbers, valid, ready):
+            super()._accumulate(m, numbers, valid, Signal(name="unheard"))
+            m.d.comb += ready.eq(1)
+
+    with patched(blocks.reduce, "_CIRCUITS", blocks.reduce._CIRCUITS | {hdl.Tree: ("tree", Hasty)}):
+        caught(name)
+
+
 def broken_elastic(m: Any, valid: Any, stages: int, ready: Any, name: str = "stage") -> Any:
     """Stages that move on although the next one waits."""
     valids, enables = Signal(stages, name=f"{name}_valid"), Signal(stages, name=f"{name}_enable")
@@ -391,7 +524,9 @@ def broken_elastic(m: Any, valid: Any, stages: int, ready: Any, name: str = "sta
     return enables, valids
 
 
-@pytest.mark.parametrize("name", [n for n in BLOCKS if n not in ("Reshape", "ArgMin")])
+@pytest.mark.parametrize(
+    "name", [n for n in BLOCKS if n not in ("Reshape", "ArgMin", "Deinterleave")]
+)
 def test_a_stall_that_loses_a_word_is_caught_by_the_values(name):
     with pytest.MonkeyPatch.context() as patch:
         for module in (
@@ -403,6 +538,8 @@ def test_a_stall_that_loses_a_word_is_caught_by_the_values(name):
             hdl.merge,
             hdl.lookup,
             hdl.extremum,
+            hdl.sort,
+            hdl.tree,
         ):
             patch.setattr(module, "elastic", broken_elastic)
         caught(name)
@@ -418,6 +555,74 @@ def test_a_stale_accumulator_after_reset_is_caught_by_the_values(name):
         return changed
 
     caught(name, WIDE, text=stale)
+
+
+def test_a_state_that_survives_reset_is_caught_by_the_values():
+    """The feed goes on with what came back, in the middle of the frame that is gone."""
+
+    def stale(text: str) -> str:
+        changed = re.sub(r"if \(rst\)\s*round <= 2'd0;\s*else ", "", text)
+        assert changed != text
+        return changed
+
+    caught("Recur", WIDE, text=stale)
+
+
+def test_the_state_of_the_frame_before_is_caught_by_the_values():
+    """Two frames are taken for one of twice as many steps."""
+
+    def twice(block: Recur) -> Recur:
+        class Long(Recur):
+            def feed(self, name, plan):
+                return dataclasses.replace(super().feed(name, plan), rounds=2 * self.steps)
+
+            def deal(self, name, plan):
+                deal, ports = super().deal(name, plan)
+                return dataclasses.replace(deal, rounds=2 * self.steps), ports
+
+        fields = (getattr(block, field.name) for field in dataclasses.fields(block))
+        return Long(*fields)
+
+    caught("Recur", WIDE, spec=twice)
+
+
+@pytest.mark.parametrize("initial", [(0, 0, 0, 0), (-9, 5, 0, 30), (5, -9, 0, 31)])
+def test_a_wrong_initial_state_is_caught_by_the_values(initial):
+    caught("Recur", WIDE, spec=replacing(initial=(np.array(initial),)))
+
+
+def test_a_missing_step_is_caught_by_the_values():
+    caught("Recur", WIDE, spec=replacing(steps=2))
+
+
+def test_another_result_than_the_last_is_caught_by_the_values():
+    block, plan = _loop(Format(14, 5))
+    final = {"Recur": (dataclasses.replace(block, sequences=(), finals=("y",)), plan)}
+    original = hdl.DealArray.elaborate
+
+    def early(self, platform):
+        wants = tuple("others" if want == "last" else want for want in self.design.wants)
+        self.design = dataclasses.replace(self.design, wants=wants)
+        return original(self, platform)
+
+    with patched(hdl.DealArray, "elaborate", early):
+        caught("Recur", final)
+
+
+@pytest.mark.parametrize("order", [(1, 0, 2, 3), (0, 1, 3, 2), (3, 1, 2, 0)])
+def test_swapped_gates_are_caught_by_the_values(order):
+    random = np.random.default_rng(5)
+    arrays = [random.integers(-16, 16, shape) for shape in ((4, 2, 2), (4, 2, 2), (4, 2))]
+    formats = Format(5, 3), Format(5, 4), Format(7, 4), Format(6, 6, False), Format(6, 5)
+
+    def layer(gates: Any) -> Network:
+        chosen = [array[list(gates)] for array in arrays]
+        x = Tensor((3, 2), Format(6, 4))
+        return blocks.lstm(x, *chosen, *formats, Format(9, 5), Format(7, 6))
+
+    network = layer(range(4))
+    mapped = {"lstm": (network, blocks.plan(network, hdl.Target.named("ecp5"), 300))}
+    caught("lstm", mapped, spec=lambda _: layer(order))
 
 
 @pytest.mark.parametrize("name", WINDOWS)
@@ -453,13 +658,15 @@ def test_a_fifo_one_word_short_is_caught_by_the_times():
 
 @pytest.mark.parametrize("name", BLOCKS)
 def test_latency_off_by_one_is_caught_by_the_times(name):
+    block = BLOCKS[name][0]
+
     def late(graph: Events) -> Events:
         result = Events(dict(graph.firings), list(graph.edges), dict(graph.ports))
-        start, end = graph.port(PORTS.get(name, "i")), graph.port("o")
+        start, end = graph.port(PORTS.get(name, "i")), graph.port(next(iter(block.outputs)))
         if start == end:
             raise ValueError("wires have no latency")
-        extra = next(e for e in graph.edges if e.target == end and e.source != end)
-        result.edges.append(dataclasses.replace(extra, delay=extra.delay + 1))
+        waits = [e for e in graph.edges if e.target == end and e.source != end]
+        result.edges += [dataclasses.replace(e, delay=e.delay + 1) for e in waits]
         return result
 
     caught(name, graph=late)

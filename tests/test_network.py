@@ -295,6 +295,17 @@ REFUSALS = {
         ValueError,
         "Network node a input i must be 4 s8.4, not 5 s8.4 from x",
     ),
+    "other ends": (
+        lambda: Network.chain(
+            ReLU(X, S8), linear(Tensor((4,), S8, ((0, 127), (-1, 1), (0, 0), (-128, 127))), 2)
+        ),
+        ValueError,
+        (
+            "Network node linear_2 input i must have channels that end at "
+            "((0, 127), (-1, 1), (0, 0), (-128, 127)), "
+            "not at ((-128, 127), (-128, 127), (-128, 127), (-128, 127)) from relu_1"
+        ),
+    ),
     "another format": (
         lambda: Network({"x": Tensor((4,), U6)}, (Node("a", RELU, ("x",)),), {"y": "a"}),
         ValueError,

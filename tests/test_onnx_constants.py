@@ -166,7 +166,7 @@ MIXED = {  # what would mix frames, or is nothing at all
             node("ReduceSum", ["halves"], ["b"]),
             node("Add", ["x", "b"], ["y"]),
         ],
-        "ReduceSum node that gives 'b' is not supported",
+        "ReduceSum node that gives 'b' of a constant is not supported",
     ),
 }
 

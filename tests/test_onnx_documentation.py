@@ -16,7 +16,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "onnx.md"
 
 
 def test_page_is_what_the_operators_declare():
-    """If not: python -m bitblocks.operators.documentation docs/onnx.md"""
+    """If not: python -m bitblocks.documentation docs/onnx.md"""
     assert PAGE.read_text(encoding="utf-8") == page()
 
 
@@ -31,7 +31,7 @@ def test_declared_attributes_are_those_of_some_operator_set(operator):
     assert len(set(declared)) == len(declared)
 
 
-VALUES = {"kernel_shape": [2, 2], "blocksize": 2, "axis": 1, "pads": [0] * 8, "axes": [1]}
+VALUES = {"kernel_shape": [2, 2], "blocksize": 2, "axis": 1, "pads": [0] * 8, "axes": [1], "k": 1}
 VALUES |= {"num_groups": 1, "starts": [0], "ends": [1], "scales": [1.0] * 4}
 SAMPLES = {"INT": 3, "FLOAT": 0.5, "STRING": "a", "INTS": [1], "FLOATS": [0.5], "STRINGS": ["a"]}
 

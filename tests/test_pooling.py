@@ -3,9 +3,20 @@
 
 import numpy as np
 import pytest
+from conformance import schedule
 from refusal import refused
 
-from blocks import AveragePool, Lanes, MaxPool, Pooled, Tensor
+from blocks import (
+    AveragePool,
+    Convolution,
+    Lanes,
+    MaxPool,
+    Network,
+    Pooled,
+    Tensor,
+    WholeWindows,
+    plan,
+)
 from hdl import Target
 from quant import Format, Rounding
 
@@ -86,6 +97,22 @@ def test_every_plan_has_the_interval_that_it_says(kind):
         assert graph.schedule(["i"], ["o"]).interval == candidate.interval
 
 
+@pytest.mark.parametrize("kind", [MaxPool, AveragePool])
+def test_whole_windows_follow_an_unrolled_convolution(kind):
+    """A position a cycle, where a folded window takes nine."""
+    image = Tensor((8, 8, 2), S8)
+    weight = np.arange(1, 17).reshape(2, 2, 2, 2)
+    convolution = Convolution(image, weight, np.zeros(2, int), S8, S8)
+    options = (S8,) if kind is AveragePool else ()
+    pool = kind(convolution.outputs["o"], (3, 3), *options)
+    network = Network.chain(convolution, pool)
+    made = plan(network, ECP5, unroll=True)
+    assert isinstance(list(made.plans.values())[1], WholeWindows)
+    assert schedule(network, made).interval == 64
+    folded = max(pool.plans(ECP5), key=lambda c: c.plan.lanes if isinstance(c.plan, Pooled) else 0)
+    assert folded.interval == 9 * 25
+
+
 def average(**options):
     return AveragePool(**({"input": X, "kernel_shape": (2, 2), "output_format": S8} | options))
 
@@ -126,12 +153,25 @@ REFUSALS = {
     "plan": (
         lambda: MaxPool(X, (2, 2)).rtl(Lanes(1)),
         TypeError,
-        "MaxPool plan must be Pooled, not Lanes(lanes=1)",
+        "MaxPool plan must be Pooled or WholeWindows, not Lanes(lanes=1)",
     ),
     "lanes": (
         lambda: MaxPool(X, (2, 2)).rtl(Pooled(4)),
         ValueError,
         "MaxPool lanes must divide 6 channels, not be 4",
+    ),
+    "windows of several counts": (
+        lambda: average(padding=((0, 1), (0, 0))).rtl(WholeWindows("registers")),
+        ValueError,
+        (
+            "AveragePool plan must be Pooled for these windows, "
+            "not WholeWindows(buffer_style='registers')"
+        ),
+    ),
+    "windows of one place": (
+        lambda: MaxPool(X, (1, 1)).rtl(WholeWindows()),
+        ValueError,
+        "MaxPool plan must be Pooled for these windows, not WholeWindows(buffer_style='block')",
     ),
     "format": (
         lambda: average(output_format=8),

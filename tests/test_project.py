@@ -13,11 +13,20 @@ from refusal import refused
 
 import bitblocks
 import blocks
-from bitblocks import files
+from bitblocks import files, tables
 from bitblocks.project import pretty
-from blocks import Folded, Lanes, NetworkPlan, Tensor, Unrolled
+from blocks import (
+    Folded,
+    Lanes,
+    Network,
+    NetworkPlan,
+    Nonlinearity,
+    ReLU,
+    Tensor,
+    Unrolled,
+)
 from blocks.saving import KINDS, load, save
-from quant import Format
+from quant import FUNCTIONS, Format, approximate
 
 
 def everything(folder: Path) -> dict[str, bytes]:
@@ -30,6 +39,24 @@ def everything(folder: Path) -> dict[str, bytes]:
 def built(tmp_path_factory):
     output = tmp_path_factory.mktemp("project") / "made" / "out"
     return bitblocks.build(tiny_network.residual_network(), output, name="tiny", interval=24)
+
+
+def test_the_proof_of_a_function_is_in_the_table_the_report_and_the_verilog(tmp_path, capsys):
+    """Its network's name and what is proven, word for word the same."""
+    x = Tensor((4,), Format(8, 5))
+    tanh = approximate(FUNCTIONS["tanh"], x.format, Format(8, 7), degree=1)
+    network = Network.chain(ReLU(x, x.format), Nonlinearity(x, tanh))
+    built = bitblocks.build(network, tmp_path / "out", interval=4)
+    proof = (
+        "tanh s8.5 -> s8.7, linear, 9 segments: |error| <= 0.936193556 units, "
+        "0.338982184 in the mean, over all codes; never falls; f(-x) = -f(x)"
+    )
+    assert [row["proof"] for row in built.rows] == [None, proof, None]
+    told = json.loads((tmp_path / "out/results/build.json").read_text())
+    assert [row["proof"] for row in told["blocks"]] == [None, proof, None]
+    assert f"\n// {proof}\nmodule network_" in built.project.verilog
+    tables.show_build(built)
+    assert f"\n{built.rows[1]['name']}: {proof}\n" in capsys.readouterr().out
 
 
 # -- blocks -------------------------------------------------------------------------------------
@@ -259,6 +286,23 @@ def test_an_opened_project_is_the_one_that_was_built(built):
     expected = tiny_network.residual_network().reference(codes)
     np.testing.assert_array_equal(bitblocks.run(project, codes, codes=True), expected)
     np.testing.assert_array_equal(bitblocks.run(project.path, codes / 4), expected / 16)
+
+
+def test_the_reference_takes_a_few_frames_at_a_time(built, monkeypatch):
+    project, counts = built.project, []
+    codes = project.codes(np.random.default_rng(0).integers(-8, 8, (10, 6)), codes=True)
+    (expected,) = project.reference(codes)
+    monkeypatch.setattr("bitblocks.project.NUMBERS_AT_ONCE", 4 * 6 + 1)  # the largest tensor has 6
+    reference = type(project.network).reference
+
+    def counting(network, frames):
+        counts.append(len(frames))
+        return reference(network, frames)
+
+    monkeypatch.setattr(type(project.network), "reference", counting)
+    (found,) = project.reference(codes)
+    np.testing.assert_array_equal(found, expected)
+    assert counts == [4, 4, 2]
 
 
 def test_floats_are_rounded_and_saturated_on_their_way_in(built):

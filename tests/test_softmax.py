@@ -95,6 +95,29 @@ def test_the_results_can_sum_to_exactly_one(count, number):
     assert worst(network, x, number, target) < 2
 
 
+@pytest.mark.parametrize("sums_to_one", [False, True])
+@pytest.mark.parametrize(("count", "number"), [case[:2] for case in CASES[1:4]], ids=IDS[1:4])
+def test_what_a_mask_hides_is_zero_and_plays_no_part(count, number, sums_to_one):
+    target = Format(9, 8, False)
+    mask = np.random.default_rng(3).integers(0, 2, count).astype(bool)
+    mask[0] = True
+    network = softmax(Tensor((count,), number), target, sums_to_one=sums_to_one, mask=mask)
+    x = vectors(count, number, 20)
+    y = network.reference(x)
+    assert not y[:, ~mask].any()
+    for row, results in zip(x[:, mask], y[:, mask], strict=True):
+        for a, b in zip(results, truth(row, number, target), strict=True):
+            assert abs(int(a) - b) < 1 + sums_to_one
+    changed = np.where(mask, x, number.max)
+    np.testing.assert_array_equal(network.reference(changed), y)
+
+
+def test_a_mask_that_shows_all_is_none():
+    x, y = Tensor((2, 3), Format(8, 4)), Format(8, 8, False)
+    names = [node.name for node in softmax(x, y, mask=[True] * 3).nodes]
+    assert names == [node.name for node in softmax(x, y).nodes]
+
+
 @pytest.mark.parametrize(("count", "number", "target"), CASES, ids=IDS)
 def test_order_is_kept_and_only_differences_matter(count, number, target):
     network = softmax(Tensor((count,), number), target)
@@ -158,3 +181,20 @@ REFUSED = {
 def test_what_is_wrong_is_refused(make, error, message):
     with refused(error, message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("mask", "error", "message"),
+    [
+        ([0, 1, 1], TypeError, "softmax mask must be bools, not int64"),
+        ([True] * 2, ValueError, "softmax mask must be broadcast to (2, 3), not have (2,)"),
+        (
+            [[True] * 3, [False] * 3],
+            ValueError,
+            "softmax mask must show a number along each last axis, not hide all",
+        ),
+    ],
+)
+def test_a_wrong_mask_is_refused(mask, error, message):
+    with refused(error, message):
+        softmax(Tensor((2, 3), Format(8, 4)), Format(8, 8, False), mask=mask)

@@ -2,6 +2,7 @@
 """Every layer of the float graph: its mathematics, and how it becomes integers."""
 
 from .activation import Activation, PartialActivation, PRelu, Rounded
+from .attention import Attention
 from .convolution import Convolution, TransposedConvolution
 from .dense import Linear, MatMul
 from .elementwise import Add, Divide, Identity, Maximum, Minimum, Mul, Relu, Scale, Sub
@@ -9,11 +10,13 @@ from .extremum import Arg
 from .movement import Concat, Rearrange, Reshape
 from .normalisation import Norm, Softmax
 from .pooling import AveragePool, MaxPool
+from .reduction import Reduce, TopK
 
 __all__ = [
     "Activation",
     "Add",
     "Arg",
+    "Attention",
     "AveragePool",
     "Concat",
     "Convolution",
@@ -29,11 +32,13 @@ __all__ = [
     "PRelu",
     "PartialActivation",
     "Rearrange",
+    "Reduce",
     "Relu",
     "Reshape",
     "Rounded",
     "Scale",
     "Softmax",
     "Sub",
+    "TopK",
     "TransposedConvolution",
 ]

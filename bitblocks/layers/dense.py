@@ -77,10 +77,7 @@ class MatMul(Layer):
         return (*source_a[:-1], source_b[-2])
 
     def evaluate(self, a: Floats, b: Floats) -> Floats:
-        y = np.zeros((*a.shape[:-1], b.shape[-2]))
-        for index in range(a.shape[-1]):
-            y += a[..., index, np.newaxis] * b[..., np.newaxis, :, index]
-        return y
+        return ordered_products(a, b)
 
     def quantise(self, stage: Stage) -> Decision:
         a, b = stage.sources
@@ -103,6 +100,14 @@ def ordered_product(x: Floats, weight: Floats) -> Floats:
     y = np.zeros((*x.shape[:-1], len(weight)))
     for index, column in enumerate(weight.T):
         y += x[..., index, np.newaxis] * column
+    return y
+
+
+def ordered_products(a: Floats, b: Floats) -> Floats:
+    """``a @ b.T`` of each pair of matrices, likewise."""
+    y = np.zeros((*a.shape[:-1], b.shape[-2]))
+    for index in range(a.shape[-1]):
+        y += a[..., index, np.newaxis] * b[..., np.newaxis, :, index]
     return y
 
 

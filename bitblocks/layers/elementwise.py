@@ -12,8 +12,8 @@ from bitblocks.graph import Floats, Layer, Shape
 from bitblocks.layers.activation import at_pole
 from bitblocks.layers.dense import Linear
 from bitblocks.layers.movement import Reshape
-from bitblocks.quantisation import NARROWED, Decision, Stage
-from quant import from_float
+from bitblocks.quantisation import NARROWED, WEIGHTED, Decision, Stage, frac_for
+from quant import Format, from_float
 
 SCALES_LIMIT = 1024
 """Most numbers of a Scale that becomes a diagonal matrix."""
@@ -189,6 +189,9 @@ class Scale(Layer):
     weight: Floats
     bias: Floats
 
+    decides = WEIGHTED
+    rectifiable = True
+
     def shape(self, source: Shape) -> Shape:
         if source != self.weight.shape or source != self.bias.shape:
             raise InputError(
@@ -199,8 +202,27 @@ class Scale(Layer):
     def evaluate(self, x: Floats) -> Floats:
         return x * self.weight + self.bias
 
+    def quantise(self, stage: Stage) -> Decision:
+        """One factor for all numbers, and what is added to each."""
+        (x,), factor = stage.sources, float(self.weight.flat[0])
+        bits, format = stage.settings.weight_bits, stage.settings.weight_format
+        weight_format = format or Format(bits, frac_for(abs(factor), bits, signed=True))
+        weight = int(from_float(np.float64(factor), weight_format))
+        frac = x.format.frac + weight_format.frac
+        bias = from_float(self.bias, Format(61, frac))
+        low, high = np.sort([x.low * weight + bias, x.high * weight + bias], axis=0)
+        target = stage.output_format(x.frames * weight + bias, low, high, frac)
+        while bias.ndim and (bias == bias[:1]).all():
+            bias = bias[0]
+        block = blocks.Weight(
+            stage.inputs[0], np.array(weight), weight_format, target, *stage.modes, bias
+        )
+        return stage.decision(block, low, high, block.sum_format)
+
     def lowered(self, shape: Shape, free: Any) -> tuple[Layer, ...]:
-        """A Linear of a diagonal matrix."""
+        """A Linear of a diagonal matrix, unless all numbers have one factor."""
+        if (self.weight == self.weight.flat[0]).all():
+            return (self,)
         rows = [part.reshape(-1, shape[-1]) for part in (self.weight, self.bias)]
         if all((part == part[0]).all() for part in rows):
             weight, bias = rows[0][0], rows[1][0]

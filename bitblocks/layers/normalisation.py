@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import blocks
 from bitblocks.errors import InputError
@@ -32,9 +33,15 @@ def _sum_last(x: Floats) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class Softmax(Layer):
-    """``exp(x) / sum(exp(x))`` along the last axis, or the logarithm of it."""
+    """``exp(x) / sum(exp(x))`` along the last axis, or the logarithm of it.
+
+    Parameters
+    ----------
+    mask : bools, broadcast to a frame: the numbers that count, which the logarithm has all of
+    """
 
     logarithm: bool = False
+    mask: NDArray[np.bool_] | None = None
 
     decides = ("output_format",)
 
@@ -44,8 +51,10 @@ class Softmax(Layer):
         return source
 
     def evaluate(self, x: Floats) -> Floats:
-        distance = x - x.max(axis=-1, keepdims=True)
-        shares = exp(distance)
+        shown = np.ones(1, bool) if self.mask is None else self.mask
+        peak = np.where(shown, x, -np.inf).max(axis=-1, keepdims=True)
+        distance = np.where(shown, x, peak) - peak
+        shares = exp(distance) * shown
         total = _sum_last(shares)
         return distance - _log(total) if self.logarithm else shares / total
 
@@ -59,10 +68,13 @@ class Softmax(Layer):
         size = stage.inputs[0].shape[-1]
         peak = spread + float(_log(np.array(float(size)))) if self.logarithm else 1 - 2.0**-32
         format = stage.range_format(peak, self.logarithm)
-        make = blocks.log_softmax if self.logarithm else blocks.softmax
+        (tensor,) = stage.inputs
         while True:
             try:
-                block = make(stage.inputs[0], format)
+                if self.logarithm:
+                    block = blocks.log_softmax(tensor, format)
+                else:
+                    block = blocks.softmax(tensor, format, mask=self.mask)
                 break
             except ValueError:
                 if stage.settings.output_format is not None or format.width < 4:

@@ -3,6 +3,7 @@
 
 from . import (
     activation,
+    attention,
     constants,
     convolution,
     dense,
@@ -11,6 +12,7 @@ from . import (
     movement,
     normalisation,
     pooling,
+    reduction,
     resizing,
 )
 from .operation import Operation
@@ -21,6 +23,7 @@ __all__ = [
     "Operation",
     "Operator",
     "activation",
+    "attention",
     "constants",
     "convolution",
     "dense",
@@ -29,5 +32,6 @@ __all__ = [
     "movement",
     "normalisation",
     "pooling",
+    "reduction",
     "resizing",
 ]

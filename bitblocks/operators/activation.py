@@ -53,7 +53,7 @@ def activation(op: Operation) -> Value:
     """What an operator of PLAIN gives."""
     function, names = PLAIN[op.operator.name]
     parameters = tuple(op.attributes[name] for name in names)
-    return function_of(op, op.value(0, batch=None), function, *parameters)
+    return function_of(op, op.value(0, batch=None, joined=True), function, *parameters)
 
 
 def function_of(op: Operation, value: Value, function: str, *parameters: float) -> Value:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Operators that multiply frames by matrices."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from bitblocks import layers
@@ -21,8 +23,8 @@ def gemm(op: Operation) -> Value:
     alpha, beta = op.attributes["alpha"], op.attributes["beta"]
     if op.is_constant(0) or not op.is_constant(1):
         op.refuse("must multiply frames by a constant B")
-    value, matrix = op.value(0), op.floats(1, "B")
-    if matrix.ndim != 2 or len(value.shape) != 1:
+    value, matrix = op.value(0, joined=True), op.floats(1, "B")
+    if matrix.ndim != 2 or value.rank != 2:
         op.refuse(f"must multiply matrices, not {[*value.shape]} by {[*matrix.shape]}")
     weight = matrix if op.attributes["transB"] else matrix.T
     bias = np.zeros(len(weight))
@@ -50,7 +52,7 @@ def linear(op: Operation, label: str, value: Value, weight: Floats, bias: Floats
         op.refuse(f"must have {value.shape[-1]} inputs to its weights, not {weight.shape[1]}")
     split = split_last(value.order, value.shape)
     if split is None:
-        value = Value(op.reordered(value, None, value.shape), value.shape)
+        value = replace(value, name=op.reordered(value, None, value.shape), order=None)
         split = None, None
     outer, inner = split
     source = op.viewed(value.name, value.shape)
@@ -61,7 +63,7 @@ def linear(op: Operation, label: str, value: Value, weight: Floats, bias: Floats
     order = None
     if outer is not None:
         order = (outer[:, np.newaxis] * outputs + np.arange(outputs)).ravel()
-    return Value(layer.name, (*value.shape[:-1], outputs), order)
+    return replace(value, name=layer.name, shape=(*value.shape[:-1], outputs), order=order)
 
 
 @operator("MatMul", label="linear")
@@ -71,7 +73,11 @@ def matmul(op: Operation) -> Value:
     if op.is_constant(0) and op.is_constant(1):
         op.refuse("must multiply frames by a constant")
     left = op.is_constant(0)
-    value, matrix = op.value(1 if left else 0), op.floats(0 if left else 1, "matrix")
+    matrix = op.floats(0 if left else 1, "matrix")
+    anywhere = not left and matrix.ndim > 1  # only the last axis is another afterwards
+    value = op.value(0, None, joined=True) if anywhere else op.value(1 if left else 0)
+    if value.batch_axis == value.rank - 1:
+        op.refuse("must not mix the frames")
     rank = len(value.shape)
     while matrix.ndim > 2 and matrix.shape[0] == 1 and matrix.ndim <= rank + 1:
         matrix = matrix[0]
@@ -100,9 +106,11 @@ def matmul(op: Operation) -> Value:
 
 def _matmul_of_frames(op: Operation) -> Value:
     """Each matrix of a by that of b; matrices are repeated along axes of length 1."""
-    a, b = op.value(0), op.value(1)
+    a, b = op.value(0, None, joined=True), op.value(1, None, joined=True)
     rank = max(len(a.shape), len(b.shape))
     fits = len(a.shape) == len(b.shape) >= 2 and a.shape[-1] == b.shape[-2]
+    if a.batch_axis + 2 >= a.rank or (a.batch, a.joined) != (b.batch, b.joined):
+        op.refuse("must not mix the frames")
     pairs = list(zip(a.shape[:-2], b.shape[:-2], strict=False))
     if not fits or any(m != n and 1 not in (m, n) for m, n in pairs):
         op.refuse(f"must multiply matrices, not {[*a.shape]} by {[*b.shape]}")
@@ -112,4 +120,4 @@ def _matmul_of_frames(op: Operation) -> Value:
     swapped = (*plain[:-2], plain[-1], plain[-2])
     sources = op.arranged(a, plain), op.arranged(b, swapped)
     layer = op.add(layers.MatMul, op.label, sources)
-    return op.given(layer.name, (*a.shape[:-1], b.shape[-1]), plain)
+    return op.given(layer.name, (*a.shape[:-1], b.shape[-1]), plain, a.batch, a.joined)

@@ -1,14 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The page about ONNX, written from what the operators declare.
+"""The page about ONNX, written from what the operators declare."""
 
-python -m bitblocks.operators.documentation docs/onnx.md
-"""
-
-import sys
 import textwrap
 from collections.abc import Iterator
-from pathlib import Path
 
+from bitblocks.documentation.markdown import table
 from bitblocks.onnx_model import BYTES_LIMIT, ELEMENTS_LIMIT, NEWEST_OPSET, OLDEST_OPSET
 from bitblocks.operators import OPERATORS, Operator
 from bitblocks.operators.evaluation import FOLDED, FOLDED_INTEGERS
@@ -18,19 +14,14 @@ OPSETS = range(OLDEST_OPSET, NEWEST_OPSET + 1)
 
 def page() -> str:
     """docs/onnx.md."""
-    rows = [("operator", "attribute", "operator sets", "state"), ("---",) * 4]
-    rows += [row for _, operator in sorted(OPERATORS.items()) for row in _rows(operator)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    table = [
-        f"| {' | '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))} |"
-        for row in rows
-    ]
+    header = ("operator", "attribute", "operator sets", "state")
+    rows = [row for _, operator in sorted(OPERATORS.items()) for row in _rows(operator)]
     return PAGE.format(
         oldest=OLDEST_OPSET,
         newest=NEWEST_OPSET,
         mebibytes=BYTES_LIMIT >> 20,
         elements=ELEMENTS_LIMIT,
-        table="\n".join(table),
+        table=table(header, rows),
         folded=textwrap.fill(", ".join(sorted(FOLDED)), 100),
         integers=", ".join(sorted(FOLDED_INTEGERS)),
     )
@@ -38,8 +29,7 @@ def page() -> str:
 
 PAGE = """# ONNX
 
-Written by `python -m bitblocks.operators.documentation docs/onnx.md` from what each operator
-declares; a test compares.
+Written by `python -m bitblocks.documentation` from what each operator declares; a test compares.
 
 An attribute is honoured or refused by name, and none is ignored. An operator, or an attribute, that
 is not in this table is refused too; the message names the node and the tensor before which
@@ -86,7 +76,3 @@ def _ranges(numbers: list[int]) -> str:
         else:
             runs.append([number])
     return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
-
-
-if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(page(), encoding="utf-8", newline="\n")

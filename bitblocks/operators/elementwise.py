@@ -15,7 +15,7 @@ from bitblocks.ordering import Value, raster
 
 @operator("Relu")
 def relu(op: Operation) -> Value:
-    return op.elementwise(layers.Relu, op.value(0, batch=None))
+    return op.elementwise(layers.Relu, op.value(0, batch=None, joined=True))
 
 
 @operator("Identity")
@@ -35,7 +35,7 @@ def add(op: Operation) -> Value:
     if op.is_constant(0) or op.is_constant(1):
         value, addend, _ = _beside_constant(op)
         return op.scaled(value, np.ones_like(addend), addend)
-    return joined(op, op.label, layers.Add, op.value(0, None), op.value(1, None))
+    return joined(op, op.label, layers.Add, op.value(0, None, True), op.value(1, None, True))
 
 
 @operator("Sub")
@@ -80,7 +80,8 @@ def negate(op: Operation) -> Value:
 def _beside_constant(op: Operation) -> tuple[Value, Floats, bool]:
     """The frame, the constant as one frame in the model's order, and whether it comes first."""
     first = op.is_constant(0)
-    value = op.widened(0 if first else 1, op.value(1 if first else 0, batch=None))
+    value = op.value(1 if first else 0, batch=None, joined=True)
+    value = op.widened(0 if first else 1, value)
     return value, op.frame_constant(0 if first else 1, value), first
 
 
@@ -170,12 +171,12 @@ def joined(op: Operation, label: str, kind: type, a: Value, b: Value) -> Value:
     shape = _broadcast(op, a, b)
     a, b = (op.repeated(value, shape) for value in (a, b))
     sources = (a.name, op.reordered(b, a.order, op.importer.shapes[a.name]))
-    return Value(op.add(kind, label, sources).name, shape, a.order, a.batch)
+    return Value(op.add(kind, label, sources).name, shape, a.order, a.batch, a.joined)
 
 
 def _broadcast(op: Operation, a: Value, b: Value) -> Shape:
     """The common shape; frames stay apart where both have the batch on one axis from the end."""
-    if a.rank - a.batch == b.rank - b.batch and a.rank == b.rank:
+    if (a.rank, a.batch, a.joined) == (b.rank, b.batch, b.joined):
         try:
             return np.broadcast_shapes(a.shape, b.shape)
         except ValueError:

@@ -2,6 +2,7 @@
 """Operators that move numbers, or only name them anew."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from bitblocks.onnx_model import BATCHES
 from bitblocks.operators.operation import Operation
 from bitblocks.operators.registry import operator
 from bitblocks.ordering import Value, inverse, moves, raster
+from blocks.block import divisors
 
 OUTPUTS_LIMIT = 1024
 """Most parts into which a frame is split."""
@@ -34,9 +36,9 @@ def flatten(op: Operation) -> Value:
 
 @operator("Reshape", honours=("allowzero",))
 def reshape(op: Operation) -> Value:
-    """A reshape in which the batch stays an axis of its own, whatever its length."""
+    """A reshape in which the frames stay apart, whatever the length of the batch."""
     worlds = op.lengths(1, "shape")
-    value = op.value(0, batch=None)
+    value = op.value(0, batch=None, joined=True)
     for target in worlds:
         if (
             target.count(-1) > 1
@@ -47,14 +49,13 @@ def reshape(op: Operation) -> Value:
         if any(length == 0 and axis >= value.rank for axis, length in enumerate(target)):
             op.refuse(f"must take a 0 in its shape from an axis of the input: {target}")
     found = [_full(t, full) for t, full in zip(worlds, op.full_shape(0), strict=True)]
-    batch = _batch_axis(value, *found)
+    place = _batch_place(value, *found)
     fixed = op.importer.model.batch  # where the file fixes the batch it may stand in the shape
-    if batch is None and value.batch == 0 and fixed is not None and worlds[0][:1] == [fixed]:
-        frame = _full([1, *worlds[0][1:]], [1, *value.shape])
+    if place is None and value.batch == 0 and fixed is not None and worlds[0][:1] == [fixed]:
+        frame = _full([1, *worlds[0][1:]], value.lengths(1))
         found = [None if frame is None else [length, *frame[1:]] for length in BATCHES]
-        batch = _batch_axis(value, *found)
-    first = found[0]
-    if first is None or batch is None or len(first) < 2:
+        place = _batch_place(value, *found)
+    if place is None or not place[0]:
         length = "batch" if fixed is None else str(fixed)
         have = [*map(str, value.shape)]
         have.insert(value.batch, length)
@@ -62,7 +63,7 @@ def reshape(op: Operation) -> Value:
             f"must leave axis {value.batch} the batch, "
             f"not reshape [{', '.join(have)}] to {_written(*worlds)}"
         )
-    return reshaped(op, value, tuple(n for axis, n in enumerate(first) if axis != batch), batch)
+    return reshaped(op, value, *place)
 
 
 def _written(first: list[int], second: list[int]) -> str:
@@ -91,23 +92,45 @@ def _full(target: list[int], lengths: list[int]) -> list[int] | None:
     return full if math.prod(full) == size else None
 
 
-def _batch_axis(value: Value, first: list[int] | None, second: list[int] | None) -> int | None:
-    """The axis that is the batch in both worlds, and before which as many numbers lie as did."""
+Place = tuple[Shape, int, tuple[int, int]]
+"""Shape of a frame, where the batch lies in it, and what is joined with that: see Value."""
+
+
+def _batch_place(value: Value, first: list[int] | None, second: list[int] | None) -> Place | None:
+    """Where the batch is in both worlds, so that as many numbers lie before it as did."""
     if first is None or second is None:
         return None
     for axis, pair in enumerate(zip(first, second, strict=True)):
-        if pair == BATCHES and math.prod(first[:axis]) == math.prod(value.shape[: value.batch]):
-            rest = [n for n in range(len(first)) if n != axis]
-            return axis if all(first[n] == second[n] for n in rest) else None
+        times = pair[0] // BATCHES[0]
+        if not times or pair != tuple(times * batch for batch in BATCHES):
+            continue
+        if first[:axis] + first[axis + 1 :] != second[:axis] + second[axis + 1 :]:
+            return None
+        before, rest = divmod(math.prod(value.shape[: value.batch]), math.prod(first[:axis]))
+        if not rest and before and not times % before:
+            return _place(first, axis, before, times // before)
     return None
 
 
-def reshaped(op: Operation, value: Value, shape: Shape, batch: int = 0) -> Value:
+def _place(lengths: Sequence[int], axis: int, before: int, behind: int) -> Place:
+    """Of a batch on an axis that it shares with as many numbers before and behind it."""
+    joined = int(before > 1), int(behind > 1)
+    apart = (before,) * joined[0] + (behind,) * joined[1]
+    return (*lengths[:axis], *apart, *lengths[axis + 1 :]), axis + joined[0], joined
+
+
+def reshaped(
+    op: Operation,
+    value: Value,
+    shape: Shape,
+    batch: int = 0,
+    joined: tuple[int, int] = (0, 0),
+) -> Value:
     """``value`` under another shape; a layer only where its order on the stream is the model's."""
     name = value.name
     if (value.order is None or len(shape) == 1) and op.importer.shapes[name] != shape:
         name = op.add(layers.Reshape, op.label, (name,), shape or (1,)).name
-    return Value(name, shape, value.order, batch)
+    return Value(name, shape, value.order, batch, joined)
 
 
 MOVING = {
@@ -195,20 +218,23 @@ def _moved(
     numbers are kept, once each, the axes are only known by other names; else it is a Rearrange.
     Of the numbers those in ``left`` are taken at all.
     """
-    value = op.value(0, batch=None)
+    value = op.value(0, batch=None, joined=True)
     size = math.prod(value.shape)
     worlds = []
     for world, batch in enumerate(BATCHES):
         frames = [raster(value.shape) + size * n for n in range(batch)]
-        known = more | {op.node.input[0]: np.stack(frames, value.batch)[left]}
+        stacked = np.stack(frames, value.batch).reshape(value.lengths(batch))
+        known = more | {op.node.input[0]: stacked[left]}
         worlds.append(op.evaluated(node, world, known))
     found = [_frame_index(op, size, *pair) for pair in zip(*worlds, strict=True)]
-    kept = [is_permutation(index, size) for index, _ in found]
+    kept = [is_permutation(index, size) for index, _, _ in found]
     label = "" if all(kept) else op.label
     names = [label] if len(found) == 1 else [f"{label}_{n}" for n in range(1, len(found) + 1)]
     return [
-        value.moved(index, batch) if free else op.rearranged(name, value, index, batch, fill)
-        for name, (index, batch), free in zip(names, found, kept, strict=True)
+        value.moved(index, batch, joined)
+        if free
+        else op.rearranged(name, value, index, batch, fill, joined)
+        for name, (index, batch, joined), free in zip(names, found, kept, strict=True)
     ]
 
 
@@ -218,20 +244,28 @@ def is_permutation(index: NDArray[np.int64], size: int) -> bool:
 
 def _frame_index(
     op: Operation, size: int, first: NDArray[Any], second: NDArray[Any]
-) -> tuple[NDArray[np.int64], int]:
-    """Which element of its frame each one is, the same for all frames, and the batch's axis."""
+) -> tuple[NDArray[np.int64], int, tuple[int, int]]:
+    """Which element of its frame each one is, the same for all frames, and where the batch is."""
     if not first.size:
         op.refuse(f"must leave something of its input, not shape {list(first.shape[1:])}")
     for axis, pair in enumerate(zip(first.shape, second.shape, strict=False)):
-        if pair != BATCHES:
+        times = pair[0] // BATCHES[0]
+        if not times or pair != tuple(times * batch for batch in BATCHES):
             continue
-        index = first.take(0, axis)
-        whole = [
-            np.stack([np.where(index < 0, -1, index + size * n) for n in range(batch)], axis)
-            for batch in BATCHES
-        ]
-        if np.array_equal(whole[0], first) and np.array_equal(whole[1], second) and index.ndim:
-            return index, axis
+        for before in divisors(times):
+            shape, place, joined = _place(first.shape, axis, before, times // before)
+            found = [
+                world.reshape(*shape[:place], batch, *shape[place:])
+                for world, batch in zip((first, second), BATCHES, strict=True)
+            ]
+            index = found[0].take(0, place)
+            whole = [
+                np.stack([np.where(index < 0, -1, index + size * n) for n in range(batch)], place)
+                for batch in BATCHES
+            ]
+            same = (np.array_equal(*pair) for pair in zip(whole, found, strict=True))
+            if all(same) and index.ndim:
+                return index, place, joined
     op.refuse("must not mix the frames")
 
 

@@ -62,14 +62,15 @@ def log_softmax(op: Operation) -> Value:
 
 def _proportional(op: Operation, logarithm: bool) -> Value:
     """Along an axis; before operator set 13 along all from that one on, as if they were one."""
-    value = op.value(0)
+    value = op.value(0, None, joined=True) if op.importer.model.opset >= 13 else op.value(0)
     axis, shape = op.frame_axis(value, op.attributes["axis"]), value.shape
+    place = value.batch, value.joined
     if op.importer.model.opset < 13:
         value = value.reshaped((*shape[:axis], math.prod(shape[axis:])))
     axes = [a for a in op.importer.axes(value) or range(len(value.shape)) if a != axis]
     source = op.arranged(value, (*axes, axis))
     layer = op.add(layers.Softmax, op.label, (source,), logarithm)
-    return op.given(layer.name, value.shape, (*axes, axis)).reshaped(shape)
+    return op.given(layer.name, value.shape, (*axes, axis)).reshaped(shape, *place)
 
 
 @operator(
@@ -88,15 +89,17 @@ def rms_normalization(op: Operation) -> Value:
 
 def _along_axes(op: Operation, centred: bool) -> Value:
     """Over all axes from ``axis`` on, as if they were one."""
-    value, shape = op.value(0), op.value(0).shape
-    axis = op.frame_axis(value, op.attributes["axis"])
+    value = op.value(0, batch=None)
+    shape, axis = value.shape, op.frame_axis(value, op.attributes["axis"])
+    if axis < value.batch:
+        op.refuse("must not mix the frames")
     weight = _parameter(op, 1, "scale", shape[axis:])
     bias = _parameter(op, 2, "bias", shape[axis:])
     rows = value.reshaped((*shape[:axis], math.prod(shape[axis:])))
     axes = tuple(range(len(rows.shape)))
     arguments = weight.ravel(), bias.ravel(), op.attributes["epsilon"], 0, centred
     layer = op.add(layers.Norm, op.label, (op.arranged(rows, axes),), *arguments)
-    return op.given(layer.name, rows.shape, axes).reshaped(shape)
+    return op.given(layer.name, rows.shape, axes).reshaped(shape, value.batch)
 
 
 def _parameter(op: Operation, index: int, name: str, shape: Shape) -> Floats:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -26,7 +26,7 @@ class Operation:
     """A node with its attributes, and what a handler needs to turn it into layers.
 
     A handler reads ``attributes``, inputs by their number, and gives for each output a Value (that
-    differs from frame to frame) or a constant.
+    differs from frame to frame) or a constant; None for one that nobody reads.
 
     Parameters
     ----------
@@ -53,13 +53,22 @@ class Operation:
         """Whether an input is the same for all frames."""
         return self.has(index) and self.node.input[index] in self.importer.model.constants
 
-    def value(self, index: int, batch: int | None = 0) -> Value:
-        """An input that differs from frame to frame, its batch on that axis, or on any for None."""
+    def is_read(self, index: int) -> bool:
+        """Whether anything reads an output."""
+        return index < len(self.node.output) and self.node.output[index] in self.importer.used
+
+    def value(self, index: int, batch: int | None = 0, joined: bool = False) -> Value:
+        """An input that differs from frame to frame, its batch on that axis, or on any for None.
+
+        ``joined`` says that other axes may be one with the batch.
+        """
         if self.is_constant(index):
             self.refuse("of a constant is not supported")
         value = self.importer.values[self.node.input[index]]
-        if batch is not None and value.batch != batch:
-            self.refuse(f"must have the batch on axis {batch}, not {value.batch}")
+        if batch is not None and value.batch_axis != batch:
+            self.refuse(f"must have the batch on axis {batch}, not {value.batch_axis}")
+        if any(value.joined) and not joined:
+            self.refuse(f"must have the batch alone on axis {value.batch_axis}")
         return value
 
     def array(self, index: int, what: str) -> NDArray[Any]:
@@ -119,9 +128,7 @@ class Operation:
     def full_shape(self, index: int) -> tuple[list[int], list[int]]:
         """Lengths of all axes of a Value for each of BATCHES."""
         value = self.importer.values[self.node.input[index]]
-        first, second = ([*value.shape] for _ in BATCHES)
-        for lengths, batch in zip((first, second), BATCHES, strict=True):
-            lengths.insert(value.batch, batch)
+        first, second = (value.lengths(batch) for batch in BATCHES)
         return first, second
 
     def axis(self, axis: int, rank: int, name: str = "axis") -> int:
@@ -133,9 +140,9 @@ class Operation:
     def frame_axis(self, value: Value, axis: int, name: str = "axis") -> int:
         """An attribute that counts axes, as an axis of the frame: never the batch."""
         axis = self.axis(axis, value.rank, name)
-        if axis == value.batch:
+        if axis == value.batch_axis:
             self.refuse(f"attribute '{name}' must leave the batch alone, not be {axis}")
-        return axis - (axis > value.batch)
+        return axis + (sum(value.joined) - 1 if axis > value.batch_axis else 0)
 
     # -- layers -------------------------------------------------------------------------------
 
@@ -151,7 +158,7 @@ class Operation:
     def elementwise(self, kind: Any, value: Value, *arguments: Any) -> Value:
         """What a layer gives that treats numbers one by one."""
         layer = self.add(kind, self.label, (value.name,), *arguments)
-        return Value(layer.name, value.shape, value.order, value.batch)
+        return replace(value, name=layer.name)
 
     def viewed(self, name: str, shape: Shape) -> str:
         """The graph tensor ``name`` under another shape of the same raster order."""
@@ -175,9 +182,16 @@ class Operation:
         axes = tuple(range(len(value.shape))) if axes is None else axes
         return self.arranged(value, axes), axes
 
-    def given(self, name: str, shape: Shape, axes: Shape, batch: int = 0) -> Value:
+    def given(
+        self,
+        name: str,
+        shape: Shape,
+        axes: Shape,
+        batch: int = 0,
+        joined: tuple[int, int] = (0, 0),
+    ) -> Value:
         """The graph tensor ``name`` as a Value of the model's ``shape`` whose axes travel so."""
-        return Value(name, shape, order_of(shape, axes), batch)
+        return Value(name, shape, order_of(shape, axes), batch, joined)
 
     def first_channels(self, name: str) -> Value:
         """The graph tensor ``name`` with channels last as a Value that has them first."""
@@ -186,7 +200,13 @@ class Operation:
         return self.given(name, shape, channels_last(len(shape)))
 
     def rearranged(
-        self, label: str, value: Value, index: NDArray[np.int64], batch: int, fill: float = 0.0
+        self,
+        label: str,
+        value: Value,
+        index: NDArray[np.int64],
+        batch: int,
+        fill: float = 0.0,
+        joined: tuple[int, int] = (0, 0),
     ) -> Value:
         """Elements ``index`` of ``value`` in the model's order, -1 for ``fill``.
 
@@ -197,7 +217,7 @@ class Operation:
             axes = channels_last(index.ndim) if index.ndim > 2 else tuple(range(index.ndim))
         places = np.append(moves(value.order, None, math.prod(value.shape)), -1)[index]
         layer = self.add(layers.Rearrange, label, (value.name,), places.transpose(axes), fill)
-        return self.given(layer.name, index.shape, axes, batch)
+        return self.given(layer.name, index.shape, axes, batch, joined)
 
     # -- constants beside frames --------------------------------------------------------------
 
@@ -215,9 +235,11 @@ class Operation:
     def _one_frame(self, index: int, value: Value, array: NDArray[Any]) -> NDArray[Any]:
         full = array[(np.newaxis,) * (value.rank - array.ndim)]
         try:
-            if full.ndim > value.rank or full.shape[value.batch] != 1:
+            if full.ndim > value.rank or full.shape[value.batch_axis] != 1:
                 raise ValueError
-            return np.broadcast_to(full.squeeze(value.batch), value.shape)
+            alone = (*range(value.batch_axis, value.batch_axis + sum(value.joined)),)
+            one = np.expand_dims(full.squeeze(value.batch_axis), alone)
+            return np.broadcast_to(one, value.shape)
         except ValueError:
             self.refuse(
                 f"constant {shown(self.node.input[index])} must fit one frame of shape "
@@ -230,9 +252,10 @@ class Operation:
         if isinstance(array, PerBatch) or array.ndim > value.rank:
             return value
         full = (1,) * (value.rank - array.ndim) + array.shape
-        if full[value.batch] != 1:
+        axis, apart = value.batch_axis, sum(value.joined)
+        if full[axis] != 1:
             return value
-        frame = full[: value.batch] + full[value.batch + 1 :]
+        frame = full[:axis] + (1,) * apart + full[axis + 1 :]
         pairs = list(zip(value.shape, frame, strict=True))
         if all(a == b or 1 in (a, b) for a, b in pairs):
             return self.repeated(value, tuple(max(pair) for pair in pairs))
@@ -243,7 +266,8 @@ class Operation:
         if value.shape == shape:
             return value
         index = np.broadcast_to(raster(value.shape), shape)
-        return self.rearranged(f"{value.name}_repeat", value, index, value.batch)
+        label = f"{value.name}_repeat"
+        return self.rearranged(label, value, index, value.batch, joined=value.joined)
 
     def streamed(self, value: Value, array: Floats) -> Floats:
         """One frame of numbers in the model's order, as the graph tensor of ``value`` has them."""

@@ -3,6 +3,7 @@
 
 from bitblocks import layers
 from bitblocks.operators.operation import Operation
+from bitblocks.operators.reduction import reduced
 from bitblocks.operators.registry import Only, operator
 from bitblocks.operators.window import Window, window_of
 from bitblocks.ordering import Value, channels_last
@@ -26,13 +27,13 @@ def average_pool(op: Operation) -> Value:
 @operator("GlobalMaxPool")
 def global_max_pool(op: Operation) -> Value:
     value = _frame(op)
-    return _pooled(op, layers.MaxPool, value, _whole(value))
+    return reduced(op, value, "maximum", range(1, len(value.shape)))
 
 
 @operator("GlobalAveragePool")
 def global_average_pool(op: Operation) -> Value:
     value = _frame(op)
-    return _pooled(op, layers.AveragePool, value, _whole(value))
+    return reduced(op, value, "mean", range(1, len(value.shape)))
 
 
 def _frame(op: Operation) -> Value:
@@ -40,11 +41,6 @@ def _frame(op: Operation) -> Value:
     if not 2 <= len(value.shape) <= 4:
         op.refuse(f"must have frames of channels and 1 to 3 spatial axes, not {list(value.shape)}")
     return value
-
-
-def _whole(value: Value) -> Window:
-    ones = (1,) * (len(value.shape) - 1)
-    return Window(value.shape[1:], ones, ones, ((0, 0),) * len(ones))
 
 
 def _windows(op: Operation) -> tuple[Value, Window]:

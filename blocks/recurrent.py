@@ -1,0 +1,530 @@
+# SPDX-License-Identifier: Apache-2.0
+"""RNN, LSTM and GRU: cells composed of other blocks, in the loop of a Recur."""
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+
+from hdl import Target
+from quant import FUNCTIONS, Approximation, Format, Ints, Overflow, candidates, check_shape
+
+from .binary import Add, Mul, Sub
+from .block import Tensor, check_format, check_tensor
+from .composition import Composition, lossless
+from .configurations import Configuration
+from .deinterleave import Deinterleave
+from .elementwise import Identity, ReLU
+from .linear import Linear
+from .movement import Concat, Rearrange, cut
+from .network import Network, Node
+from .nonlinearity import Nonlinearity
+from .planner import plan
+from .recur import Recur
+from .weight import Weight
+
+LSTM_GATES = "input", "forget", "candidate", "output"
+GRU_GATES = "update", "reset", "candidate"
+
+Chooser = Callable[[str, Format, Format], Approximation]
+
+
+def rnn(
+    input: Tensor,
+    weight: Ints,
+    recurrent: Ints,
+    bias: Ints,
+    weight_format: Format,
+    recurrent_format: Format,
+    sum_format: Format,
+    output_format: Format,
+    activation: str = "tanh",
+    choose: Chooser | None = None,
+    **loop: Any,
+) -> Network:
+    """``h = tanh(narrow(W x + R h + b))`` step by step, or ``narrow(max(W x + R h + b, 0))``.
+
+    Error: less than 1 unit of each tanh; sums and products are exact
+
+    Source: J. L. Elman, Finding Structure in Time, 1990; ONNX RNN
+    (https://onnx.ai/onnx/operators/onnx__RNN.html)
+
+    Parameters
+    ----------
+    input : Tensor of x, shape (steps, inputs), or (steps, streams, inputs) for independent streams
+    weight, recurrent : ints of W and R, shapes (units, inputs) and (units, units)
+    bias : ints with ``weight_format.frac + input.format.frac`` fraction bits, shape (units,)
+    weight_format, recurrent_format, output_format : Format of W, R and h
+    sum_format : Format of what tanh is taken of, 16 bits at most
+    activation : "tanh" or "relu"
+    choose : (name, input format, output format) -> Approximation of "sigmoid" and "tanh"; left out,
+        the one of degree 0 or 1 that stores least: a degree is two stages more in the loop
+    loop : ``initial``, ``sequences``, ``finals``, ``kept`` of the :class:`Recur`; zeros, ("h",),
+        () and False left out
+
+    Raises
+    ------
+    TypeError, ValueError : as blocks do
+
+    >>> W, R = np.random.default_rng(0).integers(-64, 64, (2, 4, 4))
+    >>> x, y, number = Tensor((4, 4), Format(8, 4)), Format(8, 7), Format(8, 7)
+    >>> block = rnn(x, W, R, np.zeros(4, int), number, number, Format(8, 4), y)
+    >>> print(block.reference(np.arange(16).reshape(4, 4))[-1])
+    [  38 -121    8   53]
+    """
+    units = _check("rnn", input, weight, recurrent, bias, ())
+    if activation not in ("tanh", "relu"):
+        raise ValueError(f"rnn activation must be tanh or relu, not {activation!r}")
+    net = _cell(input, h=Tensor((units,), output_format))
+    narrowed = None if activation == "relu" else sum_format
+    _both_sums(net, weight, recurrent, bias, weight_format, recurrent_format, narrowed)
+    if activation == "relu":
+        net.add("h_next", lambda x: ReLU(x, output_format), "sums")
+    else:
+        _function(net, "h_next", "tanh", "sums", output_format, choose)
+    return _loop(net, input, {"h": "h_next"}, loop)
+
+
+def lstm(
+    input: Tensor,
+    weight: Ints,
+    recurrent: Ints,
+    bias: Ints,
+    weight_format: Format,
+    recurrent_format: Format,
+    sum_format: Format,
+    gate_format: Format,
+    tanh_format: Format,
+    cell_format: Format,
+    output_format: Format,
+    peephole: Ints | None = None,
+    peephole_format: Format | None = None,
+    projection: Ints | None = None,
+    projection_format: Format | None = None,
+    choose: Chooser | None = None,
+    **loop: Any,
+) -> Network:
+    """Long short-term memory, step by step.
+
+    ``i, f, o = sigmoid(narrow(W x + R h + b))`` and ``g = tanh(...)`` likewise, ``c = narrow(f c +
+    i g)``, rounded once, ``h = narrow(o tanh(c))``, or ``narrow(P narrow(o tanh(c)))`` with a
+    projection. With peepholes ``p c`` is added to the sums of i and f, and ``p c`` of the new c to
+    that of o.
+
+    Error: less than 1 unit of each sigmoid and tanh; sums and products are exact
+
+    Source: S. Hochreiter, J. Schmidhuber, Long Short-Term Memory, 1997; F. A. Gers, J. Schmidhuber,
+    Recurrent Nets that Time and Count, 2000; H. Sak et al., Long Short-Term Memory Based Recurrent
+    Neural Network Architectures, 2014; ONNX LSTM (https://onnx.ai/onnx/operators/onnx__LSTM.html)
+
+    Parameters
+    ----------
+    input : Tensor of x, shape (steps, inputs), or (steps, streams, inputs) for independent streams
+    weight, recurrent : ints of W and R, shapes (4, units, inputs) and (4, units, outputs): of the
+        gates i, f, g, o; there are as many outputs as units, or rows of the projection
+    bias : ints with ``weight_format.frac + input.format.frac`` fraction bits, shape (4, units)
+    weight_format, recurrent_format : Format of W and R
+    sum_format : Format of what sigmoid and tanh are taken of, 16 bits at most
+    gate_format, tanh_format : Format of i, f, o, and of g and tanh(c); 0 to 1 and -1 to 1 saturate
+    cell_format, output_format : Format of c, 16 bits at most, and of h
+    peephole, peephole_format : ints, shape (3, units): of i, f, o
+    projection, projection_format : ints of P, shape (outputs, units)
+    choose : (name, input format, output format) -> Approximation of "sigmoid" and "tanh"; left out,
+        the one of degree 0 or 1 that stores least: a degree is two stages more in the loop
+    loop : ``initial`` (h, c), ``sequences``, ``finals``, ``kept`` of the :class:`Recur`; zeros,
+        ("h",), () and False left out
+
+    Raises
+    ------
+    TypeError, ValueError : as blocks do
+
+    >>> W, R = np.random.default_rng(0).integers(-64, 64, (2, 4, 4, 4))
+    >>> x, y, number = Tensor((4, 4), Format(8, 4)), Format(8, 7), Format(8, 7)
+    >>> gates, cells, bias = Format(8, 8, signed=False), Format(10, 6), np.zeros((4, 4), int)
+    >>> block = lstm(x, W, R, bias, number, number, Format(8, 4), gates, y, cells, y)
+    >>> print(block.reference(np.arange(16).reshape(4, 4))[-1])
+    [-15 -15 -50  -7]
+    """
+    rows = None if projection is None else len(projection)
+    units = _check("lstm", input, weight, recurrent, bias, (4,), rows)
+    cell = Tensor((units,), cell_format)
+    net = _cell(input, h=Tensor((rows or units,), output_format), c=cell)
+    arrays = _interleaved(weight), _interleaved(recurrent), _interleaved(bias)
+    narrowed = sum_format if peephole is None else None
+    _both_sums(net, *arrays, weight_format, recurrent_format, narrowed)
+    sums = parts = _parted(net, "gates", "sums", 4)
+    if peephole is not None:
+        check_shape(peephole, (3, units), "lstm peephole")
+        check_format(peephole_format, "lstm peephole_format")
+
+        def seen(name: str, part: str, weights: Ints, source: str) -> str:
+            """A sum to which the cell's share is added, rounded once."""
+            looked = net.add(
+                f"{name}_peephole",
+                lambda x: lossless(Weight, x, weights, peephole_format),
+                source,
+            )
+            return net.add(f"{name}_sum", lambda a, b: Add(a, b, sum_format), part, looked)
+
+        part_i, part_f, part_g, part_o = parts
+        sums = [
+            seen("input", part_i, peephole[0], "c"),
+            seen("forget", part_f, peephole[1], "c"),
+            _narrowed(net, "candidate_sum", part_g, sum_format),
+            part_o,
+        ]
+    for gate, source in zip(LSTM_GATES[:3], sums[:3], strict=True):
+        form = "tanh" if gate == "candidate" else "sigmoid"
+        _function(net, gate, form, source, tanh_format if form == "tanh" else gate_format, choose)
+    net.add("kept", lambda a, b: lossless(Mul, a, b), "forget", "c")
+    net.add("written", lambda a, b: lossless(Mul, a, b), "input", "candidate")
+    net.add("c_next", lambda a, b: Add(a, b, cell_format), "kept", "written")
+    if peephole is not None:
+        sums[3] = seen("output", sums[3], peephole[2], "c_next")
+    _function(net, "output", "sigmoid", sums[3], gate_format, choose)
+    _function(net, "c_tanh", "tanh", "c_next", tanh_format, choose)
+    net.add("h_next", lambda a, b: Mul(a, b, output_format), "output", "c_tanh")
+    last = "h_next"
+    if projection is not None:
+        check_format(projection_format, "lstm projection_format")
+        matrix: Any = projection, np.zeros(len(projection), np.int64), projection_format
+        net.add("projected", lambda x: Linear(x, *(*matrix, output_format)), "h_next")
+        last = "projected"
+    return _loop(net, input, {"h": last, "c": "c_next"}, loop)
+
+
+def gru(
+    input: Tensor,
+    weight: Ints,
+    recurrent: Ints,
+    bias: Ints,
+    weight_format: Format,
+    recurrent_format: Format,
+    sum_format: Format,
+    gate_format: Format,
+    output_format: Format,
+    recurrent_bias: Ints | None = None,
+    reset_after: bool = True,
+    choose: Chooser | None = None,
+    **loop: Any,
+) -> Network:
+    """Gated recurrent unit, step by step.
+
+    ``z, r = sigmoid(narrow(W x + R h + b))``, ``n = tanh(narrow(W x + b + r (R h + d)))``, or
+    ``tanh(narrow(W x + b + R narrow(r h) + d))`` with the reset before the product, and ``h =
+    narrow(n + z (h - n))``. n has the format of h, and z is from 0 to 1, so h lies between n and
+    the former h before it is rounded and after: it cannot overflow.
+
+    Error: less than 1 unit of each sigmoid and tanh; sums and products are exact
+
+    Source: K. Cho et al., Learning Phrase Representations using RNN Encoder-Decoder, 2014
+    (https://arxiv.org/abs/1406.1078); ONNX GRU (https://onnx.ai/onnx/operators/onnx__GRU.html)
+
+    Parameters
+    ----------
+    input : Tensor of x, shape (steps, inputs), or (steps, streams, inputs) for independent streams
+    weight, recurrent : ints of W and R, shapes (3, units, inputs) and (3, units, units): of the
+        gates z, r, n
+    bias : ints with ``weight_format.frac + input.format.frac`` fraction bits, shape (3, units)
+    weight_format, recurrent_format : Format of W and R
+    sum_format : Format of what sigmoid and tanh are taken of, 16 bits at most
+    gate_format, output_format : Format of z and r, and of h and n; 0 to 1 and -1 to 1 saturate
+    recurrent_bias : ints of d with ``recurrent_format.frac + output_format.frac`` fraction bits,
+        shape (units,); zeros if left out
+    reset_after : whether the reset gate acts on ``R h + d`` instead of on h
+    choose : (name, input format, output format) -> Approximation of "sigmoid" and "tanh"; left out,
+        the one of degree 0 or 1 that stores least: a degree is two stages more in the loop
+    loop : ``initial``, ``sequences``, ``finals``, ``kept`` of the :class:`Recur`; zeros, ("h",),
+        () and False left out
+
+    Raises
+    ------
+    TypeError, ValueError : as blocks do
+
+    >>> W, R = np.random.default_rng(0).integers(-64, 64, (2, 3, 4, 4))
+    >>> x, y, number = Tensor((4, 4), Format(8, 4)), Format(8, 7), Format(8, 7)
+    >>> gates, bias = Format(8, 8, signed=False), np.zeros((3, 4), int)
+    >>> block = gru(x, W, R, bias, number, number, Format(8, 4), gates, y)
+    >>> print(block.reference(np.arange(16).reshape(4, 4))[-1])
+    [-32 -66 -80  -4]
+    """
+    units = _check("gru", input, weight, recurrent, bias, (3,))
+    own = np.zeros(units, np.int64) if recurrent_bias is None else recurrent_bias
+    check_shape(own, (units,), "gru recurrent_bias")
+    if type(reset_after) is not bool:
+        raise TypeError(f"gru reset_after must be a bool, not {reset_after!r}")
+    net = _cell(input, h=Tensor((units,), output_format))
+    _sums(net, "x_sums", "x", _interleaved(weight), _interleaved(bias), weight_format)
+    x_parts = _parted(net, "x_gates", "x_sums", 3)
+    gates = 3 if reset_after else 2
+    constants = np.zeros((gates, units), np.int64)
+    if reset_after:
+        constants[2] = own
+    parts = _interleaved(recurrent[:gates]), _interleaved(constants)
+    _sums(net, "h_sums", "h", *parts, recurrent_format)
+    h_parts = _parted(net, "h_gates", "h_sums", gates)
+    for gate, a, b in zip(GRU_GATES[:2], x_parts, h_parts, strict=False):
+        net.add(f"{gate}_sum", lambda x, y: Add(x, y, sum_format), a, b)
+        _function(net, gate, "sigmoid", f"{gate}_sum", gate_format, choose)
+        _check_share(net, gate)
+    if reset_after:
+        net.add("seen", lambda a, b: lossless(Mul, a, b), "reset", h_parts[2])
+    else:
+        net.add("left", lambda a, b: Mul(a, b, output_format), "reset", "h")
+        _sums(net, "seen", "left", recurrent[2], own, recurrent_format)
+    net.add("candidate_sum", lambda a, b: Add(a, b, sum_format), x_parts[2], "seen")
+    _function(net, "candidate", "tanh", "candidate_sum", output_format, choose)
+    net.add("distance", lambda a, b: lossless(Sub, a, b), "h", "candidate")
+    net.add("moved", lambda a, b: lossless(Mul, a, b), "update", "distance")
+    net.add(  # wrapping, which it never does: h is between n and the former h
+        "h_next",
+        lambda a, b: Add(a, b, output_format, overflow=Overflow.WRAP),
+        "candidate",
+        "moved",
+    )
+    return _loop(net, input, {"h": "h_next"}, loop)
+
+
+def bidirectional(forward: Network, backward: Network) -> Network:
+    """Two recurrent layers side by side, one from the first step to the last, one back again.
+
+    Each output of both is joined along its last axis; those of every step keep the order of x.
+
+    Parameters
+    ----------
+    forward, backward : of :func:`rnn`, :func:`lstm` or :func:`gru`, with constant initial states
+    """
+    for name, part in (("forward", forward), ("backward", backward)):
+        if not isinstance(part, Network) or len(part.inputs) != 1:
+            raise ValueError(
+                f"bidirectional {name} must be a recurrent layer with x alone, not {part!r}"
+            )
+    if forward.kept or backward.kept:
+        raise ValueError(
+            "bidirectional layers must see whole frames, not keep a state from frame to frame"
+        )
+    if forward.output_names != backward.output_names:
+        raise ValueError(
+            f"bidirectional backward must give {', '.join(forward.output_names)} like forward, "
+            f"not {', '.join(backward.output_names)}"
+        )
+    (x,) = forward.inputs.values()
+    net = Composition(x=x)
+    net.add("forward", forward, "x")
+    net.add("reversed", _backwards, "x")
+    net.add("backward", backward, "reversed")
+    outputs = {}
+    several = len(forward.outputs) > 1
+    for name in forward.output_names:
+        first, second = (f"{n}.{name}" if several else n for n in ("forward", "backward"))
+        if not name.endswith("_last"):
+            second = net.add(f"{name}_back", _backwards, second)
+        outputs[name] = net.add(f"{name}_both", _side_by_side, first, second)
+    return net.network(**outputs)
+
+
+def _backwards(tensor: Tensor) -> Rearrange:
+    return cut(tensor, (slice(None, None, -1),))
+
+
+def _side_by_side(a: Tensor, b: Tensor) -> Concat:
+    return Concat((a, b), len(a.shape) - 1)
+
+
+def _check(
+    name: str,
+    input: Tensor,
+    weight: Ints,
+    recurrent: Ints,
+    bias: Ints,
+    gates: tuple[int, ...],
+    outputs: int | None = None,
+) -> int:
+    """Units of a layer; its arrays must fit each other."""
+    check_tensor(input, f"{name} input")
+    if len(input.shape) not in (2, 3):
+        raise ValueError(f"{name} input must have 2 or 3 axes, not {len(input.shape)}")
+    check_shape(weight, (*gates, "units", input.shape[-1]), f"{name} weight")
+    units = np.shape(weight)[-2]
+    check_shape(recurrent, (*gates, units, outputs or units), f"{name} recurrent")
+    check_shape(bias, (*gates, units), f"{name} bias")
+    return units
+
+
+def _check_share(net: Composition, gate: str) -> None:
+    """A gate must be from 0 to 1 at every code."""
+    form = next(node.block.form for node in net.nodes if node.name == gate)
+    number = form.input_format
+    values = form.reference(np.arange(number.min, number.max + 1))
+    one = 1 << form.output_format.frac
+    if values.min() < 0 or values.max() > one:
+        raise ValueError(
+            f"gru {gate} must be from 0 to {one} units at every code, "
+            f"not span [{values.min()}, {values.max()}]"
+        )
+
+
+def _cell(input: Tensor, **states: Tensor) -> Composition:
+    return Composition(x=Tensor(input.shape[-1:], input.format), **states)
+
+
+def _interleaved(values: Ints) -> Ints:
+    """Rows unit by unit: all gates of unit 0, then those of unit 1, ..."""
+    values = np.asarray(values)
+    return values.swapaxes(0, 1).reshape(-1, *values.shape[2:])
+
+
+def _both_sums(
+    net: Composition,
+    weight: Ints,
+    recurrent: Ints,
+    bias: Ints,
+    weight_format: Format,
+    recurrent_format: Format,
+    number: Format | None,
+) -> None:
+    """``sums``, W x + R h + b in a format, or exact.
+
+    Where the formats allow it x and h meet one matrix, x first, so that only the later columns wait
+    for h; else their sums are added.
+    """
+    x, h = net.tensors["x"], net.tensors["h"]
+    if x.format == h.format and weight_format == recurrent_format:
+        net.add("joined", lambda a, b: Concat((a, b)), "x", "h")
+        both = np.concatenate([weight, recurrent], axis=1)
+        _sums(net, "sums", "joined", both, bias, weight_format, number)
+        return
+    _sums(net, "x_sums", "x", weight, bias, weight_format)
+    _sums(net, "h_sums", "h", recurrent, None, recurrent_format)
+    kind = partial(Add, output_format=number) if number else partial(lossless, Add)
+    net.add("sums", kind, "x_sums", "h_sums")
+
+
+def _sums(
+    net: Composition,
+    name: str,
+    source: str,
+    weight: Ints,
+    bias: Ints | None,
+    weight_format: Format,
+    number: Format | None = None,
+) -> str:
+    """A matrix product in a format, or exact."""
+    arrays = weight, np.zeros(len(weight), np.int64) if bias is None else bias, weight_format
+    if number is not None:
+        return net.add(name, lambda x: Linear(x, *arrays, number), source)
+    return net.add(name, lambda x: lossless(Linear, x, *arrays), source)
+
+
+def _parted(net: Composition, name: str, source: str, parts: int) -> list[str]:
+    net.add(name, lambda x: Deinterleave(x, parts), source)
+    return [f"{name}.{n}" for n in range(parts)]
+
+
+def _narrowed(net: Composition, name: str, source: str, number: Format) -> str:
+    return net.add(name, lambda x: Identity(x, number), source)
+
+
+def _function(
+    net: Composition,
+    name: str,
+    form: str,
+    source: str,
+    number: Format,
+    choose: Chooser | None,
+) -> str:
+    chosen = (choose or smallest)(form, net.tensors[source].format, number)
+    return net.add(name, lambda x: Nonlinearity(x, chosen), source)
+
+
+@lru_cache(maxsize=64)
+def smallest(name: str, number: Format, target: Format) -> Approximation:
+    """The form of a function, of degree 0 or 1, that stores least."""
+    forms = candidates(FUNCTIONS[name], number, target, degrees=(0, 1))
+    return min(forms, key=lambda form: (form.storage_bits, form.degree))
+
+
+def _loop(
+    net: Composition, input: Tensor, states: dict[str, str], options: dict[str, Any]
+) -> Network:
+    """The network of the loop alone, its tensors named like those of the cell."""
+    cell = net.network(**states)
+    names = cell.input_names[1:]
+    zeros = tuple(np.zeros(cell.inputs[f"i_{name}"].shape, np.int64) for name in names)
+    settings = {"initial": zeros, "sequences": ("h",), **options}
+    streams = input.shape[1] if len(input.shape) == 3 else 1
+    loop = Recur(cell, input.shape[0], streams=streams, **settings)
+    inputs = {port.removeprefix("i_"): tensor for port, tensor in loop.inputs.items()}
+    if len(inputs) == 1:
+        inputs = {"x": loop.inputs["i"]}
+    given = (*loop.sequences, *(f"{name}_last" for name in loop.finals))
+    node = Node("loop", loop, tuple(inputs))
+    return Network(inputs, (node,), dict(zip(given, node.tensors, strict=True)))
+
+
+def _arguments(random: np.random.Generator, index: int, gates: tuple[int, ...]) -> dict[str, Any]:
+    """What all three kinds have in common, the sizes growing with the index."""
+    units, inputs = (1, 1) if index == 0 else (int(n) for n in random.integers(2, 5, 2))
+    steps = int(random.integers(1, 4))
+    streams = (2,) if index % 4 == 3 else ()
+    output = Format(6, 5)
+    x = output if index % 2 else Format(int(random.integers(3, 7)), 3)
+    number = Format(5, 3)
+    return {
+        "input": Tensor((steps, *streams, inputs), x),
+        "weight": random.integers(-16, 16, (*gates, units, inputs)),
+        "recurrent": random.integers(-16, 16, (*gates, units, units)) | 1,
+        "bias": random.integers(-20, 20, (*gates, units)),
+        "weight_format": number,
+        "recurrent_format": number if index % 2 else Format(5, 4),
+        "sum_format": Format(7, 4),
+        "output_format": output,
+    }
+
+
+def _planned(network: Network, random: np.random.Generator) -> Configuration:
+    loops = [node.block for node in network.flat.nodes if isinstance(node.block, Recur)]
+    interval = loops[0].rounds * int(random.choice([80, 150, 400]))
+    return Configuration(network, plan(network, Target.named("ecp5"), interval))
+
+
+def rnn_configuration(random: np.random.Generator, index: int) -> Configuration:
+    parts = _arguments(random, index, ())
+    if index % 3 == 2:
+        parts |= {"activation": "relu", "output_format": Format(6, 3, False)}
+    if index % 4 == 2:
+        parts |= {"sequences": (), "finals": ("h",)}
+    return _planned(rnn(**parts), random)
+
+
+def lstm_configuration(random: np.random.Generator, index: int) -> Configuration:
+    parts = _arguments(random, index, (4,))
+    units = parts["bias"].shape[1]
+    parts |= {"gate_format": Format(5, 5, False), "tanh_format": Format(5, 4)}
+    parts["cell_format"] = Format(8, 5)
+    if index % 3 == 1:
+        weights = random.integers(-16, 16, (3, units))
+        parts |= {"peephole": weights, "peephole_format": Format(5, 4)}
+    if index % 3 == 2:
+        rows = 1 + units // 2
+        parts |= {"projection": random.integers(-16, 16, (rows, units))}
+        parts |= {"projection_format": Format(5, 4), "recurrent": parts["recurrent"][..., :rows]}
+    if index % 4 == 2:
+        parts |= {"finals": ("h", "c"), "initial": (None, random.integers(-99, 99, units))}
+    return _planned(lstm(**parts), random)
+
+
+def gru_configuration(random: np.random.Generator, index: int) -> Configuration:
+    parts = _arguments(random, index, (3,))
+    parts["gate_format"] = Format(5, 5, False)
+    parts["recurrent_bias"] = random.integers(-20, 20, parts["bias"].shape[1])
+    parts["reset_after"] = index % 3 != 2
+    network = gru(**parts)
+    if index % 4 == 1:
+        backward = _arguments(random, index, (3,)) | {"gate_format": Format(5, 5, False)}
+        backward["input"] = parts["input"]
+        for name in ("weight", "recurrent", "bias"):
+            backward[name] = random.permutation(parts[name].ravel()).reshape(parts[name].shape)
+        network = bidirectional(network, gru(**backward))
+    return _planned(network, random)

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The networks of the demo: trained models, data for them, and what the fixed-point model may lose.
+
+One entry of ``NETWORKS`` is all that a network needs to be shown, checked and measured.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+EXAMPLES = Path(__file__).parent
+_ABOVE = EXAMPLES.parents[1:3]
+"""Beside this checkout, or beside the folder that holds it and other work trees."""
+SHARED = next(
+    (path for path in (folder / "shared" / "data" for folder in _ABOVE) if path.is_dir()),
+    _ABOVE[0] / "shared" / "data",
+)
+"""Public models and data that are too large for this repository."""
+PUBLISHED = SHARED / "hls4ml_example_models" / "onnx"
+MNIST = SHARED / "onnx_mnist_cnn"
+RANDOM_FRAMES = 1000
+
+
+@dataclass(frozen=True)
+class Data:
+    """Frames in the model's layout, all of shape (frames, ...).
+
+    Parameters
+    ----------
+    calibration : for quantisation
+    x : for comparing, not seen in training
+    target : what is right for each of ``x``; None where only the float network can tell
+    """
+
+    calibration: NDArray[Any]
+    x: NDArray[Any]
+    target: NDArray[Any] | None = None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A figure of merit, the more the better.
+
+    Parameters
+    ----------
+    name : with its unit
+    of : (y, x, target) -> figure
+    loss : by how much the fixed-point model may be below the float one
+    """
+
+    name: str
+    of: Callable[[NDArray[Any], NDArray[Any], NDArray[Any]], float]
+    loss: float
+
+
+@dataclass(frozen=True)
+class Example:
+    """A network to be shown.
+
+    Parameters
+    ----------
+    model : file
+    data : gives the frames
+    frames : how many of them the Verilog is compared on
+    metric : what counts
+    options : for :func:`bitblocks.build`; 8 bits and folded if it is empty
+    """
+
+    model: Path
+    data: Callable[[], Data]
+    frames: int
+    metric: Metric
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> str | None:
+        """Why it cannot be shown here, None if it can."""
+        if self.model.is_file():
+            return None
+        return f"{self.model.name} is not beside this checkout, in ../shared/data"
+
+
+def decisions(y: NDArray[Any]) -> NDArray[Any]:
+    """The class of each frame: the place of the largest output, or whether the only one is above ½.
+
+    Shape (frames, outputs) -> (frames,).
+    """
+    return y.argmax(axis=1) if y.shape[1] > 1 else y[:, 0] > 0.5
+
+
+def _accuracy(y: NDArray[Any], x: NDArray[Any], target: NDArray[Any]) -> float:
+    return float((decisions(y) == target).mean())
+
+
+def _agreement(y: NDArray[Any], x: NDArray[Any], target: NDArray[Any]) -> float:
+    return _accuracy(y, x, decisions(target))
+
+
+def _gain(y: NDArray[Any], x: NDArray[Any], target: NDArray[Any]) -> float:
+    from examples.denoiser.data import gain
+
+    return gain(x, target, y)
+
+
+def _digits() -> Data:
+    from examples.digits.data import calibration, digits
+
+    return Data(calibration(), *digits()[1])
+
+
+def _denoiser() -> Data:
+    from examples.denoiser.data import held_out, training
+
+    return Data(training()[0][:256], *held_out())
+
+
+def _shapes3d() -> Data:
+    from examples.shapes3d.data import held_out, training
+
+    return Data(training()[0][:256], *held_out())
+
+
+def _mnist() -> Data:
+    """5000 digits; every twentieth is calibration data too, since there are no other ones."""
+    with np.load(SHARED / "mnist_t10k" / "mnist_t10k_half0.npz") as file:
+        images, labels = file["x"].astype(np.float32)[:, np.newaxis], file["y"].astype(np.int64)
+    return Data(images[::20], images, labels)
+
+
+def _random(*shape: int) -> Callable[[], Data]:
+    """Normal numbers, for the published networks that come without data."""
+
+    def data() -> Data:
+        random = np.random.default_rng(1)
+        calibration = random.normal(size=(512, *shape))
+        return Data(calibration, random.normal(size=(RANDOM_FRAMES, *shape)))
+
+    return data
+
+
+HALF_A_POINT = Metric("accuracy", _accuracy, 0.005)
+A_POINT = Metric("accuracy", _accuracy, 0.01)
+HALF_A_DECIBEL = Metric("gain (dB)", _gain, 0.5)
+AGREEMENT = Metric("decides as the float network", _agreement, 0.1)
+"""For random frames, of which many lie at the border between two classes."""
+
+
+def _own(
+    name: str, data: Callable[[], Data], frames: int, metric: Metric, **options: Any
+) -> Example:
+    return Example(EXAMPLES / name / f"{name}.onnx", data, frames, metric, options)
+
+
+def _published(name: str, frames: int, *shape: int) -> dict[str, Example]:
+    """Folded, and unrolled under a name that says so."""
+    folded = Example(PUBLISHED / f"{name}.onnx", _random(*shape), frames, AGREEMENT)
+    return {name: folded, f"{name}_unrolled": replace(folded, options={"unroll": True})}
+
+
+NETWORKS: dict[str, Example] = {
+    "digits": _own("digits", _digits, 200, HALF_A_POINT),
+    "digits_cnn": _own("digits_cnn", _digits, 359, HALF_A_POINT),
+    "digits_transformer": _own("digits_transformer", _digits, 100, A_POINT, interval=1024),
+    "denoiser": _own("denoiser", _denoiser, 50, HALF_A_DECIBEL),
+    "shapes3d": _own("shapes3d", _shapes3d, 50, A_POINT),
+    "mnist_cnn": Example(MNIST / "mnist-conv.onnx", _mnist, 20, HALF_A_POINT),
+    **_published("conv1d_small_keras", 100, 10, 4),
+    **_published("conv2d_small_keras", 100, 8, 8, 1),
+    **_published("two_layer_pytorch", RANDOM_FRAMES, 10),
+    **_published("three_layer_pytorch", RANDOM_FRAMES, 16),
+    **_published("three_layer_keras", RANDOM_FRAMES, 16),
+}
