@@ -45,6 +45,7 @@ LIMITS = {
         ),
         Limits(40.0, 15.0),
     ),
+    "copy_ntm": Limits(verify=300.0),  # 7 million cycles
     "digits_transformer": Limits(300.0),  # a hundred buffers
 }
 """Of networks that are promised to take less than others."""

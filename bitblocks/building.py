@@ -24,7 +24,7 @@ from bitblocks.project import (
 from bitblocks.quantisation import LayerReport, Report, quantise
 from bitblocks.resources import COUNTS, estimate
 from bitblocks.verification import design_of, random_frames
-from blocks import Network, Nonlinearity, plan
+from blocks import Network, NetworkPlan, Nonlinearity, plan
 from hdl import Target, legal_name
 from hdl.names import RESERVED
 from quant import Format, Overflow, Rounding
@@ -63,6 +63,7 @@ def build(
     precision: str | Path | Mapping[str, Any] | None = None,
     interval: int | None = None,
     unroll: bool = False,
+    mapping: NetworkPlan | None = None,
     cut: str | Sequence[str] | None = None,
     target: str = DEFAULT_TARGET,
     name: str | None = None,
@@ -77,6 +78,7 @@ def build(
     output : folder to write, whole or not at all; nothing is written without one
     calibration : frames, or a .npy or .npz file of them; see :func:`bitblocks.quantise`
     interval, unroll : see :func:`blocks.plan`
+    mapping : the plan of a Network, instead of one that is searched for
     cut : tensors before which the model ends
     name : of the Verilog's top module; else made from the file's name
     force : replace a build directory that exists
@@ -86,6 +88,8 @@ def build(
     """
     if interval is not None and unroll:
         raise InputError("interval and unroll must not be given together")
+    if mapping is not None and (interval is not None or unroll or not isinstance(model, Network)):
+        raise InputError("mapping must be given with a Network alone")
     if output is not None:
         check_folder(Path(output).resolve(), force, foreign)
     try:
@@ -122,7 +126,7 @@ def build(
         }
     progress("planning")
     try:
-        mapped = plan(network, device, interval, unroll)
+        mapped = mapping or plan(network, device, interval, unroll)
     except ValueError as error:  # an interval that no plan meets
         raise InputError(str(error)) from error
     timing = network.timing(mapped)

@@ -171,6 +171,10 @@ class Importer:
             self.shapes[tensor] = shape
         return layer
 
+    def layer(self, name: str) -> Layer | None:
+        """The layer that gives a graph tensor; None for an input."""
+        return next((layer for layer in self.nodes if name in layer.tensors), None)
+
     def viewed(self, name: str, shape: Shape) -> str:
         """The graph tensor ``name`` under another shape of the same raster order."""
         shape = shape or (1,)

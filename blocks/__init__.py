@@ -32,7 +32,7 @@ from .movement import (
 from .network import Network, NetworkPlan, Node, Route
 from .nonlinearity import Nonlinearity, TableLanes
 from .normalisation import group_norm, layer_norm, rms_norm
-from .planner import plan, with_smallest_buffers
+from .planner import plan, quick_plan, with_smallest_buffers
 from .pooling import AveragePool, MaxPool, Pooled, WholeWindows
 from .recur import Recur
 from .recurrent import bidirectional, gru, lstm, rnn
@@ -42,6 +42,14 @@ from .reshape import Reshape
 from .saving import load, save
 from .softmax import log_softmax, softmax, softmin
 from .topk import TopK
+from .turing import (
+    content_addressing,
+    content_scores,
+    location_addressing,
+    neural_turing_machine,
+    soft_read,
+    soft_write,
+)
 from .weight import Weight
 
 __all__ = [
@@ -100,6 +108,8 @@ __all__ = [
     "attention",
     "bidirectional",
     "causal",
+    "content_addressing",
+    "content_scores",
     "cut",
     "depth_to_space",
     "expand",
@@ -110,15 +120,20 @@ __all__ = [
     "gru",
     "layer_norm",
     "load",
+    "location_addressing",
     "log_softmax",
     "lstm",
     "matmul",
     "multi_head_attention",
+    "neural_turing_machine",
     "pad",
     "plan",
+    "quick_plan",
     "rms_norm",
     "rnn",
     "save",
+    "soft_read",
+    "soft_write",
     "softmax",
     "softmin",
     "space_to_depth",

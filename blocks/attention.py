@@ -150,7 +150,7 @@ def attention(
         by = net.reshaped("share_each", shares, (*scores, 1))
         mixed = net.multiplied("sv", v, by)
     else:
-        first = _first(net, score, shown)
+        first = first_largest(net, score, shown)
         by = net.reshaped("pick_each", first, (*scores, 1))
         mixed = net.add("picked", lambda a, b: Gate(a, b, value.format), v, by)
     total = net.reduced("sum", mixed, "sum", output_format, rounding, overflow, axis=-2)
@@ -239,8 +239,10 @@ def _scaled(dot: Tensor, constant: int, frac: int, bias: ArrayLike, score: Forma
     return Weight(dot, np.array(constant), number, score, *modes, added)
 
 
-def _first(net: Composition, score: str, shown: Any) -> str:
-    """A bit for each key, 1 for the first of the largest scores that are seen."""
+def first_largest(
+    net: Composition, score: str, shown: Any, one: int = 1, number: Format = ONE_BIT
+) -> str:
+    """A number for each key, ``one`` for the first of the largest scores that are seen, else 0."""
     scores = net.tensors[score]
     keys = scores.shape[-1]
     if keys < 2:
@@ -248,8 +250,8 @@ def _first(net: Composition, score: str, shown: Any) -> str:
     seen = masked(net, "seen", score, shown, scores.format.min)  # no score is as small
     net.add("first", ArgMax, seen)
     codes = net.tensors["first"].format
-    table = np.eye(1 << codes.width, keys, dtype=np.int64)
-    net.add("pick", lambda x: Embedding(x, table, ONE_BIT), "first")
+    table = one * np.eye(1 << codes.width, keys, dtype=np.int64)
+    net.add("pick", lambda x: Embedding(x, table, number), "first")
     return "pick"
 
 

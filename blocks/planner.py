@@ -3,7 +3,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from math import gcd, inf
 from typing import Any
 
@@ -215,6 +215,59 @@ def with_smallest_buffers(network: Network, plan: NetworkPlan, target: Target) -
                 high = middle
         depths[name] = high
     return with_depths(depths)
+
+
+def quick_plan(network: Network, target: Target, interval: int) -> NetworkPlan:
+    """Map a network without a search: seconds for loops for which :func:`plan` takes hours.
+
+    Every block is the cheapest that meets ``interval``, those in a loop for each of its steps, or
+    the fastest where none does. A buffer has a word more than it would hold at most if it had room
+    for two frames: then nothing ever waits for room, and the interval is that of unbounded ones.
+    """
+    if type(interval) is not int or interval < 1:
+        raise ValueError(
+            f"quick_plan interval must be a whole number of cycles above 0, not {interval}"
+        )
+    plan = _mapped_at(network, target, interval)
+    bits, words = network.buffers(plan), _words(network, plan)
+
+    def with_depths(depths: dict[str, int]) -> NetworkPlan:
+        styles = {name: memory_style(target, depth, bits[name]) for name, depth in depths.items()}
+        return network.with_buffers(plan, depths, styles)
+
+    graph = network.timing(with_depths({name: 2 * count for name, count in words.items()}))
+    inputs = [graph.port(port) for port in network.inputs]
+    schedule = graph.schedule(inputs, [graph.port(port) for port in network.outputs])
+    ends = {name: (graph.port(f"{name}.write"), graph.port(f"{name}.read")) for name in words}
+    return with_depths({name: 1 + schedule.occupancy(*of) for name, of in ends.items()})
+
+
+def _mapped_at(network: Network, target: Target, interval: int) -> NetworkPlan:
+    """Every block by its cheapest candidate for an interval, loops without buffers."""
+    candidates = {}
+    for node in network.flat.nodes:
+        if node.name in network.loops:
+            loop = node.block
+            inner = loop.with_lanes(_mapped_at(loop.cell, target, interval))
+            price = partial(loop.cost, inner, target)
+            candidates[node.name] = [Candidate(inner, loop.rounds * interval, price)]
+        else:
+            candidates[node.name] = list(node.block.plans(target))
+    return mapped(network, chosen_candidates(network, candidates, target, interval, asked=False))
+
+
+def _words(network: Network, plan: NetworkPlan) -> dict[str, int]:
+    """Words of a frame in every buffer, of a step of all streams inside of loops."""
+    flat = network.flat
+    found = {
+        route.name: flat.tensors[route.source].size // flat.consumer_lanes(route, plan)
+        for route in flat.routes
+        if flat.buffered(route)
+    }
+    for name, loop in network.loops.items():
+        inner = _words(loop.cell, plan.plans[name])
+        found |= {f"{name}.{buffer}": loop.streams * count for buffer, count in inner.items()}
+    return found
 
 
 def worthwhile_intervals(network: Network, target: Target) -> list[int]:

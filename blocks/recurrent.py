@@ -82,8 +82,8 @@ def rnn(
     if activation == "relu":
         net.add("h_next", lambda x: ReLU(x, output_format), "sums")
     else:
-        _function(net, "h_next", "tanh", "sums", output_format, choose)
-    return _loop(net, input, {"h": "h_next"}, loop)
+        function(net, "h_next", "tanh", "sums", output_format, choose)
+    return looped(net, input, {"h": "h_next"}, loop)
 
 
 def lstm(
@@ -176,14 +176,14 @@ def lstm(
         ]
     for gate, source in zip(LSTM_GATES[:3], sums[:3], strict=True):
         form = "tanh" if gate == "candidate" else "sigmoid"
-        _function(net, gate, form, source, tanh_format if form == "tanh" else gate_format, choose)
+        function(net, gate, form, source, tanh_format if form == "tanh" else gate_format, choose)
     net.add("kept", lambda a, b: lossless(Mul, a, b), "forget", "c")
     net.add("written", lambda a, b: lossless(Mul, a, b), "input", "candidate")
     net.add("c_next", lambda a, b: Add(a, b, cell_format), "kept", "written")
     if peephole is not None:
         sums[3] = seen("output", sums[3], peephole[2], "c_next")
-    _function(net, "output", "sigmoid", sums[3], gate_format, choose)
-    _function(net, "c_tanh", "tanh", "c_next", tanh_format, choose)
+    function(net, "output", "sigmoid", sums[3], gate_format, choose)
+    function(net, "c_tanh", "tanh", "c_next", tanh_format, choose)
     net.add("h_next", lambda a, b: Mul(a, b, output_format), "output", "c_tanh")
     last = "h_next"
     if projection is not None:
@@ -191,7 +191,7 @@ def lstm(
         matrix: Any = projection, np.zeros(len(projection), np.int64), projection_format
         net.add("projected", lambda x: Linear(x, *(*matrix, output_format)), "h_next")
         last = "projected"
-    return _loop(net, input, {"h": last, "c": "c_next"}, loop)
+    return looped(net, input, {"h": last, "c": "c_next"}, loop)
 
 
 def gru(
@@ -266,7 +266,7 @@ def gru(
     h_parts = _parted(net, "h_gates", "h_sums", gates)
     for gate, a, b in zip(GRU_GATES[:2], x_parts, h_parts, strict=False):
         net.add(f"{gate}_sum", lambda x, y: Add(x, y, sum_format), a, b)
-        _function(net, gate, "sigmoid", f"{gate}_sum", gate_format, choose)
+        function(net, gate, "sigmoid", f"{gate}_sum", gate_format, choose)
         _check_share(net, gate)
     if reset_after:
         net.add("seen", lambda a, b: lossless(Mul, a, b), "reset", h_parts[2])
@@ -274,7 +274,7 @@ def gru(
         net.add("left", lambda a, b: Mul(a, b, output_format), "reset", "h")
         _sums(net, "seen", "left", recurrent[2], own, recurrent_format)
     net.add("candidate_sum", lambda a, b: Add(a, b, sum_format), x_parts[2], "seen")
-    _function(net, "candidate", "tanh", "candidate_sum", output_format, choose)
+    function(net, "candidate", "tanh", "candidate_sum", output_format, choose)
     net.add("distance", lambda a, b: lossless(Sub, a, b), "h", "candidate")
     net.add("moved", lambda a, b: lossless(Mul, a, b), "update", "distance")
     net.add(  # wrapping, which it never does: h is between n and the former h
@@ -283,7 +283,7 @@ def gru(
         "candidate",
         "moved",
     )
-    return _loop(net, input, {"h": "h_next"}, loop)
+    return looped(net, input, {"h": "h_next"}, loop)
 
 
 def bidirectional(forward: Network, backward: Network) -> Network:
@@ -426,7 +426,7 @@ def _narrowed(net: Composition, name: str, source: str, number: Format) -> str:
     return net.add(name, lambda x: Identity(x, number), source)
 
 
-def _function(
+def function(
     net: Composition,
     name: str,
     form: str,
@@ -445,7 +445,7 @@ def smallest(name: str, number: Format, target: Format) -> Approximation:
     return min(forms, key=lambda form: (form.storage_bits, form.degree))
 
 
-def _loop(
+def looped(
     net: Composition, input: Tensor, states: dict[str, str], options: dict[str, Any]
 ) -> Network:
     """The network of the loop alone, its tensors named like those of the cell."""
@@ -469,7 +469,7 @@ def _arguments(random: np.random.Generator, index: int, gates: tuple[int, ...]) 
     steps = int(random.integers(1, 4))
     streams = (2,) if index % 4 == 3 else ()
     output = Format(6, 5)
-    x = output if index % 2 else Format(int(random.integers(3, 7)), 3)
+    x = output if index % 2 else Format(int(random.integers(6, 8)), 3)
     number = Format(5, 3)
     return {
         "input": Tensor((steps, *streams, inputs), x),

@@ -17,6 +17,7 @@ from rich.table import Table
 import bitblocks
 from bitblocks.project import Project
 from bitblocks.resources import COUNTS
+from blocks import Network
 from examples.networks import NETWORKS, Example
 
 NUMBERS = 2**22
@@ -71,20 +72,29 @@ def examine(
     """
     data = example.data()
     progress("reading the model")
-    graph = bitblocks.import_onnx(example.model)
+    options = dict(example.options)
+    model: bitblocks.Graph | Network
+    if example.composed is None:
+        model = graph = bitblocks.import_onnx(example.model)
+        options["calibration"] = data.calibration
+    else:
+        model = example.composed.network()
+        options["mapping"] = example.composed.mapping(model)
     built = bitblocks.build(
-        graph,
+        model,
         output,
-        calibration=data.calibration,
         name=example.model.stem.replace("-", "_"),
         force=True,
         progress=progress,
-        **example.options,
+        **options,
     )
     project = built.project
     progress(f"running {len(data.x)} frames through both models")
-    (port,) = project.outputs
-    wanted = port.from_stream(float_outputs(graph, data.x))
+    if example.composed is None:
+        (port,) = project.outputs
+        wanted = port.from_stream(float_outputs(graph, data.x))
+    else:
+        wanted = example.composed.floats(data.x)
     target = wanted if data.target is None else data.target
     figures = (example.metric.of(y, data.x, target) for y in (wanted, project.run(data.x)))
     float_figure, fixed_figure = figures

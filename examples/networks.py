@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from blocks import Network, NetworkPlan
+
 EXAMPLES = Path(__file__).parent
 _ABOVE = EXAMPLES.parents[1:3]
 """Beside this checkout, or beside the folder that holds it and other work trees."""
@@ -31,12 +33,12 @@ class Data:
 
     Parameters
     ----------
-    calibration : for quantisation
+    calibration : for quantisation; None for what is composed of integers
     x : for comparing, not seen in training
     target : what is right for each of ``x``; None where only the float network can tell
     """
 
-    calibration: NDArray[Any]
+    calibration: NDArray[Any] | None
     x: NDArray[Any]
     target: NDArray[Any] | None = None
 
@@ -58,16 +60,33 @@ class Metric:
 
 
 @dataclass(frozen=True)
+class Composed:
+    """A network that is composed of integers in Python, not read from an ONNX file.
+
+    Parameters
+    ----------
+    network : makes it
+    mapping : its plan
+    floats : x -> what the network in floating point gives
+    """
+
+    network: Callable[[], Network]
+    mapping: Callable[[Network], NetworkPlan]
+    floats: Callable[[NDArray[Any]], NDArray[Any]]
+
+
+@dataclass(frozen=True)
 class Example:
     """A network to be shown.
 
     Parameters
     ----------
-    model : file
+    model : file, of ONNX unless the network is composed
     data : gives the frames
     frames : how many of them the Verilog is compared on
     metric : what counts
     options : for :func:`bitblocks.build`; 8 bits and folded if it is empty
+    composed : how a network is made that no ONNX file holds
     """
 
     model: Path
@@ -75,6 +94,7 @@ class Example:
     frames: int
     metric: Metric
     options: Mapping[str, Any] = field(default_factory=dict)
+    composed: Composed | None = None
 
     @property
     def missing(self) -> str | None:
@@ -106,6 +126,10 @@ def _gain(y: NDArray[Any], x: NDArray[Any], target: NDArray[Any]) -> float:
     return gain(x, target, y)
 
 
+def _bits_right(y: NDArray[Any], x: NDArray[Any], target: NDArray[Any]) -> float:
+    return float(((y[:, -target.shape[1] :] > 0) == target).mean())
+
+
 def _digits() -> Data:
     from examples.digits.data import calibration, digits
 
@@ -122,6 +146,20 @@ def _shapes3d() -> Data:
     from examples.shapes3d.data import held_out, training
 
     return Data(training()[0][:256], *held_out())
+
+
+def _copied() -> Data:
+    from examples.copy_ntm.data import held_out
+
+    return Data(None, *held_out())
+
+
+def _copying() -> Example:
+    from examples.copy_ntm.network import floats, mapping, network
+
+    composed = Composed(network, mapping, floats)
+    model = EXAMPLES / "copy_ntm" / "copy_ntm.npz"
+    return Example(model, _copied, 100, BITS_RIGHT, composed=composed)
 
 
 def _mnist() -> Data:
@@ -145,6 +183,7 @@ def _random(*shape: int) -> Callable[[], Data]:
 HALF_A_POINT = Metric("accuracy", _accuracy, 0.005)
 A_POINT = Metric("accuracy", _accuracy, 0.01)
 HALF_A_DECIBEL = Metric("gain (dB)", _gain, 0.5)
+BITS_RIGHT = Metric("bits right", _bits_right, 0.01)
 AGREEMENT = Metric("decides as the float network", _agreement, 0.1)
 """For random frames, of which many lie at the border between two classes."""
 
@@ -167,6 +206,7 @@ NETWORKS: dict[str, Example] = {
     "digits_transformer": _own("digits_transformer", _digits, 100, A_POINT, interval=1024),
     "denoiser": _own("denoiser", _denoiser, 50, HALF_A_DECIBEL),
     "shapes3d": _own("shapes3d", _shapes3d, 50, A_POINT),
+    "copy_ntm": _copying(),
     "mnist_cnn": Example(MNIST / "mnist-conv.onnx", _mnist, 20, HALF_A_POINT),
     **_published("conv1d_small_keras", 100, 10, 4),
     **_published("conv2d_small_keras", 100, 8, 8, 1),

@@ -85,6 +85,24 @@ class Softmax(Layer):
 
 
 @dataclass(frozen=True, eq=False)
+class Mask(Layer):
+    """``y = x``, or -inf: numbers that do not count in the Softmax that this goes into.
+
+    Parameters
+    ----------
+    mask : bools, in the shape of x: which of them do
+    """
+
+    mask: NDArray[np.bool_]
+
+    def shape(self, source: Shape) -> Shape:
+        return source
+
+    def evaluate(self, x: Floats) -> Floats:
+        return np.where(self.mask, x, -np.inf)
+
+
+@dataclass(frozen=True, eq=False)
 class Norm(Layer):
     """``x / sqrt(mean(x**2) + epsilon) * weight + bias``, x without its mean if ``centred``.
 

@@ -109,11 +109,11 @@ def _matmul_of_frames(op: Operation) -> Value:
     a, b = op.value(0, None, joined=True), op.value(1, None, joined=True)
     rank = max(len(a.shape), len(b.shape))
     fits = len(a.shape) == len(b.shape) >= 2 and a.shape[-1] == b.shape[-2]
-    if a.batch_axis + 2 >= a.rank or (a.batch, a.joined) != (b.batch, b.joined):
-        op.refuse("must not mix the frames")
     pairs = list(zip(a.shape[:-2], b.shape[:-2], strict=False))
     if not fits or any(m != n and 1 not in (m, n) for m, n in pairs):
         op.refuse(f"must multiply matrices, not {[*a.shape]} by {[*b.shape]}")
+    if a.batch_axis + 2 >= a.rank or (a.batch, a.joined) != (b.batch, b.joined):
+        op.refuse("must not mix the frames")
     outer = tuple(max(pair) for pair in pairs)
     a, b = (op.repeated(x, (*outer, *x.shape[-2:])) for x in (a, b))
     plain = tuple(range(rank))

@@ -51,10 +51,11 @@ def reshape(op: Operation) -> Value:
     found = [_full(t, full) for t, full in zip(worlds, op.full_shape(0), strict=True)]
     place = _batch_place(value, *found)
     fixed = op.importer.model.batch  # where the file fixes the batch it may stand in the shape
-    if place is None and value.batch == 0 and fixed is not None and worlds[0][:1] == [fixed]:
+    alone = place is not None and not any(place[2])
+    if not alone and value.batch == 0 and fixed is not None and worlds[0][:1] == [fixed]:
         frame = _full([1, *worlds[0][1:]], value.lengths(1))
         found = [None if frame is None else [length, *frame[1:]] for length in BATCHES]
-        place = _batch_place(value, *found)
+        place = _batch_place(value, *found) or place
     if place is None or not place[0]:
         length = "batch" if fixed is None else str(fixed)
         have = [*map(str, value.shape)]

@@ -26,5 +26,5 @@ def sequences(draws: Draws, count: int, length: int) -> tuple[NDArray, NDArray]:
 
 
 def held_out() -> tuple[NDArray, NDArray]:
-    """The 64 sequences of 20 words for checking."""
-    return sequences(Draws(2), 64, TESTED)
+    """The 100 sequences of 20 words for checking."""
+    return sequences(Draws(2), 100, TESTED)

@@ -1,0 +1,375 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Soft memories: exact but for scores and shares, whose errors are bounded; the whole machine."""
+
+from fractions import Fraction
+from math import floor, sqrt
+
+import conformance as ask
+import mpmath
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from refusal import refused
+
+from blocks import (
+    Recur,
+    Tensor,
+    content_addressing,
+    content_scores,
+    location_addressing,
+    neural_turing_machine,
+    quick_plan,
+    soft_read,
+    soft_write,
+)
+from blocks.composition import Composition
+from blocks.configurations import Configuration
+from blocks.movement import cut
+from blocks.network import Network, Node
+from examples.copy_ntm.network import mapping, network
+from hdl import Target
+from quant import Format, from_float
+
+MP = mpmath.MPContext()
+MP.prec = 120
+ECP5 = Target.named("ecp5")
+MEMORY, KEY, STRENGTH = Format(6, 4), Format(5, 3), Format(5, 2, False)
+SCORE, SHARE = Format(8, 4), Format(8, 8, False)
+WEIGHTING = Format(10, 10, False)
+
+
+def draw(random, *tensors):
+    """Frames, of which the second is all smallest, the third all largest, the fourth all 0."""
+    made = [random.integers(t.format.min, t.format.max + 1, (9, *t.shape)) for t in tensors]
+    for values, tensor in zip(made, tensors, strict=True):
+        values[1], values[2], values[3] = tensor.format.min, tensor.format.max, 0
+    return made
+
+
+def number(code, source):
+    return Fraction(int(code)) / Fraction(2) ** source.frac
+
+
+def narrowed(value, target):
+    """Nearest number of a format, ties up."""
+    code = floor(value * Fraction(2) ** target.frac + Fraction(1, 2))
+    return min(max(code, target.min), target.max)
+
+
+SCORED = Tensor((5, 3), MEMORY), Tensor((2, 3), KEY), Tensor((2,), STRENGTH)
+
+
+@pytest.mark.parametrize("score", [SCORE, Format(9, 7), Format(4, 0)])
+@pytest.mark.parametrize("epsilon", [1e-3, 0.3, 0.99, 2.0**-20])
+def test_scores_are_less_than_their_bound_off(epsilon, score):
+    block = content_scores(*SCORED, score, epsilon)
+    frames = draw(np.random.default_rng(1), *SCORED)
+    for memory, keys, strengths, y in zip(*frames, block.reference(*frames), strict=True):
+        for head, row in np.ndindex(y.shape):
+            m = [number(n, MEMORY) for n in memory[row]]
+            k = [number(n, KEY) for n in keys[head]]
+            dot = sum(a * b for a, b in zip(m, k, strict=True))
+            squares = sum(a * a for a in m) * sum(b * b for b in k)
+            length = MP.sqrt(MP.mpf(squares.numerator) / squares.denominator) + MP.mpf(epsilon)
+            strength = number(strengths[head], STRENGTH)
+            exact = MP.mpf((strength * dot).numerator) / (strength * dot).denominator / length
+            wanted = min(max(MP.ldexp(exact, score.frac), score.min), score.max)
+            assert abs(int(y[head, row]) - wanted) < 0.5 + float(strength) / 4 + 1e-9
+
+
+def test_hard_addressing_means_the_first_of_the_most_alike_rows():
+    block = content_addressing(*SCORED, SCORE, SHARE, hard=True)
+    frames = draw(np.random.default_rng(2), *SCORED)
+    frames[0][4, 3] = frames[0][4, 1]
+    scores = content_scores(*SCORED, SCORE).reference(*frames)
+    for found, wanted in zip(
+        block.reference(*frames).reshape(-1, 5).tolist(),
+        scores.reshape(-1, 5).tolist(),
+        strict=True,
+    ):
+        place = wanted.index(max(wanted))
+        assert found == [255 if n == place else 0 for n in range(5)]
+
+
+@pytest.mark.parametrize("places", [3, 5])
+@pytest.mark.parametrize("exponent", [1, 2])
+def test_location_addressing_equals_fractions(exponent, places):
+    gate, mixed = Format(4, 4, False), Format(9, 9, False)
+    tensors = (
+        Tensor((2, 4), SHARE),
+        Tensor((2, 4), WEIGHTING),
+        Tensor((2,), gate),
+        Tensor((2, places), SHARE),
+    )
+    block = location_addressing(*tensors, mixed, WEIGHTING, exponent)
+    frames = draw(np.random.default_rng(3), *tensors)
+    y = block.reference(*frames)
+    for place in np.ndindex(9, 2):
+        content, former, by, shares = (values[place] for values in frames)
+        g, moved = number(by, gate), [Fraction(0)] * 4
+        for row in range(4):
+            old = number(former[row], WEIGHTING)
+            new = old + g * (number(content[row], SHARE) - old)
+            for move in range(places):
+                goes = (row + move - places // 2) % 4
+                moved[goes] += number(narrowed(new, mixed), mixed) * number(shares[move], SHARE)
+        powers = [number(narrowed(m, mixed), mixed) ** exponent for m in moved]
+        total = sum(powers)
+        wanted = [narrowed(p / total, WEIGHTING) if total else 0 for p in powers]
+        assert y[place].tolist() == wanted
+
+
+def test_reading_and_writing_equal_fractions():
+    vectors = Tensor((4,), WEIGHTING), Tensor((3,), SHARE), Tensor((3,), KEY)
+    memory = Tensor((4, 3), MEMORY)
+    target = Format(7, 4)
+    frames = draw(np.random.default_rng(4), memory, *vectors, Tensor((2, 4), WEIGHTING))
+    written = soft_write(memory, *vectors).reference(*frames[:4])
+    read = soft_read(Tensor((2, 4), WEIGHTING), memory, target).reference(frames[4], frames[0])
+    for place in np.ndindex(9, 4, 3):
+        frame, row, column = place
+        w = number(frames[1][frame, row], WEIGHTING)
+        e, a = number(frames[2][frame, column], SHARE), number(frames[3][frame, column], KEY)
+        assert written[place] == narrowed(
+            number(frames[0][place], MEMORY) * (1 - w * e) + w * a, MEMORY
+        )
+    for place in np.ndindex(9, 2, 3):
+        frame, head, column = place
+        total = sum(
+            number(frames[4][frame, head, row], WEIGHTING)
+            * number(frames[0][frame, row, column], MEMORY)
+            for row in range(4)
+        )
+        assert read[place] == narrowed(total, target)
+
+
+# The whole machine
+
+FORMATS = {
+    "controller_format": Format(8, 6),
+    "head_format": Format(8, 5),
+    "output_weight_format": Format(8, 6),
+    "sum_format": Format(9, 5),
+    "hidden_format": Format(9, 8),
+    "key_format": Format(9, 8),
+    "strength_format": Format(9, 6, False),
+    "gate_format": Format(9, 9, False),
+    "shift_format": Format(9, 9, False),
+    "score_format": Format(8, 5),
+    "weighting_format": Format(12, 12, False),
+    "memory_format": Format(10, 7),
+    "read_format": Format(10, 8),
+    "output_format": Format(10, 7),
+}
+
+
+def machine(seed, rows=4, columns=3, reads=1, writes=1, steps=3, streams=(), **options):
+    """A machine of random weights, and these by name."""
+    random = np.random.default_rng(seed)
+    inputs, units, outputs = 2, 3, 2
+    shapes = {
+        "controller": (units, inputs + reads * columns),
+        "reader": (reads, columns + 5, units),
+        "writer": (writes, 3 * columns + 5, units),
+        "output": (outputs, units + reads * columns),
+    }
+    formats = FORMATS["controller_format"], *2 * (FORMATS["head_format"],)
+    formats = *formats, FORMATS["output_weight_format"]
+    seen = FORMATS["read_format"], *3 * (FORMATS["hidden_format"],)
+    arrays, values = {}, {}
+    for (name, shape), weight, source in zip(shapes.items(), formats, seen, strict=True):
+        frac = weight.frac + source.frac
+        arrays[name] = from_float(random.normal(size=shape), weight)
+        arrays[f"{name}_bias"] = from_float(random.normal(size=shape[:-1]), Format(20, frac))
+        values[name] = arrays[name] / 2.0**weight.frac
+        values[f"{name}_bias"] = arrays[f"{name}_bias"] / 2.0**frac
+    x = Tensor((steps, *streams, inputs), Format(6, 4))
+    return neural_turing_machine(x, rows, **arrays, **FORMATS, **options), values
+
+
+def in_floats(values, x, rows, exponent=2, epsilon=1e-3):
+    """One sequence through the machine of sections 3.1 to 3.4 in floats."""
+    reads, writes = len(values["reader"]), len(values["writer"])
+    columns = (values["writer"].shape[1] - values["reader"].shape[1]) // 2
+    memory, vectors = np.zeros((rows, columns)), np.zeros(reads * columns)
+    heads = np.eye(1, rows).repeat(reads + writes, 0)
+    outputs = []
+    for now in x:
+        hidden = np.tanh(values["controller"] @ [*now, *vectors] + values["controller_bias"])
+        wanted = [
+            values[kind][n] @ hidden + values[f"{kind}_bias"][n]
+            for kind, count in (("reader", reads), ("writer", writes))
+            for n in range(count)
+        ]
+        for n, raw in enumerate(wanted):
+            key, strength = np.tanh(raw[:columns]), np.log1p(np.exp(raw[columns]))
+            gate = 1 / (1 + np.exp(-raw[columns + 1]))
+            lengths = [sqrt(row @ row) * sqrt(key @ key) + epsilon for row in memory]
+            likeness = np.exp(strength * (memory @ key) / lengths)
+            head = gate * likeness / likeness.sum() + (1 - gate) * heads[n]
+            shares = np.exp(raw[columns + 2 : columns + 5])
+            shares /= shares.sum()
+            head = sum(share * np.roll(head, n - 1) for n, share in enumerate(shares)) ** exponent
+            heads[n] = head / head.sum()
+        vectors = (heads[:reads] @ memory).ravel()
+        for n in range(writes):
+            rest = wanted[reads + n][columns + 5 :]
+            erase, add = 1 / (1 + np.exp(-rest[:columns])), np.tanh(rest[columns:])
+            share = heads[reads + n][:, None]
+            memory = memory * (1 - share * erase) + share * add
+        outputs.append(values["output"] @ [*hidden, *vectors] + values["output_bias"])
+    return np.array(outputs)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "options"),
+    [
+        ({}, {}),
+        ({"rows": 5, "reads": 2}, {"exponent": 1}),
+        ({"rows": 3, "columns": 2, "writes": 2, "steps": 4}, {"epsilon": 0.1}),
+    ],
+    ids=["one of each", "two readers", "two writers"],
+)
+def test_the_machine_is_near_that_in_floats(sizes, options):
+    """y is up to 4, in units of 1/128; of the weights the floats have the integers' own."""
+    layer, values = machine(5, **sizes, **options)
+    x = np.random.default_rng(6).integers(-32, 32, (12, layer.inputs["i"].shape[0], 2))
+    y = layer.reference(x)
+    assert_array_equal(layer.run(x), y)
+    wanted = [in_floats(values, frame / 16, sizes.get("rows", 4), **options) for frame in x]
+    error = np.abs(y / 128 - np.clip(wanted, -4, 511 / 128))
+    assert error.max() < 0.06
+    assert error.mean() < 0.012
+
+
+def test_streams_of_the_machine_do_not_see_each_other():
+    both, _ = machine(7, streams=(2,))
+    alone, _ = machine(7)
+    x = np.random.default_rng(8).integers(-32, 32, (4, 3, 2, 2))
+    y = both.reference(x)
+    for stream in range(2):
+        assert_array_equal(y[:, :, stream], alone.reference(x[:, :, stream]))
+
+
+def subject(block, interval):
+    return ask.subjects("turing", [Configuration(block, quick_plan(block, ECP5, interval))])
+
+
+def test_verilog_of_the_machine_equals_reference_cycle_for_cycle():
+    ask.verilog_equals_reference(subject(machine(9, steps=2)[0], 30))
+
+
+def soft_memory(rows, columns, steps):
+    """A loop that holds a memory alone; x says what is written, and what was there comes out."""
+    share, memory = Format(6, 6, False), Tensor((rows, columns), Format(8, 6))
+    net = Composition(x=Tensor((rows + 2 * columns,), share), memory=memory)
+    ends = 0, rows, rows + columns, rows + 2 * columns
+    parts = [
+        net.add(name, lambda x, a=a, b=b: cut(x, (slice(a, b),)), "x")
+        for name, a, b in zip(("weighting", "erase", "add"), ends[:-1], ends[1:], strict=True)
+    ]
+    net.add("written", soft_write, "memory", *parts)
+    zeros = (np.zeros(memory.shape, np.int64),)
+    loop = Recur(net.network(memory="written"), steps, zeros, (), ("memory",))
+    node = Node("loop", loop, ("x",))
+    return Network({"x": loop.inputs["i"]}, (node,), {"y": "loop"})
+
+
+def test_a_large_memory_is_block_ram():
+    block = soft_memory(128, 8, 2)
+    plan = quick_plan(block, ECP5, 1024)
+    inner = plan.plans["loop"]
+    buffers = {name for name, style in inner.styles.items() if style == "block"}
+    assert {"written.erased.i_a", "written.y.i_a"} <= buffers
+    found = ask.subjects("soft", [Configuration(block, plan)])
+    ask.synthesis_equals_cost(found, ECP5, composed=True)
+    assert block.cost(plan, ECP5).bram >= 2
+    ask.verilog_equals_reference(found)
+
+
+def test_the_memory_of_the_copying_machine_is_block_ram():
+    copying = network(steps=2)
+    styles = mapping(copying).plans["loop"].styles
+    for name in ("read_rows.product.i_a", "memory_0.erased.i_a", "memory_0.y.i_a"):
+        assert styles[name] == "block"
+
+
+def test_a_quick_plan_is_as_fast_as_with_more_room():
+    block = machine(9, steps=4)[0]
+    plan = quick_plan(block, ECP5, 30)
+    inner = plan.plans["loop"]
+    roomy = {name: 4 * depth + 4 for name, depth in inner.depths.items()}
+    large = block.loops["loop"].cell.with_buffers(inner, roomy, inner.styles)
+
+    def interval(mapped):
+        graph = block.timing(type(plan)({"loop": mapped}, plan.lanes, plan.depths, plan.styles))
+        return graph.schedule([graph.port("i")], [graph.port("o")]).interval
+
+    assert interval(inner) == interval(large)
+
+
+def tensors(*shapes):
+    return [Tensor(shape, SHARE) for shape in shapes]
+
+
+M, K, S = (4, 3), (2, 3), (2,)
+REFUSALS = {
+    "axes": (
+        lambda: content_scores(*tensors(S, K, S), SCORE),
+        "content_scores memory must have 2 axes, not 1",
+    ),
+    "key": (
+        lambda: content_scores(*tensors(M, (2, 4), S), SCORE),
+        "content_scores key must have 3 columns like memory, not 4",
+    ),
+    "strength": (
+        lambda: content_scores(*tensors(M, K, (3,)), SCORE),
+        "content_scores strength must be one for each of 2 heads, not (3,)",
+    ),
+    "epsilon": (
+        lambda: content_scores(*tensors(M, K, S), SCORE, 0),
+        "content_scores epsilon must be a number above 0, less than 1, not 0",
+    ),
+    "nothing to choose": (
+        lambda: content_addressing(*tensors((1, 3), K, S), SCORE, SHARE, hard=True),
+        "content_addressing memory must have at least 2 rows to choose from, not 1",
+    ),
+    "former": (
+        lambda: location_addressing(*tensors((2, 4), (2, 5), S, (2, 3)), SHARE, SHARE),
+        "location_addressing former must have shape (2, 4), not (2, 5)",
+    ),
+    "shift": (
+        lambda: location_addressing(*tensors((2, 4), (2, 4), S, (2, 4)), SHARE, SHARE),
+        "location_addressing shift must have 3 places or an odd number more, not 4",
+    ),
+    "mixed_format": (
+        lambda: location_addressing(*tensors((2, 4), (2, 4), S, (2, 3)), SCORE, SHARE),
+        "location_addressing mixed_format must be unsigned, not s8.4",
+    ),
+    "exponent": (
+        lambda: location_addressing(*tensors((2, 4), (2, 4), S, (2, 3)), SHARE, SHARE, 3),
+        "location_addressing exponent must be 1 or 2, not 3",
+    ),
+    "weighting": (
+        lambda: soft_read(*tensors((2, 5), M), SHARE),
+        "soft_read weighting must have 4 rows like memory, not 5",
+    ),
+    "erase": (
+        lambda: soft_write(*tensors(M, (4,), (4,), (3,))),
+        "soft_write erase must have shape (3,) for memory of (4, 3), not (4,)",
+    ),
+    "rows": (
+        lambda: machine(1, rows=0),
+        "neural_turing_machine rows must be an int from 1, not 0",
+    ),
+    "interval": (
+        lambda: quick_plan(machine(1)[0], ECP5, 0),
+        "quick_plan interval must be a whole number of cycles above 0, not 0",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "message"), REFUSALS.values(), ids=REFUSALS)
+def test_what_is_wrong_is_refused(make, message):
+    with refused(ValueError, message):
+        make()
