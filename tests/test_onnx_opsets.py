@@ -66,7 +66,9 @@ TOLD = {  # frame, what the operator is told by the names that the standard has
     "Upsample": (IMAGE, {"scales": np.array([1, 1, 2, 2], np.float32)}),
     "Where": ((3, 4), {"condition": seeded(4) > 0, "Y": FOUR}),
 }
-ALIASES = {"constant_value": "value", "mean": "input_mean", "var": "input_var"}
+TOLD |= {f"Reduce{kind}": ((3, 4), {"axes": ints(2)}) for kind in ("Max", "Mean", "Min", "Sum")}
+TOLD |= {"Attention": ((2, 3, 4), {}), "TopK": ((3, 4), {"k": ints(2)})}
+ALIASES = {"K": "k", "constant_value": "value", "mean": "input_mean", "var": "input_var"}
 """Names of inputs that had another one as attributes."""
 LAST = {"Upsample": 9}
 
@@ -102,7 +104,11 @@ def written(name, opset):
     if name == "Where":
         sources = ["condition", "x", "Y"]
         constants = {n: told[n] for n in ("condition", "Y")}
-    if schema.max_input > 9 and name != "Concat":
+    if name == "TopK" and "k" in attributes:
+        (attributes["k"],) = attributes["k"]
+    if name == "Attention":
+        sources = ["x"] * 3
+    elif schema.max_input > 9 and name != "Concat":
         sources = ["x", "x"]  # of any number
     elif [formal.name for formal in schema.inputs] == ["A", "B"] and "B" not in told:
         sources = ["x", "x"]
