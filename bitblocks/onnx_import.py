@@ -69,7 +69,10 @@ def import_onnx(path: str | Path, cut: str | Sequence[str] | None = None) -> Gra
         if not importer.reorders:
             break
     assert best is not None  # there always is a choice
-    return fold_scales(fold_attention(without_unread(best.graph)))
+    graph = fold_scales(fold_attention(without_unread(best.graph)))
+    read = {source for node in graph.nodes for source in node.sources}
+    read |= {port.source for port in graph.outputs}
+    return replace(graph, inputs=tuple(port for port in graph.inputs if port.name in read))
 
 
 def _layouts(shape: Shape) -> list[Shape]:
@@ -174,6 +177,7 @@ class Importer:
 
     def viewed(self, name: str, shape: Shape) -> str:
         """The graph tensor ``name`` under another shape of the same raster order."""
+        shape = shape or (1,)
         if self.shapes[name] == shape:
             return name
         return self.add(layers.Reshape, f"{name}_reshape", (name,), shape).name

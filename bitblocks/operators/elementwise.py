@@ -83,8 +83,6 @@ def negate(op: Operation) -> Value:
 def _beside_constant(op: Operation) -> tuple[Value, Floats, bool]:
     """The frame, the constant as one frame in the model's order, and whether it comes first."""
     first = op.is_constant(0)
-    if not first and not op.is_constant(1):
-        op.refuse("must have a constant beside its frames")
     value = op.value(1 if first else 0, batch=None, joined=True)
     value = op.widened(0 if first else 1, value)
     return value, op.frame_constant(0 if first else 1, value), first
