@@ -40,11 +40,11 @@ def fold_attention(graph: Graph) -> Graph:
     turned: dict[str, str] = {}
     for node in graph.nodes:
         parts = _attention(graph, nodes, readers, node)
+        for part in parts or [node]:
+            fed = tuple(turned.get(source, source) for source in part.sources)
+            made[part.name] = replace(part, sources=fed)
         if parts:
             turned[node.name] = parts[-1].name
-        else:
-            parts = [replace(node, sources=tuple(turned.get(s, s) for s in node.sources))]
-        made |= {part.name: part for part in parts}
     if not turned:
         return graph
     turns = {turn: graph.shapes[name] for name, turn in turned.items()}

@@ -183,7 +183,7 @@ def read_arrays(path: str | Path, what: str) -> NDArray[Any] | dict[str, NDArray
             raise InputError(f"{shown} must be a file")
         with path.open("rb") as stream:
             start = stream.read(6)
-        if start[:4] == b"PK\x03\x04":
+        if start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):  # the latter without any array
             with zipfile.ZipFile(path) as archive:
                 size = sum(entry.file_size for entry in archive.infolist())
             if size > BYTES_LIMIT:

@@ -42,8 +42,8 @@ class Port:
 
     @property
     def stream_shape(self) -> Shape:
-        """``shape`` in stream order, channels last."""
-        return tuple(self.shape[axis] for axis in self.axes)
+        """``shape`` in stream order, channels last; that of one number is (1,)."""
+        return tuple(self.shape[axis] for axis in self.axes) or (1,)
 
 
 @dataclass(frozen=True, eq=False)

@@ -69,7 +69,10 @@ def import_onnx(path: str | Path, cut: str | Sequence[str] | None = None) -> Gra
         if not importer.reorders:
             break
     assert best is not None  # there always is a choice
-    return fold_scales(fold_attention(without_unread(best.graph)))
+    graph = fold_scales(fold_attention(without_unread(best.graph)))
+    read = {source for node in graph.nodes for source in node.sources}
+    read |= {port.source for port in graph.outputs}
+    return replace(graph, inputs=tuple(port for port in graph.inputs if port.name in read))
 
 
 def _layouts(shape: Shape) -> list[Shape]:
@@ -168,8 +171,13 @@ class Importer:
             self.shapes[tensor] = shape
         return layer
 
+    def layer(self, name: str) -> Layer | None:
+        """The layer that gives a graph tensor; None for an input."""
+        return next((layer for layer in self.nodes if name in layer.tensors), None)
+
     def viewed(self, name: str, shape: Shape) -> str:
         """The graph tensor ``name`` under another shape of the same raster order."""
+        shape = shape or (1,)
         if self.shapes[name] == shape:
             return name
         return self.add(layers.Reshape, f"{name}_reshape", (name,), shape).name

@@ -58,8 +58,8 @@ class ProjectPort:
 
     @property
     def stream_shape(self) -> tuple[int, ...]:
-        """Shape of a frame in the order of the stream."""
-        return tuple(self.shape[axis] for axis in self.axes)
+        """Shape of a frame in the order of the stream; that of one number is (1,)."""
+        return tuple(self.shape[axis] for axis in self.axes) or (1,)
 
     @property
     def transfers(self) -> int:
@@ -72,7 +72,8 @@ class ProjectPort:
 
     def from_stream(self, frames: NDArray[Any]) -> NDArray[Any]:
         """A batch in stream order in the model's layout."""
-        return frames.transpose(0, *(np.argsort(self.axes) + 1))
+        turned = frames.transpose(0, *(np.argsort(self.axes) + 1)) if self.axes else frames
+        return turned.reshape(len(frames), *self.shape)
 
     @property
     def element_bits(self) -> int:
@@ -391,7 +392,7 @@ def _port_json(port: ProjectPort) -> dict[str, Any]:
 def _port(data: Mapping[str, Any]) -> ProjectPort:
     shape, axes = tuple(data["shape"]), tuple(data["axes"])
     number = Format(data["format"]["width"], data["format"]["frac"], data["format"]["signed"])
-    Tensor(shape, number)
+    Tensor(shape or (1,), number)
     if sorted(axes) != list(range(len(shape))):
         raise ValueError(f"axes must be an order of {len(shape)} axes, not {list(axes)}")
     if type(data["lanes"]) is not int or data["lanes"] < 1:

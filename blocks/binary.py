@@ -365,7 +365,7 @@ class Maximum(Binary):
 
 @dataclass(frozen=True)
 class Gate(Binary):
-    """``y = narrow(a if b > 0 else 0)``: a hard gate; two stages, choice and narrowing.
+    """``y = narrow(a if b > 0 else 0)``: a hard gate; a stage, and one to narrow.
 
     Mul is the soft one.
 

@@ -2,14 +2,23 @@
 """The catalogue of all blocks: one suite asks the same questions of each entry."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from hdl import Target
-from quant import Approximation, Format, Symmetry, dot_bounds, product_format, sum_format
+from quant import (
+    FUNCTIONS,
+    Approximation,
+    Format,
+    Symmetry,
+    approximate,
+    dot_bounds,
+    product_format,
+)
 
 from .activation import Piecewise, PReLU, piecewise_configuration, prelu_configuration
 from .attention import (
@@ -63,7 +72,9 @@ from .movement import (
     Moves,
     Rearrange,
     concat_configuration,
+    gather,
     rearrange_configuration,
+    transpose,
 )
 from .network import Network, NetworkPlan, Node
 from .nonlinearity import Nonlinearity, TableLanes, nonlinearity_configuration
@@ -204,59 +215,128 @@ def random_network(random: np.random.Generator, size: int) -> Network:
         for attempt in range(200):
             if attempt % 50 == 0:
                 joins = sum(len(node.sources) > 1 for node in nodes)
-                kind = int(random.integers(0 if joins < 4 else 2, 8))
-            block, sources = _random_node(random, kind, n, tensors, unused)
+                kind = int(random.integers(0 if joins < 4 else 4, KINDS))
+            made = _random_node(random, kind, n, tensors, unused)
+            if made is None:
+                continue
+            block, sources = made
             frames = [values[source] for source in sources]
             y = block.reference(*frames)
-            if _all_alive(y, block.outputs["o"]) and _all_read(block, frames):
+            (given,) = block.outputs.values()
+            if _all_alive(y, given) and _all_read(block, frames):
                 break
         else:
             continue
-        name = f"n{n}"
-        nodes.append(Node(name, block, sources))
-        tensors[name], values[name] = block.outputs["o"], y
+        nodes.append(Node(f"n{n}", block, sources))
+        (name,) = nodes[-1].tensors
+        tensors[name], values[name] = given, y
         unused = [t for t in unused if t not in sources] + [name]
     return Network(inputs, nodes, {f"y{n}": source for n, source in enumerate(unused)})
 
 
+KINDS = 18
+"""Kinds of nodes of random networks; the frequent ones count several times."""
+
+
 def _random_node(
     random: np.random.Generator, kind: int, n: int, tensors: dict[str, Tensor], unused: list[str]
-) -> tuple[Any, tuple[str, ...]]:
-    """A block of a kind, 0 to 7, and the tensors that it is fed."""
+) -> tuple[Any, tuple[str, ...]] | None:
+    """A block of a kind below KINDS and the tensors that it is fed; None if they do not suit it."""
     source = unused[0] if random.integers(3) else str(random.choice(list(tensors)))
     tensor = tensors[source]
+    x, shape, channels = tensor.format, tensor.shape, tensor.shape[-1]
     twins = [name for name, t in tensors.items() if t.shape == tensor.shape]
+    modes = draw_modes(random, n)
     block: Any
-    if kind <= 1:
+    if kind <= 2:
         other = str(random.choice([t for t in twins if t in unused] or twins))
-        a, b = tensor.format, tensors[other].format
-        total = sum_format(a, b)
-        target = draw_fitting(random, total.min, total.max, total.frac)
-        return Add(tensor, tensors[other], target, *draw_modes(random, n)), (source, other)
-    if kind == 2:
-        x = tensor.format
-        block = ReLU(tensor, draw_fitting(random, 0, x.max, x.frac), *draw_modes(random, n))
-    elif kind == 3:
-        block = Reshape(tensor, (*tensor.shape, 1) if n % 2 else (tensor.size,))
-    elif kind <= 5:
+        join: Any = (Add, Add, Sub, Mul, Minimum, Maximum)[random.integers(6)] if kind else Add
+        target = _narrow(random, join(tensor, tensors[other], x))
+        return join(tensor, tensors[other], target, *modes), (source, other)
+    if kind == 3:
+        alike = [name for name in twins if name != source and tensors[name].format == x]
+        if not alike:
+            return None
+        other = str(random.choice(alike))
+        axis = int(random.integers(len(shape)))
+        return Concat((tensor, tensors[other]), axis), (source, other)
+    if kind == 4:
+        block = ReLU(tensor, draw_fitting(random, 0, x.max, x.frac), *modes)
+    elif kind == 5:
+        block = Reshape(tensor, (*shape, 1) if n % 2 else (tensor.size,))
+    elif kind <= 7:
         number = draw_format(random, 1)
-        weight = draw_integers(random, number, (tensor.shape[-1],))
-        x = product_format(tensor.format, number)
-        target = draw_fitting(random, x.min, x.max, x.frac)
+        weight = draw_integers(random, number, (channels,))
+        whole = product_format(x, number)
+        target = draw_fitting(random, whole.min, whole.max, whole.frac)
         block = Weight(tensor, weight, number, target)
-    else:
-        outputs = tensor.shape[-1] if random.integers(2) else int(random.integers(1, 9))
+    elif kind <= 10:
+        outputs = channels if random.integers(2) else int(random.integers(1, 9))
         number = Format(int(random.integers(2, 7)), 3)
-        weight = draw_integers(random, number, (outputs, tensor.shape[-1]))
+        weight = draw_integers(random, number, (outputs, channels))
         bias = random.integers(-50, 50, outputs)
-        lows, highs = dot_bounds(weight, tensor.format)
+        lows, highs = dot_bounds(weight, x)
         ends = int(lows.min()) - 50, int(highs.max()) + 50
-        target = draw_fitting(random, *ends, tensor.format.frac + 3)
-        target = Format(min(8, target.width), target.frac, target.signed)
+        target = _at_most_8(draw_fitting(random, *ends, x.frac + 3))
         block = Linear(tensor, weight, bias, number, target)
+    elif kind == 11:
+        if x.width > 8:
+            return None
+        name = ("tanh", "gelu", "softsign", "silu")[random.integers(4)]
+        form = approximate(FUNCTIONS[name], x, Format(int(random.integers(3, 8)), 3), degree=0)
+        block = Nonlinearity(tensor, form)
+    elif kind == 12:
+        length = int(random.integers(1, max(shape) + 1))
+        order = random.permutation(max(shape))[:length] if random.integers(2) else None
+        axis = shape.index(max(shape))
+        turned = transpose(tensor, random.permutation(len(shape)).tolist())
+        block = turned if order is None else gather(tensor, order, axis)
+    elif kind == 13:
+        first = int(random.integers(len(shape)))
+        axes = tuple(range(first, int(random.integers(first + 1, len(shape) + 1))))
+        if prod(shape[axis] for axis in axes) < 2:
+            return None
+        function = ("sum", "mean", "maximum", "minimum")[random.integers(4)]
+        target = _narrow(random, Reduce(tensor, function, axes, x))
+        block = Reduce(tensor, function, axes, target, *modes)
+    elif kind == 14:
+        if channels < 2:
+            return None
+        gives = ("values", "indices")[random.integers(2)]
+        count = int(random.integers(1, min(4, channels) + 1))
+        block = TopK(tensor, count, bool(random.integers(2)), gives)
+    else:
+        axes_count = len(shape) - 1
+        if not 1 <= axes_count <= 3:
+            return None
+        kernel = tuple(int(random.integers(1, min(3, size) + 1)) for size in shape[:-1])
+        stride = tuple(random.integers(1, 3, axes_count).tolist())
+        around = tuple((int(random.integers(size)), 0) for size in kernel)
+        if kind == 15:
+            number = Format(int(random.integers(2, 6)), 2)
+            weight = draw_integers(random, number, (int(random.integers(1, 5)), *kernel, channels))
+            zeros = np.zeros(len(weight), np.int64)
+            exact = Convolution(tensor, weight, zeros, number, x, stride, padding=around)
+            block = replace(exact, output_format=_narrow(random, exact))
+        elif kind == 16:
+            block = MaxPool(tensor, kernel, stride, padding=around)
+        else:
+            target = _at_most_8(draw_fitting(random, x.min, x.max, x.frac))
+            block = AveragePool(tensor, kernel, target, stride, padding=around)
     if n % 5 == 4:
-        block = Network({"inner": tensor}, (Node("part", block, ("inner",)),), {"y": "part"})
+        port = "part" if "o" in block.outputs else f"part.{next(iter(block.outputs))[2:]}"
+        block = Network({"inner": tensor}, (Node("part", block, ("inner",)),), {"y": port})
     return block, (source,)
+
+
+def _narrow(random: np.random.Generator, block: Any) -> Format:
+    """A format of at most 8 bits for the exact results of a block."""
+    exact = block.sum_format if isinstance(block, Convolution) else block.exact_format
+    return _at_most_8(draw_fitting(random, exact.min, exact.max, exact.frac))
+
+
+def _at_most_8(number: Format) -> Format:
+    return Format(min(8, number.width), number.frac, number.signed)
 
 
 def _all_alive(y: np.ndarray, tensor: Tensor) -> bool:

@@ -345,21 +345,26 @@ class Neuron:
         """Folded over the inputs, then unrolled."""
         return self.linear.plans(target)
 
+    def _mapped(self, plan: Folded | Unrolled) -> Linear:
+        if not isinstance(plan, Folded | Unrolled):
+            raise TypeError(f"Neuron plan must be Folded or Unrolled, not {plan!r}")
+        return self.linear
+
     def lanes(self, plan: Folded | Unrolled) -> dict[str, int]:
         """Port name -> numbers in a transfer."""
-        return self.linear.lanes(plan)
+        return self._mapped(plan).lanes(plan)
 
     def rtl(self, plan: Folded | Unrolled) -> Series:
         """A new circuit."""
-        return self.linear.rtl(plan)
+        return self._mapped(plan).rtl(plan)
 
     def timing(self, plan: Folded | Unrolled) -> Events:
         """When every transfer of a frame happens."""
-        return self.linear.timing(plan)
+        return self._mapped(plan).timing(plan)
 
     def cost(self, plan: Folded | Unrolled, target: Target) -> Cost:
         """What it takes on a target."""
-        return self.linear.cost(plan, target)
+        return self._mapped(plan).cost(plan, target)
 
 
 def linear_parts(random: np.random.Generator, index: int, outputs: int) -> dict[str, Any]:

@@ -469,7 +469,7 @@ def _arguments(random: np.random.Generator, index: int, gates: tuple[int, ...]) 
     steps = int(random.integers(1, 4))
     streams = (2,) if index % 4 == 3 else ()
     output = Format(6, 5)
-    x = output if index % 2 else Format(int(random.integers(3, 7)), 3)
+    x = output if index % 2 else Format(int(random.integers(6, 8)), 3)
     number = Format(5, 3)
     return {
         "input": Tensor((steps, *streams, inputs), x),

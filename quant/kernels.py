@@ -25,6 +25,8 @@ Tile = np.ndarray[Any, Any]
 INT64 = np.dtype(np.int64)
 LARGEST_SHIFT: dict[np.dtype[Any], int] = {np.dtype(np.float32): 100, np.dtype(np.float64): 900}
 """Powers of two by which exact integers may be scaled, leaving the exponent's range to spare."""
+FEW = 1 << 10
+"""Numbers of a tile for which the start of a call takes longer than the rest of it."""
 HALF_ADDED = (Rounding.RND, Rounding.RND_ZERO, Rounding.RND_MIN_INF, Rounding.RND_INF)
 """Modes that add or subtract up to half a unit before they cut."""
 
@@ -126,7 +128,15 @@ class Finish:
         bounds = float(least), float(most)
         if self.overflow is Overflow.SAT_ZERO:
             return [*steps, lambda tile: np.copyto(tile, 0, where=tile.clip(*bounds) != tile)]
-        return [*steps, lambda tile: tile.clip(*bounds, out=tile)]
+
+        def limit(tile: Tile) -> None:
+            if tile.size > FEW:
+                tile.clip(*bounds, out=tile)
+            else:  # two plain calls start sooner
+                np.minimum(tile, bounds[1], out=tile)
+                np.maximum(tile, bounds[0], out=tile)
+
+        return [*steps, limit]
 
 
 def _rounding_step(rounding: Rounding, drop: int) -> Callable[[Tile], object]:
@@ -388,17 +398,21 @@ class SumKernel:
         else:
             scaled = [(column << s) * self.finish.scale for column, s in self.factors]
             self.factors = [column.astype(self.dtype) for column in scaled]
+        self.factors = [f.item() if f.size == 1 else f for f in self.factors]
 
     def __call__(self, out: Tile, *tiles: Tile) -> None:
         y = out[:-1]
         for index, (factor, tile) in enumerate(zip(self.factors, tiles, strict=True)):
             x = tile[:-1]
-            if factor.size > 1:
+            if isinstance(factor, np.ndarray):
                 shape = self.size // factor.size, factor.size, -1
-                product: Tile = (x.reshape(shape) * factor).reshape(y.shape)
-            else:
-                product = x if factor.item() == 1 else x * factor.item()
-            np.copyto(y, product) if index == 0 else np.add(y, product, out=y)
+                x = (x.reshape(shape) * factor).reshape(y.shape)
+            elif factor != 1:
+                x = np.multiply(x, factor, out=y if index == 0 else None)
+            if index:
+                np.add(y, x, out=y)
+            elif x is not y:
+                np.copyto(y, x)
         _finish(self.finish, y)
 
 

@@ -37,13 +37,18 @@ def saved(model, folder, name="model.onnx"):
     return path
 
 
+def model_layout(port, frames):
+    """Frames in the order of the stream, in the model's own layout."""
+    back = np.argsort([0, *(axis + 1 for axis in port.axes)]) if port.axes else (0, 1)
+    return frames.transpose(back).reshape(len(frames), *port.shape)
+
+
 def outputs_of(graph, x):
     """Outputs in the model's own layout, by name."""
     tensors = evaluate(graph, x)
     results = {}
     for port in graph.outputs:
-        back = np.argsort([0, *(axis + 1 for axis in port.axes)])
-        results[port.name] = tensors[port.source].transpose(back)
+        results[port.name] = model_layout(port, tensors[port.source])
     return results
 
 

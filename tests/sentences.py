@@ -24,6 +24,7 @@ class Sentence(NamedTuple):
 class _Checker(NamedTuple):
     """What a function says of an argument that it is told the name of."""
 
+    path: Path
     function: str
     parameters: tuple[str, ...]
     name: str
@@ -44,7 +45,7 @@ def sentences(folders: Iterable[str]) -> list[Sentence]:
         (path, node, top, call) for path, node, top in functions for call in _own(node, ast.Call)
     ]
     said = {
-        _said(raised.exc.args[0], "", node, top, f"{path}:{raised.lineno}")
+        _said(raised.exc.args[0], "", node, top, path, raised.lineno)
         for path, node, top in functions
         for raised in _own(node, ast.Raise)
         if isinstance(raised.exc, ast.Call) and raised.exc.args
@@ -52,10 +53,11 @@ def sentences(folders: Iterable[str]) -> list[Sentence]:
     known = said
     while new := [checker for checker in said if isinstance(checker, _Checker)]:
         said = {
-            _said(given[checker.name], checker.rest, node, top, f"{path}:{call.lineno}")
+            _said(given[checker.name], checker.rest, node, top, path, call.lineno)
             for path, node, top, call in calls
             for checker in new
             if checker.function == _called(call)
+            and (checker.path == path or not checker.function.startswith("_"))
             and checker.name in (given := _arguments(call, checker.parameters))
         } - known
         known = known | said
@@ -63,7 +65,7 @@ def sentences(folders: Iterable[str]) -> list[Sentence]:
 
 
 def _said(
-    words: ast.expr, rest: str, function: ast.FunctionDef, top: bool, place: str
+    words: ast.expr, rest: str, function: ast.FunctionDef, top: bool, path: Path, line: int
 ) -> Sentence | _Checker:
     """A sentence of a function; one of a checker if it begins with a parameter.
 
@@ -72,8 +74,8 @@ def _said(
     first, text = *_parts(words)[:1], text_of(words) + rest
     parameters = tuple(a.arg for a in (*function.args.args, *function.args.kwonlyargs))
     if top and isinstance(first, ast.Name) and first.id in parameters:
-        return _Checker(function.name, parameters, first.id, text[1:])
-    return Sentence(text, place)
+        return _Checker(path, function.name, parameters, first.id, text[1:])
+    return Sentence(text, f"{path.name}:{line}")
 
 
 def text_of(words: ast.expr) -> str:
@@ -126,6 +128,8 @@ def says(text: str, sentence: str) -> bool:
 
     What has only a HOLE for its thing says nothing.
     """
+    if HOLE not in (text[0], sentence[0]) and text[0] != sentence[0]:
+        return False  # most of them
     parts = text.partition(" must ")
     pairs = zip(parts, sentence.partition(" must "), strict=True)
     return parts[0] != HOLE and all(_meet(*pair) for pair in pairs)

@@ -11,14 +11,20 @@ import pytest
 from refusal import refused
 
 from blocks import (
+    Add,
     ArgMax,
+    Linear,
     Mul,
+    Network,
+    Node,
     Projection,
     Rearrange,
     Tensor,
+    Weight,
     attention,
     causal,
     gate,
+    layer_norm,
     multi_head_attention,
     plan,
 )
@@ -280,6 +286,58 @@ def test_several_heads_are_projections_around_attention(crossed, groups):
         np.testing.assert_array_equal(
             network.reference(*values), projected(last, mixed.reshape(3, 4))
         )
+
+
+def normalised(x):
+    spread = x - x.mean(axis=-1, keepdims=True)
+    return spread / np.sqrt((spread**2).mean(axis=-1, keepdims=True) + 1e-5)
+
+
+def test_a_transformer_block_is_a_network_of_blocks():
+    """Positions, attention, residuals, norms and two layers, against floats."""
+    random = np.random.default_rng(8)
+    number, weights, tokens, width = Format(12, 8), Format(8, 6), 6, 8
+    x = Tensor((tokens, width), number)
+    positions = random.integers(-256, 256, (tokens, width))
+    square = [random.integers(-40, 40, (width, width)) for _ in range(4)]
+    wide, narrow = (random.integers(-40, 40, shape) for shape in ((16, 8), (8, 16)))
+    made = [Projection(w, np.zeros(width, int), weights, Format(14, 9)) for w in square]
+    one, none = np.full(width, 32), np.zeros(width, int)
+    inner = multi_head_attention(
+        x, None, 2, *made, Format(14, 9), Format(8, 4), Format(10, 10, False)
+    )
+    nodes = (
+        Node("placed", Weight(x, np.array(1), Format(2, 0), number, bias=positions), ("x",)),
+        Node("attention", inner, ("placed",)),
+        Node("add_1", Add(x, inner.outputs["o"], Format(14, 8)), ("placed", "attention")),
+        Node("norm_1", norm(Format(14, 8), one, none, number), ("add_1",)),
+        Node("up", linear(x, wide, weights, Format(14, 8, False)), ("norm_1",)),
+        Node("down", linear(Tensor((6, 16), Format(14, 8, False)), narrow, weights), ("up",)),
+        Node("add_2", Add(x, Tensor((6, 8), Format(14, 8)), Format(14, 8)), ("norm_1", "down")),
+        Node("norm_2", norm(Format(14, 8), one, none, number), ("add_2",)),
+    )
+    network = Network({"x": x}, nodes, {"y": "norm_2"})
+    codes = random.integers(-512, 512, (20, tokens, width))
+    placed = codes / 256 + positions / 256
+    q, k, v = (placed @ w.T / 64 for w in square[:3])
+    mixed = np.empty_like(placed)
+    for part in (slice(0, 4), slice(4, 8)):
+        scores = q[..., part] @ k[..., part].swapaxes(1, 2) / 2
+        shares = np.exp(scores - scores.max(axis=-1, keepdims=True))
+        mixed[..., part] = shares / shares.sum(axis=-1, keepdims=True) @ v[..., part]
+    first = normalised(placed + mixed @ square[3].T / 64)
+    second = np.maximum(first @ wide.T / 64, 0) @ narrow.T / 64
+    wanted = normalised(first + second)
+    assert np.abs(network.reference(codes) / 256 - wanted).max() < 0.08
+
+
+def norm(number, one, none, target):
+    return layer_norm(Tensor((6, 8), number), one, none, Format(7, 5), target)
+
+
+def linear(x, weight, weight_format, target=None):
+    target = target or Format(14, 8)
+    return Linear(x, weight, np.zeros(len(weight), int), weight_format, target)
 
 
 Q, K, V = streams(2, 3, 4, 2, 5, 6)

@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 from onnx import ModelProto, helper, numpy_helper
 from onnx_models import assert_equals_onnx, model_of, refusal, saved, seeded
+from refusal import refused
 
 from bitblocks import InputError, import_onnx, quantise
 from bitblocks.graph import evaluate
-from bitblocks.layers import Attention, MatMul, Scale, Softmax
+from bitblocks.layers import Attention, Mask, MatMul, Rearrange, Scale, Softmax
 from blocks import Network
+from examples.networks import NETWORKS as DIGITS
+from quant import from_float
 
 
 def published():
@@ -99,6 +102,17 @@ def test_attention_becomes_one_layer(tmp_path):
     assert not {Softmax, MatMul, Scale} & set(kinds)
 
 
+def test_attention_may_follow_attention(tmp_path):
+    """Of one the queries are what the other gives, as it is, and its keys as well."""
+    nodes = [
+        helper.make_node("Attention", ["q", "k", "v"], ["a"]),
+        helper.make_node("Attention", ["a", "a", "a"], ["y"], is_causal=1),
+    ]
+    shapes = QKV | {"v": (2, 5, 4)}
+    graph = assert_equals_onnx(model_of(nodes, shapes, ["y"], opset=23), tmp_path, shapes)
+    assert [type(node) for node in graph.nodes].count(Attention) == 2
+
+
 def test_scores_that_something_else_reads_stay_apart(tmp_path):
     node = helper.make_node("Attention", ["q", "k", "v"], ["y", "", "", "s"])
     graph = assert_equals_onnx(model_of([node], QKV, ["y", "s"], opset=23), tmp_path, QKV)
@@ -145,7 +159,7 @@ def test_what_is_wrong_with_attention_is_refused(tmp_path, shapes, constants, at
     assert message == f"Attention node that gives 'y' {rule}"
 
 
-def multi_head(heads, tokens, channels, masked=False):
+def multi_head(heads, tokens, channels, mask=None):
     """What torch.onnx.export has written of nn.MultiheadAttention for years: heads in the batch."""
     depth = channels // heads
     constants = {
@@ -157,8 +171,8 @@ def multi_head(heads, tokens, channels, masked=False):
         "split": np.array([tokens, -1, depth], np.int64),
         "rows": np.array([-1, channels], np.int64),
         "back": np.array([tokens, -1, channels], np.int64),
-        "mask": np.triu(np.full((tokens, tokens), -2e4, np.float32), 1),
     }
+    constants |= {} if mask is None else {"mask": mask}
     nodes = [
         helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0, 2]),
         helper.make_node("MatMul", ["t", "w"], ["m"]),
@@ -171,8 +185,8 @@ def multi_head(heads, tokens, channels, masked=False):
     nodes += [
         helper.make_node("Div", ["q2", "root"], ["q3"]),
         helper.make_node("MatMul", ["q3", "k2"], ["s0"]),
-        helper.make_node("Add", ["s0", "mask"], ["s"]),
-        helper.make_node("Softmax", ["s" if masked else "s0"], ["p"], axis=-1),
+        *([] if mask is None else [helper.make_node("Add", ["s0", "mask"], ["s"])]),
+        helper.make_node("Softmax", ["s0" if mask is None else "s"], ["p"], axis=-1),
         helper.make_node("MatMul", ["p", "v2"], ["o0"]),
         helper.make_node("Transpose", ["o0"], ["o1"], perm=[1, 0, 2]),
         helper.make_node("Reshape", ["o1", "rows"], ["o2"]),
@@ -184,14 +198,18 @@ def multi_head(heads, tokens, channels, masked=False):
     return model_of(nodes, shapes, ["y"], constants, opset=18), shapes
 
 
-@pytest.mark.parametrize("masked", [False, True])
+FINITE = np.triu(np.full((5, 5), -2e4, np.float32), 1)
+ENDLESS = np.where(np.tri(5) > 0, np.float32(0.5), np.float32(-np.inf)).astype(np.float32)
+
+
+@pytest.mark.parametrize("masked", [None, FINITE, ENDLESS], ids=["none", "finite", "endless"])
 @pytest.mark.parametrize("heads", [1, 2, 4])
 def test_heads_inside_the_batch_become_attention(tmp_path, heads, masked):
     model, shapes = multi_head(heads, 5, 8, masked)
     graph = assert_equals_onnx(model, tmp_path, shapes)
     (layer,) = (node for node in graph.nodes if isinstance(node, Attention))
     assert graph.shapes[layer.name] == (5, heads, 8 // heads)
-    assert layer.mask.sum() == heads * (15 if masked else 25)
+    assert layer.mask.sum() == heads * (25 if masked is None else 15)
     assert not {Softmax, MatMul, Scale} & {type(node) for node in graph.nodes}
 
 
@@ -203,9 +221,61 @@ def test_what_shares_its_axis_with_the_batch_is_no_output_and_no_sum(tmp_path):
 
 
 def test_the_network_of_integers_is_near(tmp_path):
-    model, shapes = multi_head(2, 5, 8, masked=True)
+    model, shapes = multi_head(2, 5, 8, ENDLESS)
     graph = import_onnx(saved(model, tmp_path))
     x = seeded(200, *shapes["x"])
     network, report = quantise(graph, x, activation_bits=10)
     assert [layer.signal_to_noise for layer in report.layers][-1] > 30
     assert sum(isinstance(node.block, Network) for node in network.nodes) == 1
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("axis", [1, 2])
+def test_what_is_minus_infinite_before_a_softmax_does_not_count(tmp_path, first, axis):
+    shown = np.arange(12).reshape(3, 4) % 5 != 2
+    parts = ["x", "endless"] if first else ["endless", "x"]
+    nodes = [
+        helper.make_node("Where", ["shown", *parts], ["w"]),
+        helper.make_node("Softmax", ["w"], ["y"], axis=axis),
+    ]
+    constants = {
+        "shown": shown if first else ~shown,
+        "endless": np.array(-np.inf, np.float32),
+    }
+    model = model_of(nodes, {"x": (3, 4)}, ["y"], constants)
+    graph = assert_equals_onnx(model, tmp_path, {"x": (3, 4)})
+    assert not any(isinstance(layer, Mask) for layer in graph.nodes)
+    network, _ = quantise(graph, seeded(50, 3, 4))
+    y = network.reference(np.zeros(graph.inputs[0].stream_shape, int)).reshape(
+        graph.outputs[0].stream_shape
+    )
+    hidden = ~shown.transpose(graph.outputs[0].axes)
+    assert not y[hidden].any()
+    assert y[~hidden].all()
+
+
+def test_what_is_minus_infinite_elsewhere_is_refused(tmp_path):
+    endless = np.array([0, -np.inf, 1], np.float32)
+    model = model_of(
+        [helper.make_node("Add", ["x", "e"], ["y"])], {"x": (3,)}, ["y"], {"e": endless}
+    )
+    graph = import_onnx(saved(model, tmp_path))
+    with refused(InputError, "layer add2 must give numbers below 2**400"):
+        quantise(graph, seeded(9, 3))
+
+
+def test_the_transformer_of_the_digits_decides_in_integers_as_in_floats():
+    pytest.importorskip("sklearn", reason="the digits are inside scikit-learn")
+    example = DIGITS["digits_transformer"]
+    graph, data = import_onnx(example.model), example.data()
+    kinds = [type(layer) for layer in graph.nodes]
+    assert kinds.count(Attention) == 2
+    assert kinds.count(Rearrange) == 6  # q, k and v of each
+    (port,) = graph.outputs
+    float_figure = example.metric.of(evaluate(graph, data.x)[port.source], data.x, data.target)
+    network, report = quantise(graph, data.calibration)
+    format = report.precision["image"].output_format
+    y = network.run(from_float(graph.frames(data.x)["image"], format))
+    assert example.metric.of(y, data.x, data.target) >= float_figure - example.metric.loss
+    few = from_float(graph.frames(data.x[:3])["image"], format)
+    np.testing.assert_array_equal(network.reference(few), y[:3])

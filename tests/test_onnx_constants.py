@@ -96,10 +96,7 @@ MIXED = {  # what would mix frames, or is nothing at all
             node("Concat", ["m", "twelve"], ["t"], axis=0),
             node("Reshape", ["x", "t"], ["y"]),
         ],
-        (
-            "Reshape node that gives 'y' must leave axis 0 the batch, "
-            "not reshape [batch, 2, 3, 4] to [2*batch, 12]"
-        ),
+        "output 'y' must have the batch alone on axis 0",
     ),
     "the batch behind another axis": (
         [node("Reshape", ["x", "turned"], ["y"])],

@@ -311,21 +311,25 @@ def test_resizing_of_old_repeats_numbers(tmp_path, operator, opset):
     np.testing.assert_array_equal(have, x.repeat(2, 2).repeat(3, 3))
 
 
-def test_resizing_that_is_not_to_the_nearest_is_refused(tmp_path):
-    constants = {"scales": SCALES, "wrong": np.array([1, 1], np.float32)}
-    constants["frames"] = np.array([2, 1, 1, 1], np.float32)
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+@pytest.mark.parametrize("antialias", [0, 1])
+def test_resizing_that_interpolates_is_a_matrix_along_each_axis(tmp_path, mode, antialias):
+    nodes = [node("Resize", ["x", "", "s"], ["y"], mode=mode, antialias=antialias)]
+    constants = {"s": np.array([1, 1, 0.5, 3], np.float32)}
+    model = model_of(nodes, {"x": (2, 6, 4)}, ["y"], constants, opset=18)
+    graph = assert_equals_onnx(model, tmp_path, {"x": (2, 6, 4)})
+    linears = [layer for layer in graph.nodes if type(layer).__name__ == "Linear"]
+    assert sorted(layer.weight.shape for layer in linears) == [(3, 6), (12, 4)]
+
+
+def test_resizing_of_frames_together_is_refused(tmp_path):
+    constants = {"wrong": np.array([1, 1], np.float32), "x4": np.array([2, 1, 1, 1], np.float32)}
     cases = {
-        "attribute 'mode' must be nearest": ("scales", {"mode": "linear"}),
-        "attribute 'antialias' must be 0": ("scales", {"mode": "nearest", "antialias": 1}),
-        "attribute 'coordinate_transformation_mode' must not be tf_crop_and_resize": (
-            "scales",
-            {"coordinate_transformation_mode": "tf_crop_and_resize"},
-        ),
-        "must have a scale or a size above 0 for each of 4 axes": ("wrong", {}),
-        "must not mix the frames": ("frames", {}),
+        "must have a scale or a size above 0 for each of 4 axes": "wrong",
+        "must not mix the frames": "x4",
     }
-    for rule, (scales, attributes) in cases.items():
-        nodes = [node("Resize", ["x", "", scales], ["y"], **attributes)]
+    for rule, scales in cases.items():
+        nodes = [node("Resize", ["x", "", scales], ["y"])]
         model = model_of(nodes, {"x": (2, 4, 4)}, ["y"], constants, opset=18)
         assert refusal(model, tmp_path) == f"Resize node that gives 'y' {rule}"
 
@@ -387,7 +391,10 @@ def test_what_mixes_frames_is_refused(tmp_path, nodes, batch):
         rule = "attribute 'axis' must leave the batch alone, not be 0"
     if kind == "Expand":
         rule = "must make sense to ONNX"
-    assert refusal(model, tmp_path).startswith(f"{kind} node that gives 'y' {rule}")
+    begin = f"{kind} node that gives 'y' {rule}"
+    if kind == "Tile":  # each frame twice is no output, though it might be joined again
+        begin = "output 'y' must have the batch alone on axis 0"
+    assert refusal(model, tmp_path).startswith(begin)
 
 
 def test_reordering_becomes_a_block(tmp_path):

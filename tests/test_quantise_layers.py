@@ -20,6 +20,7 @@ from bitblocks.layers import (
     MaxPool,
     Minimum,
     Mul,
+    Norm,
     Rearrange,
     Relu,
     Reshape,
@@ -206,6 +207,30 @@ def test_softmax_is_within_a_unit(calibrated, logarithm):
     assert format.signed == logarithm
     assert np.abs(have - want).max() <= 2.0**-format.frac * (1 if calibrated else 1.001)
     assert list(report.precision["s"].to_json()) == ["output_format"]
+
+
+@pytest.mark.parametrize("groups", [0, 1])
+@pytest.mark.parametrize("calibrated", [True, False])
+def test_norm_of_whole_numbers_keeps_its_epsilon(groups, calibrated):
+    """Whose unit squared is far above epsilon."""
+    shape, ones = (2, 3), np.ones(3)
+    model = model_of(shape, Norm("n", ("x",), ones, 0.25 * ones, 1e-5, groups))
+    x = np.random.default_rng(3).integers(-2, 3, (60, *shape)).astype(float)
+    x = x[x.std(-1).min(-1) > 0]
+    network, report = quantise(model, x if calibrated else None, 12, 12, "s4.0")
+    format, want = network.outputs["o"].format, evaluate(model, x)["n"]
+    slack = 2.0**-format.frac + 2.0**-11 if calibrated else 0.01
+    assert np.abs(run(network, report, model, x) - want).max() <= slack
+
+
+def test_logarithm_of_softmax_has_as_many_bits_as_it_can_be_right_in():
+    model = model_of((3,), Softmax("s", ("x",), True))
+    x = np.random.default_rng(3).integers(-8, 8, (60, 3)) / 4
+    network, report = quantise(model, x, input_format="s5.2")
+    format = network.outputs["o"].format
+    assert 10 < format.width <= 16
+    have, want = run(network, report, model, x), evaluate(model, x)["s"]
+    assert np.abs(have - want).max() <= 2.0**-format.frac
 
 
 def test_sources_of_several_formats_are_converted_before_they_are_joined():

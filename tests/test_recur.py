@@ -362,7 +362,7 @@ def busy(network, haste, **folded):
             turns = units // haste
             chosen[name] = next((c for c in own if c.interval == turns), chosen[name])
     inner = loop.with_lanes(mapped(cell, chosen))
-    graph = loop._roomy(inner, TARGET)
+    graph = loop._candidate(inner, TARGET)
     work = sum(n.block.weight.size for n in cell.nodes if isinstance(n.block, Linear))
     multipliers = sum(pe * simd for pe, simd in folded.values())
     return loop.rounds * work / multipliers / graph.interval

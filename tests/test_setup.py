@@ -44,6 +44,14 @@ def test_an_interpreter_that_is_too_old_or_lacks_modules_is_refused(tmp_path, ol
     assert prerequisites(str(fake)) == expected
 
 
+def test_the_range_of_python_is_everywhere_the_same():
+    shown = {"pyproject.toml": '">=3.11,<3.15"', "README.md": "Python 3.11 to 3.14:"}
+    shown[".ci/prerequisites"] = "(3, 11) <= sys.version_info < (3, 15)"
+    for file, words in shown.items():
+        assert words in (ROOT / file).read_text(encoding="utf-8"), file
+    assert (3, 11) <= sys.version_info < (3, 15)
+
+
 def test_make_prints_the_one_command_that_installs_them(tmp_path):
     for name in ("Makefile", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path / name)

@@ -184,7 +184,7 @@ def machine(seed, rows=4, columns=3, reads=1, writes=1, steps=3, streams=(), **o
         values[name] = arrays[name] / 2.0**weight.frac
         values[f"{name}_bias"] = arrays[f"{name}_bias"] / 2.0**frac
     x = Tensor((steps, *streams, inputs), Format(6, 4))
-    return neural_turing_machine(x, rows, **arrays, **FORMATS, **options), values
+    return neural_turing_machine(x, rows, **{**arrays, **FORMATS, **options}), values
 
 
 def in_floats(values, x, rows, exponent=2, epsilon=1e-3):
@@ -373,3 +373,61 @@ REFUSALS = {
 def test_what_is_wrong_is_refused(make, message):
     with refused(ValueError, message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "message"),
+    [
+        (
+            "controller",
+            np.ones((9, 9), int),
+            ValueError,
+            "neural_turing_machine controller must have shape (3, 5), not (9, 9)",
+        ),
+        (
+            "reader",
+            np.ones((1, 8), int),
+            ValueError,
+            "neural_turing_machine reader must have shape (1, 8, 3), not (1, 8)",
+        ),
+        (
+            "reader_bias",
+            np.ones(9, int),
+            ValueError,
+            "neural_turing_machine reader_bias must have shape (1, 8), not (9,)",
+        ),
+        (
+            "writer",
+            np.ones((1, 14), int),
+            ValueError,
+            "neural_turing_machine writer must have shape (1, 14, 3), not (1, 14)",
+        ),
+        (
+            "writer_bias",
+            np.ones(9, int),
+            ValueError,
+            "neural_turing_machine writer_bias must have shape (1, 14), not (9,)",
+        ),
+        (
+            "output",
+            np.ones((9, 9), int),
+            ValueError,
+            "neural_turing_machine output must have shape (outputs, 6), not (9, 9)",
+        ),
+        (
+            "output_bias",
+            np.ones(9, int),
+            ValueError,
+            "neural_turing_machine output_bias must have shape (2,), not (9,)",
+        ),
+        (
+            "weighting_format",
+            8,
+            TypeError,
+            "neural_turing_machine weighting_format must be a Format, not 8",
+        ),
+    ],
+)
+def test_a_machine_of_the_wrong_shape_is_refused(name, value, error, message):
+    with refused(error, message):
+        machine(1, **{name: value})

@@ -10,10 +10,9 @@ from quant import FUNCTIONS, Approximation, Format, Function, Rounding, candidat
 from quant.function import GUARD
 
 WIDTHS = (8, 12, 16)
-INTEGER_BITS = 4
-"""Of the inputs: from -8 to 8, or from 0 to 16 where a function has no values below 0."""
 POLES = {"log": -math.inf, "log2": -math.inf, "reciprocal": math.inf, "rsqrt": math.inf}
-"""What the functions without a value at 0 are given there."""
+POLES |= {"acosh": 0.0, "atanh": -math.inf}
+"""What functions are given where they have no value."""
 KINDS = ("table", "lines", "parabolas")
 HEADER = ("function", "formats", *KINDS, "order")
 PAGE = """# Functions of one variable
@@ -31,11 +30,13 @@ measured at every code: what was found stands above its module in the Verilog, s
 and the tests prove it again from the Verilog. The error is that against the function limited to the
 output's range. Inputs have at most 16 bits, outputs 32.
 
-The inputs here go from -8 to 8, or from 0 to 16 where a function has no values below 0; outputs
-have as many bits as inputs and hold every value, but for the power of two at the end of the range,
-which saturates. A cell tells the segments, the stored bits of the form that stores fewest, and its
-largest error in units of the output, rounded up. `-` is where the smallest parabolas are lines. At
-0 `log` and `log2` are given minus infinity, `reciprocal` and `rsqrt` infinity.
+The inputs here go from -8 to 8, or from 0 to 16 or -1 to 1 where a function has no values
+elsewhere; outputs have as many bits as inputs and hold every value, but for the power of two at the
+end of the range, and what `tan` gives next to its poles, which saturate. A cell
+tells the segments, the stored bits of the form that stores fewest, and its largest error in units
+of the output, rounded up. `-` is where the smallest parabolas are lines. At 0 `log` and `log2` are
+given minus infinity, `reciprocal` and `rsqrt` infinity; at -1 `atanh` is given minus infinity,
+below 1 `acosh` is given 0.
 
 {table}
 """
@@ -80,11 +81,11 @@ def forms(function: Function, width: int) -> dict[int, Approximation]:
 
 def formats(function: Function, width: int) -> tuple[Format, Format]:
     """Input and output of so many bits; the output holds every value, but for 2**n itself."""
-    signed = function.defined(Fraction(-1))
-    source = Format(width, width - INTEGER_BITS, signed)
-    grid = Format(WIDTHS[0], WIDTHS[0] - INTEGER_BITS, signed)
+    signed, whole = function.defined(Fraction(-1, 2)), 4 if function.defined(Fraction(2)) else 1
+    source, grid = (Format(n, n - whole, signed) for n in (width, WIDTHS[0]))
     places = [Fraction(code, 2**grid.frac) for code in range(grid.min, grid.max + 1)]
-    places += [Fraction(sign, 2**source.frac) for sign in (1, -1)]  # next to a pole
+    poles = (-1, 1) if whole > 1 else (source.max,)
+    places += [Fraction(code, 2**source.frac) for code in poles]
     found = [function.at(place, 0, Rounding.RND) for place in places]
     exact = [value[0] for value in found if value is not None]  # with GUARD bits of fraction
     whole = math.ceil(Fraction(max(map(abs, exact)), 1 << GUARD))

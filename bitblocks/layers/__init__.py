@@ -8,7 +8,7 @@ from .dense import Linear, MatMul
 from .elementwise import Add, Divide, Identity, Maximum, Minimum, Mul, Relu, Scale, Sub
 from .extremum import Arg
 from .movement import Concat, Rearrange, Reshape
-from .normalisation import Norm, Softmax
+from .normalisation import Mask, Norm, Softmax
 from .pooling import AveragePool, MaxPool
 from .reduction import Reduce, TopK
 
@@ -23,6 +23,7 @@ __all__ = [
     "Divide",
     "Identity",
     "Linear",
+    "Mask",
     "MatMul",
     "MaxPool",
     "Maximum",

@@ -13,6 +13,7 @@ from . import (
     normalisation,
     pooling,
     reduction,
+    resizing,
 )
 from .operation import Operation
 from .registry import OPERATORS, Operator
@@ -32,4 +33,5 @@ __all__ = [
     "normalisation",
     "pooling",
     "reduction",
+    "resizing",
 ]

@@ -105,14 +105,18 @@ def matmul(op: Operation) -> Value:
 
 
 def _matmul_of_frames(op: Operation) -> Value:
-    """Each matrix of a by that of b."""
+    """Each matrix of a by that of b; matrices are repeated along axes of length 1."""
     a, b = op.value(0, None, joined=True), op.value(1, None, joined=True)
-    fits = min(len(a.shape), len(b.shape)) >= 2 and a.shape[-1] == b.shape[-2]
+    rank = max(len(a.shape), len(b.shape))
+    fits = len(a.shape) == len(b.shape) >= 2 and a.shape[-1] == b.shape[-2]
+    pairs = list(zip(a.shape[:-2], b.shape[:-2], strict=False))
+    if not fits or any(m != n and 1 not in (m, n) for m, n in pairs):
+        op.refuse(f"must multiply matrices, not {[*a.shape]} by {[*b.shape]}")
     if a.batch_axis + 2 >= a.rank or (a.batch, a.joined) != (b.batch, b.joined):
         op.refuse("must not mix the frames")
-    if not fits or a.shape[:-2] != b.shape[:-2]:
-        op.refuse(f"must multiply matrices, not {[*a.shape]} by {[*b.shape]}")
-    plain = tuple(range(len(a.shape)))
+    outer = tuple(max(pair) for pair in pairs)
+    a, b = (op.repeated(x, (*outer, *x.shape[-2:])) for x in (a, b))
+    plain = tuple(range(rank))
     swapped = (*plain[:-2], plain[-1], plain[-2])
     sources = op.arranged(a, plain), op.arranged(b, swapped)
     layer = op.add(layers.MatMul, op.label, sources)

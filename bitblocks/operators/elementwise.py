@@ -33,6 +33,9 @@ def dropout(op: Operation) -> Value:
 @operator("Add")
 def add(op: Operation) -> Value:
     if op.is_constant(0) or op.is_constant(1):
+        hidden = op.masked(0 if op.is_constant(0) else 1)
+        if hidden is not None:
+            return hidden
         value, addend, _ = _beside_constant(op)
         return op.scaled(value, np.ones_like(addend), addend)
     return joined(op, op.label, layers.Add, op.value(0, None, True), op.value(1, None, True))
@@ -80,8 +83,6 @@ def negate(op: Operation) -> Value:
 def _beside_constant(op: Operation) -> tuple[Value, Floats, bool]:
     """The frame, the constant as one frame in the model's order, and whether it comes first."""
     first = op.is_constant(0)
-    if not first and not op.is_constant(1):
-        op.refuse("must have a constant beside its frames")
     value = op.value(1 if first else 0, batch=None, joined=True)
     value = op.widened(0 if first else 1, value)
     return value, op.frame_constant(0 if first else 1, value), first
@@ -164,6 +165,8 @@ def where(op: Operation) -> Value:
     value = op.widened(0, op.widened(2 if op.is_constant(2) else 1, value))
     first = op.is_constant(2)
     chosen = op.frame_flags(0, value) == first
+    if op.is_endless(2 if first else 1):
+        return op.elementwise(layers.Mask, value, op.streamed(value, chosen))
     constant = op.frame_constant(2 if first else 1, value)
     return op.scaled(value, chosen.astype(np.float64), np.where(chosen, 0.0, constant))
 

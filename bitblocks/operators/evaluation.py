@@ -72,10 +72,23 @@ def fold(model: Model, node: Any) -> list[Constant]:
     ]
 
 
+def _check_parts(node: Any, inputs: Sequence[NDArray[Any] | None]) -> None:
+    """Raise ValueError for a Split into more or fewer parts than outputs: ONNX's own inference ends
+    the process there."""
+    if node.op_type != "Split":
+        return
+    counts = [len(a.ints) if a.name == "split" else a.i for a in node.attribute if a.name != "axis"]
+    counts += [x.size for x in inputs[1:] if x is not None]
+    for count in counts:
+        if count != len(node.output):
+            raise ValueError(f"it must have {len(node.output)} parts, not {count}")
+
+
 def evaluated(model: Model, node: Any, inputs: Sequence[NDArray[Any] | None]) -> list[NDArray[Any]]:
     """The outputs as ONNX's own reference evaluator computes them, none of them endless."""
     from onnx.reference import ReferenceEvaluator
 
+    _check_parts(node, inputs)
     helper, opsets = model.onnx.helper, {"": model.opset}
     named = {name: x for name, x in zip(node.input, inputs, strict=True) if x is not None}
     graph = helper.make_graph(

@@ -3,7 +3,6 @@
 
 import math
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from bitblocks import layers
 from bitblocks.graph import Shape
 from bitblocks.onnx_model import BATCHES
 from bitblocks.operators.operation import Operation
-from bitblocks.operators.registry import Only, operator
+from bitblocks.operators.registry import operator
 from bitblocks.ordering import Value, inverse, moves, raster
 from blocks.block import divisors
 
@@ -52,10 +51,11 @@ def reshape(op: Operation) -> Value:
     found = [_full(t, full) for t, full in zip(worlds, op.full_shape(0), strict=True)]
     place = _batch_place(value, *found)
     fixed = op.importer.model.batch  # where the file fixes the batch it may stand in the shape
-    if place is None and value.batch == 0 and fixed is not None and worlds[0][:1] == [fixed]:
+    alone = place is not None and not any(place[2])
+    if not alone and value.batch == 0 and fixed is not None and worlds[0][:1] == [fixed]:
         frame = _full([1, *worlds[0][1:]], value.lengths(1))
         found = [None if frame is None else [length, *frame[1:]] for length in BATCHES]
-        place = _batch_place(value, *found)
+        place = _batch_place(value, *found) or place
     if place is None or not place[0]:
         length = "batch" if fixed is None else str(fixed)
         have = [*map(str, value.shape)]
@@ -130,7 +130,7 @@ def reshaped(
     """``value`` under another shape; a layer only where its order on the stream is the model's."""
     name = value.name
     if (value.order is None or len(shape) == 1) and op.importer.shapes[name] != shape:
-        name = op.add(layers.Reshape, op.label, (name,), shape).name
+        name = op.add(layers.Reshape, op.label, (name,), shape or (1,)).name
     return Value(name, shape, value.order, batch, joined)
 
 
@@ -228,7 +228,7 @@ def _moved(
         known = more | {op.node.input[0]: stacked[left]}
         worlds.append(op.evaluated(node, world, known))
     found = [_frame_index(op, size, *pair) for pair in zip(*worlds, strict=True)]
-    kept = [_is_permutation(index, size) for index, _, _ in found]
+    kept = [is_permutation(index, size) for index, _, _ in found]
     label = "" if all(kept) else op.label
     names = [label] if len(found) == 1 else [f"{label}_{n}" for n in range(1, len(found) + 1)]
     return [
@@ -239,7 +239,7 @@ def _moved(
     ]
 
 
-def _is_permutation(index: NDArray[np.int64], size: int) -> bool:
+def is_permutation(index: NDArray[np.int64], size: int) -> bool:
     return np.array_equal(np.sort(index, None), np.arange(size))
 
 
@@ -294,77 +294,3 @@ def concat(op: Operation) -> Value:
     names = tuple(op.arranged(value, axes) for value in values)
     layer = op.add(layers.Concat, op.label, names, axes.index(axis))
     return op.given(layer.name, shape, axes)
-
-
-@operator(
-    "Resize",
-    honours=("axes", "coordinate_transformation_mode", "nearest_mode"),
-    only={
-        "mode": Only("nearest"),
-        "antialias": Only(0),
-        "keep_aspect_ratio_policy": Only("stretch"),
-    },
-    idle=("cubic_coeff_a", "exclude_outside", "extrapolation_value"),
-)
-def resize(op: Operation) -> Value:
-    """The nearest neighbour: each axis by itself."""
-    value = op.value(0, batch=None)
-    axes = [op.axis(n, value.rank, "axes") for n in op.attributes.get("axes") or range(value.rank)]
-    lengths = op.full_shape(0)[0]
-    if op.has(3):
-        sizes, _ = op.lengths(3, "list of sizes")
-        scales = [Fraction(n, lengths[axis]) for n, axis in zip(sizes, axes, strict=False)]
-    else:
-        place = 1 if op.importer.model.opset < 11 else 2
-        given: Any = (
-            op.floats(place, "list of scales") if op.has(place) else op.attributes.get("scales")
-        )
-        if given is None:
-            op.refuse("must have scales or sizes")
-        scales = [Fraction(scale) for scale in np.ravel(given).tolist()]
-        sizes = [math.floor(lengths[n] * scale) for n, scale in zip(axes, scales, strict=False)]
-    if len(scales) != len(axes) or min(sizes) < 1:
-        op.refuse(f"must have a scale or a size above 0 for each of {len(axes)} axes")
-    picked = [list(range(length)) for length in lengths]
-    for axis, size, scale in zip(axes, sizes, scales, strict=True):
-        if axis != value.batch:
-            picked[axis] = _nearest(op, lengths[axis], size, scale)
-        elif size not in (lengths[axis], op.importer.model.batch):
-            op.refuse("must not mix the frames")
-    del picked[value.batch]
-    index = raster(value.shape)[np.ix_(*picked)]
-    if _is_permutation(index, math.prod(value.shape)):
-        return value.moved(index, value.batch)
-    return op.rearranged(op.label, value, index, value.batch)
-
-
-@operator("Upsample", only={"mode": Only("nearest")}, honours=("scales",))
-def upsample(op: Operation) -> Value:
-    return resize(op)
-
-
-def _nearest(op: Operation, have: int, size: int, scale: Fraction) -> list[int]:
-    """The places along an axis that a resized one takes, exact whatever the scale."""
-    half, whole = Fraction(1, 2), list(range(size))
-    old = op.importer.model.opset < 11
-    mode = "asymmetric" if old else op.attributes["coordinate_transformation_mode"]
-    if mode == "half_pixel" or (mode == "pytorch_half_pixel" and size > 1):
-        places = [(n + half) / scale - half for n in whole]
-    elif mode == "pytorch_half_pixel":
-        places = [Fraction(0)]
-    elif mode == "align_corners":
-        places = [Fraction(n * (have - 1), max(size - 1, 1)) for n in whole]
-    elif mode == "asymmetric":
-        places = [n / scale for n in whole]
-    else:
-        op.refuse(f"attribute 'coordinate_transformation_mode' must not be {mode}")
-    rule = "floor" if old else op.attributes["nearest_mode"]
-    rounding = {
-        "floor": math.floor,
-        "ceil": math.ceil,
-        "round_prefer_floor": lambda x: math.ceil(x - half),
-        "round_prefer_ceil": lambda x: math.floor(x + half),
-    }
-    if rule not in rounding:
-        op.refuse(f"attribute 'nearest_mode' must be one of {', '.join(rounding)}, not {rule}")
-    return [min(max(rounding[rule](place), 0), have - 1) for place in places]

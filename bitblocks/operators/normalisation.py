@@ -2,8 +2,10 @@
 """Operators that normalise."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bitblocks import layers
 from bitblocks.graph import Floats, Shape
@@ -65,12 +67,27 @@ def _proportional(op: Operation, logarithm: bool) -> Value:
     value = op.value(0, None, joined=True) if op.importer.model.opset >= 13 else op.value(0)
     axis, shape = op.frame_axis(value, op.attributes["axis"]), value.shape
     place = value.batch, value.joined
+    value, shown = _unmasked(op, value)
     if op.importer.model.opset < 13:
         value = value.reshaped((*shape[:axis], math.prod(shape[axis:])))
     axes = [a for a in op.importer.axes(value) or range(len(value.shape)) if a != axis]
-    source = op.arranged(value, (*axes, axis))
-    layer = op.add(layers.Softmax, op.label, (source,), logarithm)
+    source, mask = op.arranged(value, (*axes, axis)), None
+    if shown is not None:
+        mask = shown.reshape(value.shape).transpose(*axes, axis)
+        if logarithm or not mask.any(axis=-1).all():
+            op.refuse("must have a finite number along each axis, and only such of a logarithm")
+    layer = op.add(layers.Softmax, op.label, (source,), logarithm, mask)
     return op.given(layer.name, value.shape, (*axes, axis)).reshaped(shape, *place)
+
+
+def _unmasked(op: Operation, value: Value) -> tuple[Value, NDArray[np.bool_] | None]:
+    """``value`` before a Mask, and what that shows, in the model's order; None if there is none."""
+    layer = op.importer.layer(value.name)
+    if not isinstance(layer, layers.Mask):
+        return value, None
+    shown = np.empty(layer.mask.size, bool)
+    shown[slice(None) if value.order is None else value.order] = layer.mask.ravel()
+    return replace(value, name=layer.sources[0]), shown
 
 
 @operator(

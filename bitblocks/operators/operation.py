@@ -269,7 +269,29 @@ class Operation:
         label = f"{value.name}_repeat"
         return self.rearranged(label, value, index, value.batch, joined=value.joined)
 
-    def streamed(self, value: Value, array: Floats) -> Floats:
+    def is_endless(self, index: int) -> bool:
+        """Whether a constant is -inf throughout."""
+        array = self.importer.model.constant(self.node.input[index])
+        return not isinstance(array, PerBatch) and bool(np.isneginf(array).all())
+
+    def masked(self, index: int) -> Value | None:
+        """The other of two inputs with a constant added that is -inf here and there, if it is."""
+        array = self.importer.model.constant(self.node.input[index])
+        if (
+            isinstance(array, PerBatch)
+            or not np.isneginf(array).any()
+            or self.is_constant(1 - index)
+        ):
+            return None
+        value = self.value(1 - index, None, joined=True)
+        full = self._one_frame(index, value, array.astype(np.float64))
+        shown = ~np.isneginf(full)
+        addend = np.where(shown, full, 0.0)
+        if addend.any():
+            value = self.scaled(value, np.ones_like(addend), addend)
+        return self.elementwise(layers.Mask, value, self.streamed(value, shown))
+
+    def streamed(self, value: Value, array: NDArray[Any]) -> NDArray[Any]:
         """One frame of numbers in the model's order, as the graph tensor of ``value`` has them."""
         order = slice(None) if value.order is None else value.order
         return array.ravel()[order].reshape(self.importer.shapes[value.name])

@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the importer refuses, by whole sentences: those that no other test has."""
+
+import numpy as np
+import pytest
+from onnx import AttributeProto, TensorProto, helper
+from onnx_models import model_of, refusal, seeded
+from refusal import refused
+
+from bitblocks import InputError, import_onnx
+from bitblocks.layers import Arg, Divide, MatMul, Norm, PRelu
+from bitblocks.onnx_model import BYTES_LIMIT
+
+node = helper.make_node
+
+
+def ints(*values):
+    return np.array(values, np.int64)
+
+
+def floats(*values):
+    return np.array(values, np.float32)
+
+
+BATCH = [
+    node("Shape", ["x"], ["n"], end=1),
+    node("Mul", ["n", "pair"], ["p"]),
+]
+"""A list of lengths that depends on the batch."""
+RESIZE = {"scales": floats(1, 1, 2)}
+CASES = {  # nodes, frame, constants, operator set, sentence
+    "operator that is not there yet": (
+        [node("Mish", ["x"], ["y"])],
+        (4,),
+        {},
+        17,
+        "Mish node that gives 'y' is not in operator set 17",
+    ),
+    "output without a name": (
+        [node("Relu", ["x"], ["", "y"])],
+        (4,),
+        {},
+        17,
+        "Relu node that gives 'y' must name its output",
+    ),
+    "Clip between lists": (
+        [node("Clip", ["x", "low"], ["y"])],
+        (4,),
+        {"low": floats(0, 1)},
+        17,
+        "Clip node that gives 'y' must have one min, not 2",
+    ),
+    "Constant of nothing": (
+        [node("Constant", [], ["c"]), node("Add", ["x", "c"], ["y"])],
+        (4,),
+        {},
+        17,
+        "Constant node that gives 'c' must have one value",
+    ),
+    "Split into more": (
+        [node("Split", ["x"], ["y", "z"], axis=1, num_outputs=3)],
+        (6,),
+        {},
+        18,
+        "Split node that gives 'y' must make sense to ONNX: it must have 2 parts, not 3",
+    ),
+    "Split by more": (
+        [node("Split", ["x", "s"], ["y", "z"], axis=1)],
+        (6,),
+        {"s": ints(1, 2, 3)},
+        17,
+        "Split node that gives 'y' must make sense to ONNX: it must have 2 parts, not 3",
+    ),
+    "Pad by the batch": (
+        [*BATCH, node("Concat", ["p", "zeros"], ["q"], axis=0), node("Pad", ["x", "q"], ["y"])],
+        (4,),
+        {"pair": ints(0, 1), "zeros": ints(0, 0)},
+        17,
+        (
+            "Pad node that gives 'y' must pad by numbers that do not depend on the length of "
+            "the batch"
+        ),
+    ),
+    "Pad with values": (
+        [node("Pad", ["x", "p", "v"], ["y"])],
+        (4,),
+        {"p": ints(0, 1, 0, 1), "v": floats(1, 2)},
+        17,
+        "Pad node that gives 'y' must pad with one value, not 2",
+    ),
+    "Concat of other lengths": (
+        [node("Concat", ["x", "x", "r"], ["y"], axis=1)],
+        (2, 3),
+        {"r": seeded(1, 2, 3)},
+        17,
+        "Concat node that gives 'y' of a constant is not supported",
+    ),
+    "Concat of other shapes": (
+        [node("Flatten", ["x"], ["f"]), node("Concat", ["x", "f"], ["y"], axis=1)],
+        (2, 3),
+        {},
+        17,
+        ("Concat node that gives 'y' must join equal shapes, not [2, 3] and [6]"),
+    ),
+    "norm by a frame": (
+        [node("BatchNormalization", ["x", "a", "a", "a", "x"], ["y"])],
+        (4,),
+        {"a": seeded(4)},
+        17,
+        "BatchNormalization node that gives 'y' parameter 'x' must be constant",
+    ),
+    "training by a frame": (
+        [node("Dropout", ["x", "", "x"], ["y"])],
+        (4,),
+        {},
+        17,
+        "Dropout node that gives 'y' input 2 must be constant",
+    ),
+    "training by a list": (
+        [node("Dropout", ["x", "", "t"], ["y"])],
+        (4,),
+        {"t": np.array([True, False])},
+        17,
+        "Dropout node that gives 'y' input 2 must be one number",
+    ),
+    "lengths of floats": (
+        [node("Reshape", ["x", "s"], ["y"])],
+        (4,),
+        {"s": floats(0, 2, 2)},
+        17,
+        "Reshape node that gives 'y' must have a shape of int64, one per axis",
+    ),
+    "lengths as many as the batch": (
+        [
+            node("Shape", ["x"], ["n"], end=1),
+            node("ConstantOfShape", ["n"], ["z"]),
+            node("Cast", ["z"], ["s"], to=TensorProto.INT64),
+            node("Reshape", ["x", "s"], ["y"]),
+        ],
+        (4,),
+        {},
+        17,
+        "Reshape node that gives 'y' must have a shape of one length, whatever the batch",
+    ),
+    "Gather by frames": (
+        [node("Relu", ["x"], ["r"]), node("Gather", ["x", "r"], ["y"], axis=1)],
+        (4,),
+        {},
+        17,
+        ("Gather node that gives 'y' must have constant inputs but for the first, unlike 'r'"),
+    ),
+    "weights beyond numbers": (
+        [node("Div", ["x", "c"], ["y"])],
+        (4,),
+        {"c": np.float64(1e-310)},
+        17,
+        "Div node that gives 'y' must give finite weights, not overflow",
+    ),
+    "truth values for numbers": (
+        [node("Add", ["x", "c"], ["y"])],
+        (4,),
+        {"c": np.array([True])},
+        17,
+        "constant 'c' must hold numbers, not BOOL",
+    ),
+    "Resize by another mode": (
+        [node("Resize", ["x", "", "scales"], ["y"], mode="best")],
+        (2, 2),
+        RESIZE,
+        17,
+        "Resize node that gives 'y' attribute 'mode' must be nearest, linear or cubic, not best",
+    ),
+    "Resize by another policy": (
+        [node("Resize", ["x", "", "scales"], ["y"], keep_aspect_ratio_policy="none")],
+        (2, 2),
+        RESIZE,
+        18,
+        (
+            "Resize node that gives 'y' attribute 'keep_aspect_ratio_policy' must be stretch, "
+            "not_larger or not_smaller, not none"
+        ),
+    ),
+    "Resize by another transform": (
+        [node("Resize", ["x", "", "scales"], ["y"], coordinate_transformation_mode="centre")],
+        (2, 2),
+        RESIZE,
+        17,
+        (
+            "Resize node that gives 'y' attribute 'coordinate_transformation_mode' must be one of "
+            "half_pixel, half_pixel_symmetric, pytorch_half_pixel, align_corners, asymmetric, "
+            "tf_crop_and_resize, not centre"
+        ),
+    ),
+    "Resize by another rounding": (
+        [node("Resize", ["x", "", "scales"], ["y"], nearest_mode="up")],
+        (2, 2),
+        RESIZE,
+        17,
+        (
+            "Resize node that gives 'y' attribute 'nearest_mode' must be one of floor, ceil, "
+            "round_prefer_floor, round_prefer_ceil, not up"
+        ),
+    ),
+    "Resize by nothing": (
+        [node("Resize", ["x"], ["y"])],
+        (2, 2),
+        {},
+        17,
+        "Resize node that gives 'y' must have scales or sizes",
+    ),
+    "Resize of another part": (
+        [
+            node(
+                "Resize",
+                ["x", "roi", "scales"],
+                ["y"],
+                coordinate_transformation_mode="tf_crop_and_resize",
+            )
+        ],
+        (2, 2),
+        RESIZE | {"roi": floats(0, 1)},
+        17,
+        "Resize node that gives 'y' must have a roi of 6 numbers, not 2",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "frame", "constants", "opset", "sentence"), CASES.values(), ids=CASES
+)
+def test_node_is_refused(tmp_path, nodes, frame, constants, opset, sentence):
+    model = model_of(nodes, {"x": frame}, ["y"], constants, opset=opset)
+    assert refusal(model, tmp_path) == sentence
+
+
+def plain():
+    return model_of([node("Add", ["x", "c"], ["y"])], {"x": (4,)}, ["y"], {"c": seeded(4)})
+
+
+def test_file_is_refused(tmp_path):
+    twice = plain()
+    twice.graph.node[0].CopyFrom(node("Flatten", ["x"], ["y"], axis=1))
+    twice.graph.node[0].attribute.append(AttributeProto(name="axis", i=1, type=AttributeProto.INT))
+    expected = "Flatten node that gives 'y' must have each attribute once"
+    assert refusal(twice, tmp_path) == expected
+    sparse = plain()
+    sparse.graph.sparse_initializer.add()
+    expected = "'FOLDER/model.onnx' holds sparse weights, which are not supported"
+    assert refusal(sparse, tmp_path) == expected
+    shapeless = plain()
+    shapeless.graph.input[0].type.tensor_type.ClearField("shape")
+    assert refusal(shapeless, tmp_path) == "input 'x' must have a shape, not none"
+    constant = plain()
+    del constant.graph.input[:]
+    constant.graph.node[0].input[0] = "c"
+    expected = "'FOLDER/model.onnx' must have an input that leads to an output"
+    assert refusal(constant, tmp_path) == expected
+    huge = plain()
+    huge.graph.initializer[0].ClearField("raw_data")
+    huge.graph.initializer[0].dims[:] = [BYTES_LIMIT]
+    huge.graph.initializer[0].data_location = TensorProto.EXTERNAL
+    huge.graph.initializer[0].external_data.add(key="location", value="weights")
+    expected = "'FOLDER/model.onnx' external data must have at most 256 MiB"
+    assert refusal(huge, tmp_path) == expected
+    content = plain().SerializeToString().replace(b"\x01c", b"\x01\xff")
+    (tmp_path / "bytes.onnx").write_bytes(content)
+    with refused(InputError, f"{str(tmp_path / 'bytes.onnx')!r} must have names in UTF-8"):
+        import_onnx(tmp_path / "bytes.onnx")
+
+
+LAYERS = {
+    "Arg a input must have 2 numbers or more on its last axis, not shape (3, 1)": (
+        Arg("a", ("x",), True),
+        [(3, 1)],
+    ),
+    "PRelu a input must have 3 channels, not shape (4,)": (PRelu("a", ("x",), seeded(3)), [(4,)]),
+    "Divide a inputs must have one shape, not (3,) and (4,)": (
+        Divide("a", ("x", "y")),
+        [(3,), (4,)],
+    ),
+    "MatMul a inputs must be rows of one length, not of shapes (2, 3) and (2, 4)": (
+        MatMul("a", ("x", "y")),
+        [(2, 3), (2, 4)],
+    ),
+    "Norm a input must have 3 channels, not shape (4,)": (
+        Norm("a", ("x",), seeded(3), seeded(3), 1.0),
+        [(4,)],
+    ),
+}
+
+
+@pytest.mark.parametrize("sentence", LAYERS)
+def test_layer_refuses_shapes(sentence):
+    layer, shapes = LAYERS[sentence]
+    with refused(InputError, sentence):
+        layer.shape(*shapes)
