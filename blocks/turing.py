@@ -537,9 +537,10 @@ def location_addressing_configuration(random: np.random.Generator, index: int) -
 
 
 def soft_write_configuration(random: np.random.Generator, index: int) -> Configuration:
-    _, rows, columns, weighting = _weights(random, index)
+    _, rows, columns, _ = _weights(random, index)
+    weighting = Format(int(random.integers(2, 5)), 2, False)
     memory, add = (Format(int(random.integers(3, 7)), int(random.integers(1, 5))) for _ in range(2))
-    erase = Format(int(random.integers(3, 7)), 4, False)
+    erase = Format(int(random.integers(2, 4)), 1, False)
     vectors = Tensor((rows,), weighting), Tensor((columns,), erase), Tensor((columns,), add)
     target = Format(8, 5) if index % 2 else None
     network = soft_write(Tensor((rows, columns), memory), *vectors, target)
