@@ -321,7 +321,7 @@ REFUSALS = {
     "reshape list": (
         lambda: Reshape(X, [6]),
         TypeError,
-        "Tensor shape must be a tuple of ints, not [6]",
+        "Reshape shape must be a tuple of ints, not [6]",
     ),
     "weight format": (
         lambda: Weight(X, np.array(1), 4, S8),
