@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 
 import quant
 from hdl import ZERO, Elementwise, Inventory, LaneFunction, Narrowing, Step, Target, less
-from hdl.cost import adder, compare, logic, mux2, subtract
+from hdl.cost import Product, adder, compare, logic, mux2, subtract
+from hdl.elementwise import product_of
 from quant import Format, Ints, Kernel, Overflow, PlainKernel, ProductKernel, Rounding, SumKernel
 
 from .block import (
@@ -166,7 +167,8 @@ class Binary(ElementwiseBlock):
         step = Step(exact, number, gates, sources=self._sources, product=product)
         low, high = self._bounds
         narrowing = Narrowing(number, low, high, *modes)
-        function = LaneFunction((step,), narrowing, number != self.output_format)
+        same = number == self.output_format and narrowing.bounds == (low, high)
+        function = LaneFunction((step,), narrowing, not same)
         return Elementwise({"i_a": a, "i_b": b}, lanes, (function,), self._shared)
 
     @property
@@ -293,6 +295,15 @@ class Mul(Binary):
 
     def _arithmetic(self, gain_a: int, gain_b: int) -> Inventory:
         return Inventory()  # the step knows that it is a product
+
+    def multipliers(self) -> tuple[Product, ...]:
+        """What alone reads the numbers that a buffer offers it."""
+        if self._shared > 1:
+            return ()
+        low, high = self._bounds
+        modes = self.output_format, self.rounding, self.overflow
+        needed = Narrowing(self.exact_format, low, high, *modes).needed
+        return (product_of(self.input_a.format, self.input_b.format, needed),)
 
     def kernel(self) -> Kernel:
         """The reference on tiles of floats."""

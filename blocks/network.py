@@ -30,6 +30,7 @@ from hdl import (
 )
 from quant import Ints, LoopKernel, MoveKernel, Program, ProgramInput, Session, Step
 
+from .binary import Mul
 from .block import Block, Candidate, Tensor
 
 
@@ -569,7 +570,9 @@ class Network:
                     if kind == "fifo":
                         style = plan.styles[route.name]
                         bits = tensor.lane_bits(lanes) if style == "registers" else lanes * width
-                        total += Fifo.inventory(size, bits, style)
+                        reader = self.node(route.node).block if route.node else None
+                        products = reader.multipliers() if isinstance(reader, Mul) else ()
+                        total += Fifo.inventory(size, bits, style, products)
                     elif kind == "scatter":
                         total += Scatter.inventory(lanes * width, size)
                         lanes //= size

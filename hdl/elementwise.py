@@ -142,12 +142,17 @@ class LaneFunction:
         return total + self.narrowing.inventory() if self.narrow_stage else total
 
 
-def _product(a: Format, b: Format, needed: int) -> Inventory:
-    """A multiplier, as wide as its result is needed, and the register behind it."""
+def product_of(a: Format, b: Format, needed: int) -> Product:
+    """Of two numbers, as wide as it is needed."""
     width = needed.bit_length()
-    operands = (min(a.width, width), a.signed, min(b.width, width), b.signed)
-    product = Product(*operands, width)
-    return multiplier(*product[:5]) + product_register(product, width - needed.bit_count())
+    return Product(min(a.width, width), a.signed, min(b.width, width), b.signed, width)
+
+
+def _product(a: Format, b: Format, needed: int) -> Inventory:
+    """A multiplier and the register behind it."""
+    product = product_of(a, b, needed)
+    unread = product.y_width - needed.bit_count()
+    return multiplier(*product[:5]) + product_register(product, unread)
 
 
 @dataclass(frozen=True, eq=False)

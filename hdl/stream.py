@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Streams of fixed-point words, and the circuits that only move them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from amaranth import Cat, Module, Mux, Signal
 from amaranth.hdl import Shape
@@ -10,7 +12,17 @@ from amaranth.lib.wiring import In, Out
 
 from quant import Format
 
-from .cost import Inventory, counter, level, logic, mux2, ram, register
+from .cost import (
+    Inventory,
+    Product,
+    counter,
+    level,
+    logic,
+    mux2,
+    operand_register,
+    ram,
+    register,
+)
 from .events import NEVER, Events
 
 
@@ -164,12 +176,16 @@ class Fifo(wiring.Component):
         return graph
 
     @staticmethod
-    def inventory(depth: int, bits: int, style: str) -> Inventory:
-        """What a buffer of ``depth`` words of ``bits`` is made of."""
+    def inventory(depth: int, bits: int, style: str, products: Sequence[Product] = ()) -> Inventory:
+        """What a buffer of ``depth`` words of ``bits`` is made of.
+
+        ``products`` are the multipliers that alone read the word it offers, if there are any.
+        """
+        head = operand_register(bits, products) if products else register(bits)
         if depth == 1:
-            return register(bits + 1) + logic(3) + logic(2)
+            return register(1) + head + logic(3) + logic(2)
         if depth == 2:
-            return level(2) + register(2 * bits) + mux2(bits) + logic(2) + logic(4)
+            return level(2) + register(bits) + head + mux2(bits) + logic(2) + logic(4)
         addresses = (depth - 1).bit_length()
         pointers = 2 * counter(depth) + mux2(addresses)
         bypass = register(bits + 1) + mux2(bits) + logic(5) + logic(2, 4)
