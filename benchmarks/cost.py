@@ -93,7 +93,7 @@ def catalogue(count: int, target: Target) -> Batch:
         for n, made in enumerate(entry.first(count)):
             estimate = made.block.cost(made.plan, target)
             if estimate != Cost():
-                name = f"{kind.lower()}_{n}"
+                name = f"{kind}_{n}"  # Gate and gate are two kinds
                 estimates[name] = estimate
                 texts.append(verilog(made.block.rtl(made.plan), name))
                 if not isinstance(entry.kind, type):
