@@ -153,11 +153,17 @@ class Binary(ElementwiseBlock):
         shapes = self.input_a.shape, self.input_b.shape
         return PlainKernel(self.reference, shapes, self.input_a.size)
 
+    @property
+    def _narrowing(self) -> Narrowing:
+        """Of the exact result."""
+        low, high = self._bounds
+        modes = self.output_format, self.rounding, self.overflow
+        return Narrowing(self.exact_format, low, high, *modes)
+
     def circuit(self, lanes: int) -> Elementwise:
         """The circuit of so many lanes."""
         a, b, number = self.input_a.format, self.input_b.format, self.exact_format
         gain_a, gain_b = self._gains
-        modes = self.output_format, self.rounding, self.overflow
         on_values = self._on_values
 
         def exact(m: Module, x: Value, y: Value) -> Value:
@@ -165,9 +171,8 @@ class Binary(ElementwiseBlock):
 
         gates, product = self._arithmetic(gain_a, gain_b), isinstance(self, Mul)
         step = Step(exact, number, gates, sources=self._sources, product=product)
-        low, high = self._bounds
-        narrowing = Narrowing(number, low, high, *modes)
-        same = number == self.output_format and narrowing.bounds == (low, high)
+        narrowing = self._narrowing
+        same = number == self.output_format and narrowing.bounds == self._bounds
         function = LaneFunction((step,), narrowing, not same)
         return Elementwise({"i_a": a, "i_b": b}, lanes, (function,), self._shared)
 
@@ -300,9 +305,7 @@ class Mul(Binary):
         """What alone reads the numbers that a buffer offers it."""
         if self._shared > 1:
             return ()
-        low, high = self._bounds
-        modes = self.output_format, self.rounding, self.overflow
-        needed = Narrowing(self.exact_format, low, high, *modes).needed
+        needed = self._narrowing.needed
         return (product_of(self.input_a.format, self.input_b.format, needed),)
 
     def kernel(self) -> Kernel:

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """The planner: the cheapest way to map a network so that it takes a frame every so many cycles."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
 from math import gcd, inf
 from typing import Any
 
-from hdl import Deadlock, Target
+from hdl import Deadlock, Events, Schedule, Target
 from hdl.cost import Cost, memory_style
 
 from .block import Candidate
@@ -169,20 +169,14 @@ def with_smallest_buffers(network: Network, plan: NetworkPlan, target: Target) -
     Each buffer is the smallest by itself: one word less in any of them lengthens the interval.
     Every buffer holds at least one word.
     """
-    bits = network.buffers(plan)
-    names, joins = list(bits), network.joins
-
-    def with_depths(depths: dict[str, int]) -> NetworkPlan:
-        styles = {name: memory_style(target, depths[name], bits[name]) for name in names}
-        return network.with_buffers(plan, depths, styles)
+    with_depths = _buffering(network, plan, target)
+    names, joins = list(network.buffers(plan)), network.joins
 
     @cache
     def interval_of(*sizes: int) -> float:
         graph = network.timing(with_depths(dict(zip(names, sizes, strict=True))))
-        inputs = [graph.port(port) for port in network.inputs]
-        outputs = [graph.port(port) for port in network.outputs]
         try:
-            return graph.schedule(inputs, outputs).interval
+            return _schedule(network, graph).interval
         except Deadlock:  # too small to hold what one branch needs before the other moves
             return inf
 
@@ -217,6 +211,25 @@ def with_smallest_buffers(network: Network, plan: NetworkPlan, target: Target) -
     return with_depths(depths)
 
 
+def _buffering(
+    network: Network, plan: NetworkPlan, target: Target
+) -> Callable[[dict[str, int]], NetworkPlan]:
+    """Depths of all buffers -> the plan with them, each in the memory that suits the target."""
+    bits = network.buffers(plan)
+
+    def with_depths(depths: dict[str, int]) -> NetworkPlan:
+        styles = {name: memory_style(target, depth, bits[name]) for name, depth in depths.items()}
+        return network.with_buffers(plan, depths, styles)
+
+    return with_depths
+
+
+def _schedule(network: Network, graph: Events) -> Schedule:
+    """Of the network's timing, at its ports."""
+    inputs = [graph.port(port) for port in network.inputs]
+    return graph.schedule(inputs, [graph.port(port) for port in network.outputs])
+
+
 def quick_plan(network: Network, target: Target, interval: int) -> NetworkPlan:
     """Map a network without a search: seconds for loops for which :func:`plan` takes hours.
 
@@ -229,15 +242,9 @@ def quick_plan(network: Network, target: Target, interval: int) -> NetworkPlan:
             f"quick_plan interval must be a whole number of cycles above 0, not {interval}"
         )
     plan = _mapped_at(network, target, interval)
-    bits, words = network.buffers(plan), _words(network, plan)
-
-    def with_depths(depths: dict[str, int]) -> NetworkPlan:
-        styles = {name: memory_style(target, depth, bits[name]) for name, depth in depths.items()}
-        return network.with_buffers(plan, depths, styles)
-
+    with_depths, words = _buffering(network, plan, target), _words(network, plan)
     graph = network.timing(with_depths({name: 2 * count for name, count in words.items()}))
-    inputs = [graph.port(port) for port in network.inputs]
-    schedule = graph.schedule(inputs, [graph.port(port) for port in network.outputs])
+    schedule = _schedule(network, graph)
     ends = {name: (graph.port(f"{name}.write"), graph.port(f"{name}.read")) for name in words}
     return with_depths({name: 1 + schedule.occupancy(*of) for name, of in ends.items()})
 
