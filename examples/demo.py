@@ -75,7 +75,7 @@ def examine(
     options = dict(example.options)
     model: bitblocks.Graph | Network
     if example.composed is None:
-        model = graph = bitblocks.import_onnx(example.model)
+        model = graph = example.read()
         options["calibration"] = data.calibration
     else:
         model = example.composed.network()

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import bitblocks
+from bitblocks import Graph
 from blocks import Network, NetworkPlan
 
 EXAMPLES = Path(__file__).parent
@@ -24,6 +26,10 @@ SHARED = next(
 """Public models and data that are too large for this repository."""
 PUBLISHED = SHARED / "hls4ml_example_models" / "onnx"
 MNIST = SHARED / "onnx_mnist_cnn"
+KEYWORDS = SHARED / "arm_mlkws"
+WAKEWORD = SHARED / "precise_gru_wakeword"
+MNIST_LSTM = SHARED / "tflm_mnist_lstm" / "trained_lstm_float.tflite"
+LSTM_DIGITS = 500
 RANDOM_FRAMES = 1000
 
 
@@ -86,7 +92,8 @@ class Example:
     frames : how many of them the Verilog is compared on
     metric : what counts
     options : for :func:`bitblocks.build`; 8 bits and folded if it is empty
-    composed : how a network is made that no ONNX file holds
+    composed : how a network of integers is made that no ONNX file holds
+    graph : how a float network is made of a file that is not ONNX
     """
 
     model: Path
@@ -95,6 +102,11 @@ class Example:
     metric: Metric
     options: Mapping[str, Any] = field(default_factory=dict)
     composed: Composed | None = None
+    graph: Callable[[], Graph] | None = None
+
+    def read(self) -> Graph:
+        """The float network; of an example that is not composed."""
+        return bitblocks.import_onnx(self.model) if self.graph is None else self.graph()
 
     @property
     def missing(self) -> str | None:
@@ -169,6 +181,57 @@ def _mnist() -> Data:
     return Data(images[::20], images, labels)
 
 
+def _mnist_rows() -> Data:
+    """500 digits, 0 to 1, and others for calibration."""
+    with np.load(SHARED / "mnist_t10k" / "mnist_t10k_half0.npz") as file:
+        images, labels = file["x"] / 255.0, file["y"].astype(np.int64)
+    compared, others = images[:LSTM_DIGITS], images[LSTM_DIGITS::30]
+    return Data(others, compared, labels[:LSTM_DIGITS])
+
+
+def _mnist_lstm() -> Graph:
+    from examples.published.mnist_lstm import graph
+
+    return graph(MNIST_LSTM)
+
+
+def _keywords(name: str, steps: int) -> Example:
+    """The utterances are calibration data too, since there are no others."""
+
+    def data() -> Data:
+        from examples.published.keywords import utterances
+
+        x = utterances(KEYWORDS / f"{name}_golden.npz")
+        return Data(x, x)
+
+    def made() -> Graph:
+        from examples.published.keywords import graph
+
+        return graph(weights, steps)
+
+    weights = KEYWORDS / f"{name}_weights.npz"
+    return Example(weights, data, 5, TWO_OF_FORTY, WIDE, graph=made)
+
+
+def _wakeword(kept: bool) -> Example:
+    """The recording is calibration data too, since there is no other."""
+
+    def data() -> Data:
+        from examples.published.wakeword import frames, windows
+
+        golden = WAKEWORD / "golden_test_wav.npz"
+        x = frames(golden) if kept else windows(golden)
+        return Data(x, x)
+
+    def made() -> Graph:
+        from examples.published.wakeword import WINDOW, graph
+
+        return graph(model, 1 if kept else WINDOW, kept)
+
+    model = WAKEWORD / "hey_mycroft.tflite"
+    return Example(model, data, 83 if kept else 55, ALWAYS, WIDE, graph=made)
+
+
 def _random(*shape: int) -> Callable[[], Data]:
     """Normal numbers, for the published networks that come without data."""
 
@@ -184,6 +247,9 @@ HALF_A_POINT = Metric("accuracy", _accuracy, 0.005)
 A_POINT = Metric("accuracy", _accuracy, 0.01)
 HALF_A_DECIBEL = Metric("gain (dB)", _gain, 0.5)
 BITS_RIGHT = Metric("bits right", _bits_right, 0.01)
+TWO_OF_FORTY = Metric("decides as the float network", _agreement, 0.05)
+ALWAYS = Metric("decides as the float network", _agreement, 0.0)
+WIDE = {"activation_bits": 16}
 AGREEMENT = Metric("decides as the float network", _agreement, 0.1)
 """For random frames, of which many lie at the border between two classes."""
 
@@ -208,6 +274,11 @@ NETWORKS: dict[str, Example] = {
     "shapes3d": _own("shapes3d", _shapes3d, 50, A_POINT),
     "copy_ntm": _copying(),
     "mnist_cnn": Example(MNIST / "mnist-conv.onnx", _mnist, 20, HALF_A_POINT),
+    "mnist_lstm": Example(MNIST_LSTM, _mnist_rows, 20, A_POINT, graph=_mnist_lstm),
+    "basic_lstm_s": _keywords("Basic_LSTM_S", 49),
+    "lstm_s": _keywords("LSTM_S", 25),
+    "precise_gru": _wakeword(kept=True),
+    "precise_gru_windows": _wakeword(kept=False),
     **_published("conv1d_small_keras", 100, 10, 4),
     **_published("conv2d_small_keras", 100, 8, 8, 1),
     **_published("two_layer_pytorch", RANDOM_FRAMES, 10),
