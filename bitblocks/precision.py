@@ -24,6 +24,8 @@ class LayerPrecision:
     ----------
     output_format : Format of what the layer gives; of an input, its only field
     weight_format : Format of the weights, the finest of any output channel
+    recurrent_format, peephole_format, projection_format, sum_format, gate_format, tanh_format,
+        cell_format : Format of what a recurrent layer has inside, as :func:`blocks.lstm` has it
     weight_bits : int, width of the weights, where only their fraction bits are to be chosen
     rounding, overflow : how the layer narrows its results
     pole : float, what a function gives where it has no value
@@ -31,10 +33,23 @@ class LayerPrecision:
 
     output_format: Format | None = None
     weight_format: Format | None = None
+    recurrent_format: Format | None = None
+    peephole_format: Format | None = None
+    projection_format: Format | None = None
+    sum_format: Format | None = None
+    gate_format: Format | None = None
+    tanh_format: Format | None = None
+    cell_format: Format | None = None
     weight_bits: int | None = None
     rounding: Rounding | None = None
     overflow: Overflow | None = None
     pole: float | None = None
+
+    @property
+    def formats(self) -> dict[str, Format]:
+        """Those of weights, and of what a recurrent layer has inside, that are decided."""
+        named = {name: getattr(self, name) for name in (*WEIGHTS, *INSIDE)}
+        return {name: format for name, format in named.items() if format is not None}
 
     def to_json(self) -> dict[str, Any]:
         """The fields that are decided, as JSON has them."""
@@ -118,17 +133,22 @@ def _number(value: object) -> float:
     return float(value)
 
 
+WEIGHTS = ("weight_format", "recurrent_format", "peephole_format", "projection_format")
+INSIDE = ("sum_format", "gate_format", "tanh_format", "cell_format")
+"""Fields that are formats of weights, and of what a recurrent layer has inside."""
+
 _PARSERS: dict[str, Any] = {
     "output_format": _format,
-    "weight_format": _signed_format,
+    **dict.fromkeys(WEIGHTS, _signed_format),
+    **dict.fromkeys(INSIDE, _format),
     "weight_bits": _bits,
     "rounding": lambda value: Rounding(_text(value)),
     "overflow": lambda value: Overflow(_text(value)),
     "pole": _number,
 }
 _RULES = {
-    "output_format": "a format like 's8.4' or 'u5.-1'",
-    "weight_format": "a signed format like 's8.4'",
+    **dict.fromkeys(("output_format", *INSIDE), "a format like 's8.4' or 'u5.-1'"),
+    **dict.fromkeys(WEIGHTS, "a signed format like 's8.4'"),
     "weight_bits": "a whole number from 2 to 32",
     "rounding": f"one of {', '.join(Rounding)}",
     "overflow": f"one of {', '.join(Overflow)}",

@@ -7,7 +7,7 @@ exactly, so that every machine makes the same ones.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,8 @@ from quant import (
 )
 
 FRAMES_LIMIT = 512
-"""Most calibration frames that are used, evenly spaced among those given."""
+"""Most calibration frames that are used, evenly spaced among those given; the first ones where
+frames follow each other in time."""
 NUMBERS_LIMIT = 2**22
 """Most numbers of one tensor in all these frames, from which on fewer frames are used."""
 OUTPUT_BITS = 16
@@ -218,13 +219,17 @@ def _lowered(graph: Graph) -> Graph:
 
 @dataclass(frozen=True)
 class Settings:
-    """What is decided of a layer before it is looked at."""
+    """What is decided of a layer before it is looked at.
+
+    ``inside`` holds formats of a layer that has several, by their fields of the precision file.
+    """
 
     output_format: Format | None
     weight_format: Format | None
     weight_bits: int
     rounding: Rounding
     overflow: Overflow
+    inside: Mapping[str, Format] = field(default_factory=dict)
 
     def over(self, override: LayerPrecision) -> "Settings":
         """These where ``override`` decides nothing."""
@@ -237,6 +242,7 @@ class Settings:
             bits or self.weight_bits,
             override.rounding or self.rounding,
             override.overflow or self.overflow,
+            override.formats,
         )
 
 
@@ -267,11 +273,13 @@ class Decision:
     block : the block
     bounds : lowest and highest integers of a frame of each of its outputs
     conversions : a block for each source to pass before, None for those that need none
+    formats : fields of the precision file, where the block has formats inside
     """
 
     block: Any
     bounds: tuple[tuple[Ints, Ints], ...]
     conversions: tuple[Any, ...] = ()
+    formats: Mapping[str, Format] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -287,6 +295,7 @@ class Stage:
     settings : modes, widths and formats
     rectified : whether that Relu is there
     bits : most bits of an output
+    activation_bits : of what is no output of the network
     calibrated : whether the floats are of real data
     """
 
@@ -298,6 +307,7 @@ class Stage:
     settings: Settings
     rectified: bool
     bits: int
+    activation_bits: int
     calibrated: bool
 
     @property
@@ -349,14 +359,40 @@ class Stage:
         """The format for numbers of at most ``peak`` that the block itself computes."""
         if self.settings.output_format is not None:
             return self.settings.output_format
+        return self._holding(self.target, self.bits, peak, signed, lambda x: x)
+
+    def inner_format(
+        self,
+        name: str,
+        values: Floats,
+        bits: int,
+        peak: float,
+        signed: bool,
+        function: Callable[[Floats], Floats] = lambda x: x,
+    ) -> Format:
+        """The format for numbers inside of the block, of which ``function`` is taken.
+
+        ``values`` are those of the data, at most ``peak`` whatever the data are; ``name`` is the
+        field of the precision file.
+        """
+        return self.settings.inside.get(name) or self._holding(values, bits, peak, signed, function)
+
+    def _holding(
+        self,
+        values: Floats,
+        bits: int,
+        peak: float,
+        signed: bool,
+        function: Callable[[Floats], Floats],
+    ) -> Format:
         if not self.calibrated:
-            return Format(self.bits, frac_for(peak, self.bits, signed), signed)
-        formats = _formats_around(_peak(self.target), self.bits, signed)
+            return Format(bits, frac_for(peak, bits, signed), signed)
+        wanted = function(values)
 
         def error(format: Format) -> float:
-            return _square_sum(to_float(from_float(self.target, format), format) - self.target)
+            return _square_sum(function(to_float(from_float(values, format), format)) - wanted)
 
-        return _best(formats, error)
+        return _best(_formats_around(_peak(values), bits, signed), error)
 
     def function_format(self, function: Callable[[Floats], Floats]) -> Format:
         """The format for what ``function`` makes of the only source, number by number."""
@@ -448,14 +484,8 @@ def weighted(stage: Stage, weight: Floats, bias: Floats, sums: Sums) -> Weighted
     exact = exact_sums(matrix)
     sum_frac = frac + source.format.frac
     if stage.calibrated:
-        bias = _means(wanted.reshape(-1, outputs) - np.ldexp(exact.astype(np.float64), -sum_frac))
-    largest = float(np.abs(bias).max())
-    if largest and math.frexp(largest)[1] + sum_frac > 61:
-        raise InputError(
-            f"layer {stage.name} bias must be below 2**{61 - sum_frac} beside its weights, "
-            f"not {largest:.3g}"
-        )
-    bias_ints = from_float(bias, Format(63, sum_frac))
+        bias = means(wanted.reshape(-1, outputs) - np.ldexp(exact.astype(np.float64), -sum_frac))
+    bias_ints = rounded_bias(stage.name, bias, sum_frac)
     positive, negative = (part.reshape(shape) for part in (matrix.clip(0), matrix.clip(None, 0)))
 
     def bound(x: Ints, other: Ints) -> Ints:  # the format's own bounds have shown to fit int64
@@ -477,6 +507,16 @@ def weighted(stage: Stage, weight: Floats, bias: Floats, sums: Sums) -> Weighted
     return Weighted(arguments, low, high)
 
 
+def rounded_bias(name: str, bias: Floats, frac: int) -> Ints:
+    """Biases of layer ``name`` with ``frac`` fraction bits."""
+    largest = float(np.abs(bias).max())
+    if largest and math.frexp(largest)[1] + frac > 61:
+        raise InputError(
+            f"layer {name} bias must be below 2**{61 - frac} beside its weights, not {largest:.3g}"
+        )
+    return from_float(bias, Format(63, frac))
+
+
 def _weight_fracs(
     stage: Stage, rows: Floats, wanted: Floats, exact_sums: Callable[[Ints], Ints]
 ) -> list[int | None]:
@@ -491,7 +531,7 @@ def _weight_fracs(
         if stage.calibrated:
             sums = exact_sums(weight).astype(np.float64)
             error = np.ldexp(sums, -fracs - input_frac) - wanted
-            error -= _means(error)  # the bias will take this up
+            error -= means(error)  # the bias will take this up
             if stage.rectified:
                 error = np.maximum(wanted + error, 0.0) - np.maximum(wanted, 0.0)
             errors = [_square_sum(column) for column in error.T]
@@ -589,8 +629,9 @@ class _Quantiser:
         if calibration is not None:
             largest = max(math.prod(shape) for shape in graph.shapes.values())
             most = min(FRAMES_LIMIT, max(NUMBERS_LIMIT // largest, 1))
+            kept = any(getattr(node, "kept", False) for node in graph.nodes)
             frames = {
-                name: data[_evenly(len(data), most)]
+                name: data[:most] if kept else data[_evenly(len(data), most)]
                 for name, data in graph.frames(calibration).items()
             }
             for name in missing:
@@ -706,6 +747,7 @@ class _Quantiser:
             settings,
             step.rectified is not None,
             step.bits,
+            self.activation_bits,
             self.calibrated,
         )
         decision = node.quantise(stage)
@@ -722,17 +764,20 @@ class _Quantiser:
                 names[number] = nodes[-1].name
                 arrays[number] = conversion.reference(arrays[number])
         nodes.append(blocks.Node(node.name, block, tuple(names)))
-        weight_format = getattr(block, "weight_format", None)
+        weight_format = getattr(block, "weight_format", decision.formats.get("weight_format"))
         if node.decides:
+            formats = {
+                "output_format": next(iter(block.outputs.values())).format,
+                "weight_format": weight_format,
+            }
+            modes = {
+                mode: getattr(settings, mode)
+                for mode in ("rounding", "overflow")
+                if mode in node.decides
+            }
+            pole = getattr(node, "pole", None)
             self.precision[node.name] = LayerPrecision(
-                output_format=next(iter(block.outputs.values())).format,
-                weight_format=weight_format,
-                pole=getattr(node, "pole", None),
-                **{
-                    mode: getattr(settings, mode)
-                    for mode in ("rounding", "overflow")
-                    if mode in node.decides
-                },
+                **(formats | {**decision.formats}), pole=pole, **modes
             )
         results = several(node, block.reference(*arrays))
         places = nodes[-1].tensors.items()
@@ -775,7 +820,7 @@ def _square_sum(values: Floats) -> float:
     return math.fsum(np.square(values).ravel().tolist())
 
 
-def _means(values: Floats) -> Floats:
+def means(values: Floats) -> Floats:
     """Mean of each column, its sum rounded once."""
     return np.array([math.fsum(column) for column in values.T.tolist()]) / len(values)
 

@@ -8,7 +8,16 @@ from typing import Any
 import numpy as np
 
 from hdl import Target
-from quant import FUNCTIONS, Approximation, Format, Ints, Overflow, candidates, check_shape
+from quant import (
+    FUNCTIONS,
+    Approximation,
+    Format,
+    Function,
+    Ints,
+    Overflow,
+    candidates,
+    check_shape,
+)
 
 from .binary import Add, Mul, Sub
 from .block import Tensor, check_format, check_tensor
@@ -24,10 +33,10 @@ from .planner import plan
 from .recur import Recur
 from .weight import Weight
 
-LSTM_GATES = "input", "forget", "candidate", "output"
-GRU_GATES = "update", "reset", "candidate"
-
 Chooser = Callable[[str, Format, Format], Approximation]
+
+Activation = str | Callable[[Tensor, Format], Any]
+"""Name of a function, or (input, output format) -> block that treats numbers one by one."""
 
 
 def rnn(
@@ -39,11 +48,11 @@ def rnn(
     recurrent_format: Format,
     sum_format: Format,
     output_format: Format,
-    activation: str = "tanh",
+    activation: Activation = "tanh",
     choose: Chooser | None = None,
     **loop: Any,
 ) -> Network:
-    """``h = tanh(narrow(W x + R h + b))`` step by step, or ``narrow(max(W x + R h + b, 0))``.
+    """``h = tanh(narrow(W x + R h + b))`` step by step, or another function of it.
 
     Error: less than 1 unit of each tanh; sums and products are exact
 
@@ -57,9 +66,10 @@ def rnn(
     bias : ints with ``weight_format.frac + input.format.frac`` fraction bits, shape (units,)
     weight_format, recurrent_format, output_format : Format of W, R and h
     sum_format : Format of what tanh is taken of, 16 bits at most
-    activation : "tanh" or "relu"
-    choose : (name, input format, output format) -> Approximation of "sigmoid" and "tanh"; left out,
-        the one of degree 0 or 1 that stores least: a degree is two stages more in the loop
+    activation : name of a function in place of tanh, or (input, output format) -> its block; "relu"
+        takes exact sums
+    choose : (name, input format, output format) -> Approximation of a named function; left out, the
+        one of degree 0 or 1 that stores least: a degree is two stages more in the loop
     loop : ``initial``, ``sequences``, ``finals``, ``kept`` of the :class:`Recur`; zeros, ("h",),
         () and False left out
 
@@ -74,15 +84,14 @@ def rnn(
     [  38 -121    8   53]
     """
     units = _check("rnn", input, weight, recurrent, bias, ())
-    if activation not in ("tanh", "relu"):
-        raise ValueError(f"rnn activation must be tanh or relu, not {activation!r}")
+    _check_activations("rnn", (activation,), 1)
     net = _cell(input, h=Tensor((units,), output_format))
     narrowed = None if activation == "relu" else sum_format
     _both_sums(net, weight, recurrent, bias, weight_format, recurrent_format, narrowed)
     if activation == "relu":
         net.add("h_next", lambda x: ReLU(x, output_format), "sums")
     else:
-        function(net, "h_next", "tanh", "sums", output_format, choose)
+        function(net, "h_next", activation, "sums", output_format, choose)
     return looped(net, input, {"h": "h_next"}, loop)
 
 
@@ -102,6 +111,7 @@ def lstm(
     peephole_format: Format | None = None,
     projection: Ints | None = None,
     projection_format: Format | None = None,
+    activations: tuple[Activation, Activation, Activation] = ("sigmoid", "tanh", "tanh"),
     choose: Chooser | None = None,
     **loop: Any,
 ) -> Network:
@@ -126,12 +136,14 @@ def lstm(
     bias : ints with ``weight_format.frac + input.format.frac`` fraction bits, shape (4, units)
     weight_format, recurrent_format : Format of W and R
     sum_format : Format of what sigmoid and tanh are taken of, 16 bits at most
-    gate_format, tanh_format : Format of i, f, o, and of g and tanh(c); 0 to 1 and -1 to 1 saturate
+    gate_format, tanh_format : Format of i, f, o, and of g, tanh(c) and what is projected; 0 to 1
+        and -1 to 1 saturate
     cell_format, output_format : Format of c, 16 bits at most, and of h
     peephole, peephole_format : ints, shape (3, units): of i, f, o
     projection, projection_format : ints of P, shape (outputs, units)
-    choose : (name, input format, output format) -> Approximation of "sigmoid" and "tanh"; left out,
-        the one of degree 0 or 1 that stores least: a degree is two stages more in the loop
+    activations : of i, f and o, of g, and of c, as of :func:`rnn`
+    choose : (name, input format, output format) -> Approximation of a named function; left out, the
+        one of degree 0 or 1 that stores least: a degree is two stages more in the loop
     loop : ``initial`` (h, c), ``sequences``, ``finals``, ``kept`` of the :class:`Recur`; zeros,
         ("h",), () and False left out
 
@@ -146,6 +158,7 @@ def lstm(
     >>> print(block.reference(np.arange(16).reshape(4, 4))[-1])
     [-15 -15 -50  -7]
     """
+    _check_activations("lstm", activations, 3)
     rows = None if projection is None else len(projection)
     units = _check("lstm", input, weight, recurrent, bias, (4,), rows)
     cell = Tensor((units,), cell_format)
@@ -174,17 +187,19 @@ def lstm(
             _narrowed(net, "candidate_sum", part_g, sum_format),
             part_o,
         ]
-    for gate, source in zip(LSTM_GATES[:3], sums[:3], strict=True):
-        form = "tanh" if gate == "candidate" else "sigmoid"
-        function(net, gate, form, source, tanh_format if form == "tanh" else gate_format, choose)
+    share, content, shown = activations
+    function(net, "input", share, sums[0], gate_format, choose)
+    function(net, "forget", share, sums[1], gate_format, choose)
+    function(net, "candidate", content, sums[2], tanh_format, choose)
     net.add("kept", lambda a, b: lossless(Mul, a, b), "forget", "c")
     net.add("written", lambda a, b: lossless(Mul, a, b), "input", "candidate")
     net.add("c_next", lambda a, b: Add(a, b, cell_format), "kept", "written")
     if peephole is not None:
         sums[3] = seen("output", sums[3], peephole[2], "c_next")
-    function(net, "output", "sigmoid", sums[3], gate_format, choose)
-    function(net, "c_tanh", "tanh", "c_next", tanh_format, choose)
-    net.add("h_next", lambda a, b: Mul(a, b, output_format), "output", "c_tanh")
+    function(net, "output", share, sums[3], gate_format, choose)
+    function(net, "c_tanh", shown, "c_next", tanh_format, choose)
+    mixed_format = output_format if projection is None else tanh_format
+    net.add("h_next", lambda a, b: Mul(a, b, mixed_format), "output", "c_tanh")
     last = "h_next"
     if projection is not None:
         check_format(projection_format, "lstm projection_format")
@@ -206,6 +221,7 @@ def gru(
     output_format: Format,
     recurrent_bias: Ints | None = None,
     reset_after: bool = True,
+    activations: tuple[Activation, Activation] = ("sigmoid", "tanh"),
     choose: Chooser | None = None,
     **loop: Any,
 ) -> Network:
@@ -213,8 +229,9 @@ def gru(
 
     ``z, r = sigmoid(narrow(W x + R h + b))``, ``n = tanh(narrow(W x + b + r (R h + d)))``, or
     ``tanh(narrow(W x + b + R narrow(r h) + d))`` with the reset before the product, and ``h =
-    narrow(n + z (h - n))``. n has the format of h, and z is from 0 to 1, so h lies between n and
-    the former h before it is rounded and after: it cannot overflow.
+    narrow(n + z (h - n))``. n has the format of h. Where z is from 0 to 1 at every code, h lies
+    between n and the former h before it is rounded and after, and cannot overflow; else it
+    saturates.
 
     Error: less than 1 unit of each sigmoid and tanh; sums and products are exact
 
@@ -233,8 +250,9 @@ def gru(
     recurrent_bias : ints of d with ``recurrent_format.frac + output_format.frac`` fraction bits,
         shape (units,); zeros if left out
     reset_after : whether the reset gate acts on ``R h + d`` instead of on h
-    choose : (name, input format, output format) -> Approximation of "sigmoid" and "tanh"; left out,
-        the one of degree 0 or 1 that stores least: a degree is two stages more in the loop
+    activations : of z and r, and of n, as of :func:`rnn`
+    choose : (name, input format, output format) -> Approximation of a named function; left out, the
+        one of degree 0 or 1 that stores least: a degree is two stages more in the loop
     loop : ``initial``, ``sequences``, ``finals``, ``kept`` of the :class:`Recur`; zeros, ("h",),
         () and False left out
 
@@ -249,6 +267,7 @@ def gru(
     >>> print(block.reference(np.arange(16).reshape(4, 4))[-1])
     [-32 -66 -80  -4]
     """
+    _check_activations("gru", activations, 2)
     units = _check("gru", input, weight, recurrent, bias, (3,))
     own = np.zeros(units, np.int64) if recurrent_bias is None else recurrent_bias
     check_shape(own, (units,), "gru recurrent_bias")
@@ -264,24 +283,23 @@ def gru(
     parts = _interleaved(recurrent[:gates]), _interleaved(constants)
     _sums(net, "h_sums", "h", *parts, recurrent_format)
     h_parts = _parted(net, "h_gates", "h_sums", gates)
-    for gate, a, b in zip(GRU_GATES[:2], x_parts, h_parts, strict=False):
+    for gate, a, b in zip(("update", "reset"), x_parts, h_parts, strict=False):
         net.add(f"{gate}_sum", lambda x, y: Add(x, y, sum_format), a, b)
-        function(net, gate, "sigmoid", f"{gate}_sum", gate_format, choose)
-        _check_share(net, gate)
+        function(net, gate, activations[0], f"{gate}_sum", gate_format, choose)
     if reset_after:
         net.add("seen", lambda a, b: lossless(Mul, a, b), "reset", h_parts[2])
     else:
         net.add("left", lambda a, b: Mul(a, b, output_format), "reset", "h")
         _sums(net, "seen", "left", recurrent[2], own, recurrent_format)
     net.add("candidate_sum", lambda a, b: Add(a, b, sum_format), x_parts[2], "seen")
-    function(net, "candidate", "tanh", "candidate_sum", output_format, choose)
+    function(net, "candidate", activations[1], "candidate_sum", output_format, choose)
     net.add("distance", lambda a, b: lossless(Sub, a, b), "h", "candidate")
     net.add("moved", lambda a, b: lossless(Mul, a, b), "update", "distance")
-    net.add(  # wrapping, which it never does: h is between n and the former h
-        "h_next",
-        lambda a, b: Add(a, b, output_format, overflow=Overflow.WRAP),
-        "candidate",
-        "moved",
+    least, most = extremes(net, "update")
+    between = least >= 0 and most <= 1 << gate_format.frac  # n and the former h: it never wraps
+    overflow = Overflow.WRAP if between else Overflow.SAT
+    net.add(
+        "h_next", lambda a, b: Add(a, b, output_format, overflow=overflow), "candidate", "moved"
     )
     return looped(net, input, {"h": "h_next"}, loop)
 
@@ -352,17 +370,26 @@ def _check(
     return units
 
 
-def _check_share(net: Composition, gate: str) -> None:
-    """A gate must be from 0 to 1 at every code."""
-    form = next(node.block.form for node in net.nodes if node.name == gate)
-    number = form.input_format
-    values = form.reference(np.arange(number.min, number.max + 1))
-    one = 1 << form.output_format.frac
-    if values.min() < 0 or values.max() > one:
+def _check_activations(name: str, activations: Any, count: int) -> None:
+    """Raise ValueError unless ``activations`` are so many functions."""
+    if not isinstance(activations, tuple) or len(activations) != count:
+        raise ValueError(f"{name} activations must be a tuple of {count}, not {activations!r}")
+    for activation in activations:
+        if callable(activation) or activation in FUNCTIONS or (activation, name) == ("relu", "rnn"):
+            continue
+        more = "relu, " * (name == "rnn")
         raise ValueError(
-            f"gru {gate} must be from 0 to {one} units at every code, "
-            f"not span [{values.min()}, {values.max()}]"
+            f"{name} activation must be {more}a name of FUNCTIONS or a function, not {activation!r}"
         )
+
+
+def extremes(net: Composition | Network, name: str) -> tuple[int, int]:
+    """The smallest and largest number that a node gives which treats numbers one by one."""
+    block = next(node.block for node in net.nodes if node.name == name)
+    (tensor,) = block.inputs.values()
+    codes = np.arange(tensor.format.min, tensor.format.max + 1)
+    values = block.reference(np.resize(codes, (-(-codes.size // tensor.size), *tensor.shape)))
+    return int(values.min()), int(values.max())
 
 
 def _cell(input: Tensor, **states: Tensor) -> Composition:
@@ -429,19 +456,23 @@ def _narrowed(net: Composition, name: str, source: str, number: Format) -> str:
 def function(
     net: Composition,
     name: str,
-    form: str,
+    activation: Activation,
     source: str,
     number: Format,
     choose: Chooser | None,
 ) -> str:
-    chosen = (choose or smallest)(form, net.tensors[source].format, number)
+    """A node that is a function of one variable."""
+    if callable(activation):
+        return net.add(name, lambda x: activation(x, number), source)
+    chosen = (choose or smallest)(activation, net.tensors[source].format, number)
     return net.add(name, lambda x: Nonlinearity(x, chosen), source)
 
 
 @lru_cache(maxsize=64)
-def smallest(name: str, number: Format, target: Format) -> Approximation:
+def smallest(of: str | Function, number: Format, target: Format) -> Approximation:
     """The form of a function, of degree 0 or 1, that stores least."""
-    forms = candidates(FUNCTIONS[name], number, target, degrees=(0, 1))
+    real = FUNCTIONS[of] if isinstance(of, str) else of
+    forms = candidates(real, number, target, degrees=(0, 1))
     return min(forms, key=lambda form: (form.storage_bits, form.degree))
 
 

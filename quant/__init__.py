@@ -14,7 +14,18 @@ from .check import check_shape
 from .fitting import approximate, candidates
 from .floats import from_float, to_float
 from .format import Format, Ints
-from .function import FUNCTIONS, Function, Symmetry, celu, elu, power, reciprocal, selu, swish
+from .function import (
+    FUNCTIONS,
+    Function,
+    Symmetry,
+    celu,
+    elu,
+    power,
+    reciprocal,
+    scaled_tanh,
+    selu,
+    swish,
+)
 from .kernels import (
     DenseKernel,
     Kernel,
@@ -74,6 +85,7 @@ __all__ = [
     "reciprocal",
     "rescale",
     "rescale_bounds",
+    "scaled_tanh",
     "selu",
     "sum_format",
     "swish",

@@ -258,7 +258,7 @@ def _within(low: int | Fraction | None, high: int | Fraction | None) -> Callable
     return lambda x: (ends[0], ends[1])
 
 
-def _odd_within(high: int) -> Callable[[Fraction], Open]:
+def _odd_within(high: int | Fraction) -> Callable[[Fraction], Open]:
     return lambda x: (Fraction(0), Fraction(high)) if x > 0 else (Fraction(-high), Fraction(0))
 
 
@@ -339,11 +339,11 @@ def _gelu_tanh(mp: Any, x: Any) -> Any:
     return x * _sigmoid(mp, 2 * inner)
 
 
-def _parameter(alpha: float | Fraction, name: str) -> Fraction:
+def _parameter(alpha: float | Fraction, name: str, parameter: str = "alpha") -> Fraction:
     if isinstance(alpha, bool) or not isinstance(alpha, int | float | Fraction):
-        raise TypeError(f"{name} alpha must be a number, not {alpha!r}")
+        raise TypeError(f"{name} {parameter} must be a number, not {alpha!r}")
     if not 0 < alpha < math.inf:
-        raise ValueError(f"{name} alpha must be above 0, not {alpha}")
+        raise ValueError(f"{name} {parameter} must be above 0, not {alpha}")
     return Fraction(alpha)
 
 
@@ -440,6 +440,17 @@ def swish(alpha: float | Fraction = 1.0) -> Function:
         return x * _sigmoid(mp, x * value.numerator / value.denominator)
 
     return Function("swish", real, _at_zero(0), _gated)
+
+
+def scaled_tanh(alpha: float | Fraction, beta: float | Fraction) -> Function:
+    """``alpha * tanh(beta * x)``."""
+    scale, slope = _parameter(alpha, "scaled_tanh"), _parameter(beta, "scaled_tanh", "beta")
+
+    def real(mp: Any, x: Any) -> Any:
+        inner = mp.tanh(x * slope.numerator / slope.denominator)
+        return inner * scale.numerator / scale.denominator
+
+    return Function("scaled_tanh", real, _at_zero(0), _odd_within(scale), symmetry=ODD)
 
 
 _SELU_ALPHA = Fraction("1.6732632423543772848170429916717")

@@ -28,6 +28,8 @@ PARAMETERS = {
     "elu": (0.75,),
     "celu": (1.5,),
     "selu": (1.5, 0.875),
+    "scaled_tanh": (1.5, 0.75),
+    "affine": (-0.75, 0.125),
     "shrink": (0.25, 0.75),
     "swish": (1.25,),
     "reciprocal": (-1.5,),

@@ -23,6 +23,7 @@ from quant import (
     candidates,
     celu,
     elu,
+    scaled_tanh,
 )
 
 FRESH = mpmath.MPContext()
@@ -377,6 +378,8 @@ def test_what_is_wrong_is_refused():
         approximate(Function.of(lambda x: 1 / x, "odd one"), number, target, 0)
     with refused(ValueError, "elu alpha must be above 0, not 0"):
         elu(0)
+    with refused(ValueError, "scaled_tanh beta must be above 0, not -1"):
+        scaled_tanh(1, -1)
     with refused(TypeError, "celu alpha must be a number, not '1'"):
         celu("1")
     with refused(TypeError, "Symmetry must have ints, not 1.0 and 0"):

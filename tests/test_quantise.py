@@ -537,7 +537,10 @@ def test_signed_output_of_a_rectified_layer_gets_its_relu_back():
     assert integers(again) == integers(network)
 
 
-KNOWN = "output_format, weight_format, weight_bits, rounding, overflow, pole"
+KNOWN = (
+    "output_format, weight_format, recurrent_format, peephole_format, projection_format, "
+    "sum_format, gate_format, tanh_format, cell_format, weight_bits, rounding, overflow, pole"
+)
 PRECISIONS = {
     "pole that is no number": (
         {"fc1": {"pole": True}},

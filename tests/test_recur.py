@@ -28,7 +28,7 @@ from blocks import (
 from blocks.planner import choices, chosen_candidates, mapped
 from blocks.recurrent import smallest
 from hdl import Deadlock, Target
-from quant import FUNCTIONS, Format, approximate, candidates
+from quant import FUNCTIONS, Format, candidates
 
 TARGET = Target.named("ecp5")
 X, W, R = Format(6, 4), Format(5, 3), Format(5, 4)
@@ -85,13 +85,14 @@ def lstm_step(x, h, c, arrays, x_format=X, recurrent=R, peephole=None, projectio
             sums[3] += number(peephole[2][unit], R) * number(c_next[-1], CELL)
         o = value_of("sigmoid", fitted(sums[3], SUM), SUM, GATE)
         squashed = value_of("tanh", c_next[-1], CELL, TANH)
-        h_next.append(fitted(number(o, GATE) * number(squashed, TANH), H))
+        mixed = H if projection is None else TANH
+        h_next.append(fitted(number(o, GATE) * number(squashed, TANH), mixed))
     if projection is not None:
-        h_next = [fitted(dot(row, h_next, R, H), H) for row in projection]
+        h_next = [fitted(dot(row, h_next, R, TANH), H) for row in projection]
     return h_next, c_next
 
 
-def gru_step(x, h, arrays, own, reset_after):
+def gru_step(x, h, arrays, own, reset_after, opened=("sigmoid", GATE)):
     weight, recurrent, bias = arrays
     parts = [
         [
@@ -104,19 +105,19 @@ def gru_step(x, h, arrays, own, reset_after):
     shares = []
     for gate in range(2):
         sums = [parts[gate][n] + dot(recurrent[gate, n], h, R, H) for n in range(3)]
-        shares.append([value_of("sigmoid", fitted(s, SUM), SUM, GATE) for s in sums])
+        shares.append([value_of(opened[0], fitted(s, SUM), SUM, opened[1]) for s in sums])
     z, r = shares
     constant = [Fraction(int(d)) / 2 ** (R.frac + H.frac) for d in own]
-    left = [fitted(number(a, GATE) * number(b, H), H) for a, b in zip(r, h, strict=True)]
+    left = [fitted(number(a, opened[1]) * number(b, H), H) for a, b in zip(r, h, strict=True)]
     y = []
     for unit in range(3):
         if reset_after:
             seen = dot(recurrent[2, unit], h, R, H) + constant[unit]
-            seen *= number(r[unit], GATE)
+            seen *= number(r[unit], opened[1])
         else:
             seen = dot(recurrent[2, unit], left, R, H) + constant[unit]
         n = value_of("tanh", fitted(parts[2][unit] + seen, SUM), SUM, H)
-        share = number(z[unit], GATE)
+        share = number(z[unit], opened[1])
         y.append(fitted((1 - share) * number(n, H) + share * number(h[unit], H), H))
     return y
 
@@ -159,18 +160,21 @@ def test_lstm_equals_its_definition(kind, joined):
         np.testing.assert_array_equal(fast, plain)
 
 
+@pytest.mark.parametrize("gate", [("sigmoid", GATE), ("exp", Format(8, 6, False))])
 @pytest.mark.parametrize("reset_after", [True, False])
-def test_gru_equals_its_definition(reset_after):
+def test_gru_equals_its_definition(reset_after, gate):
+    """With gates above 1 too, where the state may saturate."""
     arrays, own = draw(2, (3,)), np.array([40, -90, 7])
     layer = gru(
-        *(Tensor((4, 4), X), *arrays, W, R, SUM, GATE, H, own, reset_after),
+        *(Tensor((4, 4), X), *arrays, W, R, SUM, gate[1], H, own, reset_after),
+        activations=(gate[0], "tanh"),
         initial=(np.array([-64, 63, 5]),),
     )
     (given,) = frames(layer)
     for frame, y in zip(given.tolist(), layer.reference(given).tolist(), strict=True):
         h = [-64, 63, 5]
         for step, wanted in zip(frame, y, strict=True):
-            h = gru_step(step, h, arrays, own, reset_after)
+            h = gru_step(step, h, arrays, own, reset_after, gate)
             assert h == wanted
     np.testing.assert_array_equal(layer.run(given), layer.reference(given))
 
@@ -518,7 +522,7 @@ REFUSALS = {
     "activation": (
         lambda: rnn(Tensor((2, 4), X), *draw(0, ()), W, R, SUM, H, "sine"),
         ValueError,
-        "rnn activation must be tanh or relu, not 'sine'",
+        "rnn activation must be relu, a name of FUNCTIONS or a function, not 'sine'",
     ),
     "axes": (
         lambda: rnn(Tensor((4,), X), *draw(0, ()), W, R, SUM, H),
@@ -530,13 +534,15 @@ REFUSALS = {
         TypeError,
         "gru reset_after must be a bool, not 2",
     ),
-    "share": (
-        lambda: gru(
-            *(*GRU[:-2], Format(8, 6, False), H),
-            choose=lambda _, a, b: approximate(FUNCTIONS["exp"], a, b, degree=0),
-        ),
+    "activations": (
+        lambda: lstm(*LSTM, activations=("sigmoid", "tanh")),
         ValueError,
-        "gru update must be from 0 to 64 units at every code, not span [1, 255]",
+        "lstm activations must be a tuple of 3, not ('sigmoid', 'tanh')",
+    ),
+    "relu": (
+        lambda: gru(*GRU, activations=("sigmoid", "relu")),
+        ValueError,
+        "gru activation must be a name of FUNCTIONS or a function, not 'relu'",
     ),
     "peephole": (
         lambda: lstm(*LSTM, peephole=np.zeros((3, 2), int), peephole_format=R),

@@ -10,6 +10,7 @@ from .extremum import Arg
 from .movement import Concat, Rearrange, Reshape
 from .normalisation import Mask, Norm, Softmax
 from .pooling import AveragePool, MaxPool
+from .recurrent import Gru, Lstm, Recurrent, Rnn
 from .reduction import Reduce, TopK
 
 __all__ = [
@@ -21,8 +22,10 @@ __all__ = [
     "Concat",
     "Convolution",
     "Divide",
+    "Gru",
     "Identity",
     "Linear",
+    "Lstm",
     "Mask",
     "MatMul",
     "MaxPool",
@@ -33,9 +36,11 @@ __all__ = [
     "PRelu",
     "PartialActivation",
     "Rearrange",
+    "Recurrent",
     "Reduce",
     "Relu",
     "Reshape",
+    "Rnn",
     "Rounded",
     "Scale",
     "Softmax",

@@ -242,6 +242,13 @@ def _clip(tensor: blocks.Tensor, format: Format, modes: Any, low: float, high: f
 
 
 KINDS: dict[str, Kind] = {
+    "relu": Kind(lambda x: np.maximum(x, 0.0), lambda i, o, m: activation.leaky_relu(i, 0, o, *m)),
+    "affine": Kind(
+        lambda x, alpha, beta: alpha * x + beta,
+        lambda i, o, m, alpha, beta: activation.from_pieces(
+            i, [(None, True, (Fraction(beta), Fraction(alpha), 0))], o, *m
+        ),
+    ),
     "leaky_relu": Kind(
         lambda x, slope: np.where(x < 0, slope * x, x),
         lambda i, o, m, slope: activation.leaky_relu(i, Fraction(slope), o, *m),
@@ -273,6 +280,7 @@ KINDS: dict[str, Kind] = {
     ),
     "sigmoid": Kind(sigmoid, function=_named("sigmoid")),
     "tanh": Kind(tanh, function=_named("tanh")),
+    "scaled_tanh": Kind(lambda x, alpha, beta: alpha * tanh(beta * x), function=quant.scaled_tanh),
     "softplus": Kind(softplus, function=_named("softplus")),
     "softsign": Kind(lambda x: x / (1.0 + np.abs(x)), function=_named("softsign")),
     "silu": Kind(lambda x: x * sigmoid(x), function=_named("silu")),
