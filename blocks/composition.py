@@ -18,9 +18,9 @@ ONE = Format(2, 0)
 """Format of a weight of 1."""
 
 
-def lossless(kind: Any, *arguments: Any) -> Any:
+def lossless(kind: Any, *arguments: Any, **options: Any) -> Any:
     """A block of a kind whose output format holds every result exactly."""
-    made = kind(*arguments, output_format=Format(2, 0))
+    made = kind(*arguments, output_format=Format(2, 0), **options)
     names = "exact_format", "sum_format", "product_format"
     exact = next(getattr(made, name) for name in names if hasattr(made, name))
     return replace(made, output_format=exact)

@@ -3,7 +3,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -49,6 +49,8 @@ def rnn(
     sum_format: Format,
     output_format: Format,
     activation: Activation = "tanh",
+    shift: Ints | None = None,
+    recurrent_shift: Ints | None = None,
     choose: Chooser | None = None,
     **loop: Any,
 ) -> Network:
@@ -68,6 +70,8 @@ def rnn(
     sum_format : Format of what tanh is taken of, 16 bits at most
     activation : name of a function in place of tanh, or (input, output format) -> its block; "relu"
         takes exact sums
+    shift, recurrent_shift : ints 0 to 4, shape of the bias: by how many fraction bits rows of W and
+        of R have less, as the shift of :class:`Linear`; 0 left out
     choose : (name, input format, output format) -> Approximation of a named function; left out, the
         one of degree 0 or 1 that stores least: a degree is two stages more in the loop
     loop : ``initial``, ``sequences``, ``finals``, ``kept`` of the :class:`Recur`; zeros, ("h",),
@@ -83,11 +87,13 @@ def rnn(
     >>> print(block.reference(np.arange(16).reshape(4, 4))[-1])
     [  38 -121    8   53]
     """
-    units = _check("rnn", input, weight, recurrent, bias, ())
+    units = _check("rnn", input, weight, recurrent, bias, (), (shift, recurrent_shift))
     _check_activations("rnn", (activation,), 1)
     net = _cell(input, h=Tensor((units,), output_format))
     narrowed = None if activation == "relu" else sum_format
-    _both_sums(net, weight, recurrent, bias, weight_format, recurrent_format, narrowed)
+    of_x = _Rows(weight, weight_format, shift)
+    of_h = _Rows(recurrent, recurrent_format, recurrent_shift)
+    _both_sums(net, of_x, of_h, np.asarray(bias), narrowed)
     if activation == "relu":
         net.add("h_next", lambda x: ReLU(x, output_format), "sums")
     else:
@@ -112,6 +118,9 @@ def lstm(
     projection: Ints | None = None,
     projection_format: Format | None = None,
     activations: tuple[Activation, Activation, Activation] = ("sigmoid", "tanh", "tanh"),
+    shift: Ints | None = None,
+    recurrent_shift: Ints | None = None,
+    projection_shift: Ints | None = None,
     choose: Chooser | None = None,
     **loop: Any,
 ) -> Network:
@@ -142,6 +151,8 @@ def lstm(
     peephole, peephole_format : ints, shape (3, units): of i, f, o
     projection, projection_format : ints of P, shape (outputs, units)
     activations : of i, f and o, of g, and of c, as of :func:`rnn`
+    shift, recurrent_shift, projection_shift : ints 0 to 4, shape of the bias, and (outputs,), as of
+        :func:`rnn`
     choose : (name, input format, output format) -> Approximation of a named function; left out, the
         one of degree 0 or 1 that stores least: a degree is two stages more in the loop
     loop : ``initial`` (h, c), ``sequences``, ``finals``, ``kept`` of the :class:`Recur`; zeros,
@@ -159,13 +170,14 @@ def lstm(
     [-15 -15 -50  -7]
     """
     _check_activations("lstm", activations, 3)
-    rows = None if projection is None else len(projection)
-    units = _check("lstm", input, weight, recurrent, bias, (4,), rows)
+    outputs = None if projection is None else len(projection)
+    units = _check("lstm", input, weight, recurrent, bias, (4,), (shift, recurrent_shift), outputs)
     cell = Tensor((units,), cell_format)
-    net = _cell(input, h=Tensor((rows or units,), output_format), c=cell)
-    arrays = _interleaved(weight), _interleaved(recurrent), _interleaved(bias)
+    net = _cell(input, h=Tensor((outputs or units,), output_format), c=cell)
+    of_x = _Rows(weight, weight_format, shift).interleaved
+    of_h = _Rows(recurrent, recurrent_format, recurrent_shift).interleaved
     narrowed = sum_format if peephole is None else None
-    _both_sums(net, *arrays, weight_format, recurrent_format, narrowed)
+    _both_sums(net, of_x, of_h, _interleaved(bias), narrowed)
     sums = parts = _parted(net, "gates", "sums", 4)
     if peephole is not None:
         check_shape(peephole, (3, units), "lstm peephole")
@@ -203,9 +215,9 @@ def lstm(
     last = "h_next"
     if projection is not None:
         check_format(projection_format, "lstm projection_format")
-        matrix: Any = projection, np.zeros(len(projection), np.int64), projection_format
-        net.add("projected", lambda x: Linear(x, *(*matrix, output_format)), "h_next")
-        last = "projected"
+        assert projection_format is not None
+        rows = _Rows(projection, projection_format, projection_shift)
+        last = _sums(net, "projected", "h_next", rows, None, output_format)
     return looped(net, input, {"h": last, "c": "c_next"}, loop)
 
 
@@ -222,6 +234,8 @@ def gru(
     recurrent_bias: Ints | None = None,
     reset_after: bool = True,
     activations: tuple[Activation, Activation] = ("sigmoid", "tanh"),
+    shift: Ints | None = None,
+    recurrent_shift: Ints | None = None,
     choose: Chooser | None = None,
     **loop: Any,
 ) -> Network:
@@ -251,6 +265,7 @@ def gru(
         shape (units,); zeros if left out
     reset_after : whether the reset gate acts on ``R h + d`` instead of on h
     activations : of z and r, and of n, as of :func:`rnn`
+    shift, recurrent_shift : ints 0 to 4, shape of the bias, as of :func:`rnn`
     choose : (name, input format, output format) -> Approximation of a named function; left out, the
         one of degree 0 or 1 that stores least: a degree is two stages more in the loop
     loop : ``initial``, ``sequences``, ``finals``, ``kept`` of the :class:`Recur`; zeros, ("h",),
@@ -268,20 +283,22 @@ def gru(
     [-32 -66 -80  -4]
     """
     _check_activations("gru", activations, 2)
-    units = _check("gru", input, weight, recurrent, bias, (3,))
+    units = _check("gru", input, weight, recurrent, bias, (3,), (shift, recurrent_shift))
     own = np.zeros(units, np.int64) if recurrent_bias is None else recurrent_bias
     check_shape(own, (units,), "gru recurrent_bias")
     if type(reset_after) is not bool:
         raise TypeError(f"gru reset_after must be a bool, not {reset_after!r}")
     net = _cell(input, h=Tensor((units,), output_format))
-    _sums(net, "x_sums", "x", _interleaved(weight), _interleaved(bias), weight_format)
+    of_x = _Rows(weight, weight_format, shift)
+    _sums(net, "x_sums", "x", of_x.interleaved, _interleaved(bias))
     x_parts = _parted(net, "x_gates", "x_sums", 3)
     gates = 3 if reset_after else 2
     constants = np.zeros((gates, units), np.int64)
     if reset_after:
         constants[2] = own
-    parts = _interleaved(recurrent[:gates]), _interleaved(constants)
-    _sums(net, "h_sums", "h", *parts, recurrent_format)
+    of_h = _Rows(recurrent, recurrent_format, recurrent_shift)
+    rows = of_h.part(slice(gates)).interleaved
+    _sums(net, "h_sums", "h", rows, _interleaved(constants))
     h_parts = _parted(net, "h_gates", "h_sums", gates)
     for gate, a, b in zip(("update", "reset"), x_parts, h_parts, strict=False):
         net.add(f"{gate}_sum", lambda x, y: Add(x, y, sum_format), a, b)
@@ -290,7 +307,7 @@ def gru(
         net.add("seen", lambda a, b: lossless(Mul, a, b), "reset", h_parts[2])
     else:
         net.add("left", lambda a, b: Mul(a, b, output_format), "reset", "h")
-        _sums(net, "seen", "left", recurrent[2], own, recurrent_format)
+        _sums(net, "seen", "left", of_h.part(2), own)
     net.add("candidate_sum", lambda a, b: Add(a, b, sum_format), x_parts[2], "seen")
     function(net, "candidate", activations[1], "candidate_sum", output_format, choose)
     net.add("distance", lambda a, b: lossless(Sub, a, b), "h", "candidate")
@@ -357,6 +374,7 @@ def _check(
     recurrent: Ints,
     bias: Ints,
     gates: tuple[int, ...],
+    shifts: tuple[Ints | None, Ints | None],
     outputs: int | None = None,
 ) -> int:
     """Units of a layer; its arrays must fit each other."""
@@ -367,6 +385,9 @@ def _check(
     units = np.shape(weight)[-2]
     check_shape(recurrent, (*gates, units, outputs or units), f"{name} recurrent")
     check_shape(bias, (*gates, units), f"{name} bias")
+    for field, shift in zip(("shift", "recurrent_shift"), shifts, strict=True):
+        if shift is not None:
+            check_shape(shift, (*gates, units), f"{name} {field}")
     return units
 
 
@@ -402,14 +423,27 @@ def _interleaved(values: Ints) -> Ints:
     return values.swapaxes(0, 1).reshape(-1, *values.shape[2:])
 
 
+class _Rows(NamedTuple):
+    """A matrix, and by how many fraction bits each row has less than the format."""
+
+    weight: Ints
+    format: Format
+    shift: Ints | None = None
+
+    def part(self, gates: Any) -> "_Rows":
+        """Those of some gates."""
+        shift = None if self.shift is None else np.asarray(self.shift)[gates]
+        return _Rows(np.asarray(self.weight)[gates], self.format, shift)
+
+    @property
+    def interleaved(self) -> "_Rows":
+        """Those of all gates, unit by unit."""
+        shift = None if self.shift is None else _interleaved(self.shift)
+        return _Rows(_interleaved(self.weight), self.format, shift)
+
+
 def _both_sums(
-    net: Composition,
-    weight: Ints,
-    recurrent: Ints,
-    bias: Ints,
-    weight_format: Format,
-    recurrent_format: Format,
-    number: Format | None,
+    net: Composition, of_x: _Rows, of_h: _Rows, bias: Ints, number: Format | None
 ) -> None:
     """``sums``, W x + R h + b in a format, or exact.
 
@@ -417,13 +451,15 @@ def _both_sums(
     for h; else their sums are added.
     """
     x, h = net.tensors["x"], net.tensors["h"]
-    if x.format == h.format and weight_format == recurrent_format:
+    none = np.zeros_like(bias)
+    a, b = (none if rows.shift is None else rows.shift for rows in (of_x, of_h))
+    if (x.format, of_x.format) == (h.format, of_h.format) and np.array_equal(a, b):
         net.add("joined", lambda a, b: Concat((a, b)), "x", "h")
-        both = np.concatenate([weight, recurrent], axis=1)
-        _sums(net, "sums", "joined", both, bias, weight_format, number)
+        both = of_x._replace(weight=np.concatenate([of_x.weight, of_h.weight], axis=1))
+        _sums(net, "sums", "joined", both, bias, number)
         return
-    _sums(net, "x_sums", "x", weight, bias, weight_format)
-    _sums(net, "h_sums", "h", recurrent, None, recurrent_format)
+    _sums(net, "x_sums", "x", of_x, bias)
+    _sums(net, "h_sums", "h", of_h, None)
     kind = partial(Add, output_format=number) if number else partial(lossless, Add)
     net.add("sums", kind, "x_sums", "h_sums")
 
@@ -432,16 +468,15 @@ def _sums(
     net: Composition,
     name: str,
     source: str,
-    weight: Ints,
+    rows: _Rows,
     bias: Ints | None,
-    weight_format: Format,
     number: Format | None = None,
 ) -> str:
     """A matrix product in a format, or exact."""
-    arrays = weight, np.zeros(len(weight), np.int64) if bias is None else bias, weight_format
-    if number is not None:
-        return net.add(name, lambda x: Linear(x, *arrays, number), source)
-    return net.add(name, lambda x: lossless(Linear, x, *arrays), source)
+    weight = rows.weight
+    arrays = weight, np.zeros(len(weight), np.int64) if bias is None else bias, rows.format
+    kind = partial(lossless, Linear) if number is None else partial(Linear, output_format=number)
+    return net.add(name, lambda x: kind(x, *arrays, shift=rows.shift), source)
 
 
 def _parted(net: Composition, name: str, source: str, parts: int) -> list[str]:
@@ -502,7 +537,7 @@ def _arguments(random: np.random.Generator, index: int, gates: tuple[int, ...]) 
     output = Format(6, 5)
     x = output if index % 2 else Format(int(random.integers(6, 8)), 3)
     number = Format(5, 3)
-    return {
+    parts = {
         "input": Tensor((steps, *streams, inputs), x),
         "weight": random.integers(-16, 16, (*gates, units, inputs)),
         "recurrent": random.integers(-16, 16, (*gates, units, units)) | 1,
@@ -512,6 +547,12 @@ def _arguments(random: np.random.Generator, index: int, gates: tuple[int, ...]) 
         "sum_format": Format(7, 4),
         "output_format": output,
     }
+    if index % 5 == 4:
+        parts |= {
+            "shift": random.integers(0, 3, (*gates, units)),
+            "recurrent_shift": random.integers(0, 3, (*gates, units)),
+        }
+    return parts
 
 
 def _planned(network: Network, random: np.random.Generator) -> Configuration:
@@ -541,6 +582,8 @@ def lstm_configuration(random: np.random.Generator, index: int) -> Configuration
         rows = 1 + units // 2
         parts |= {"projection": random.integers(-16, 16, (rows, units))}
         parts |= {"projection_format": Format(5, 4), "recurrent": parts["recurrent"][..., :rows]}
+        if "shift" in parts:
+            parts["projection_shift"] = random.integers(0, 3, rows)
     if index % 4 == 2:
         parts |= {"finals": ("h", "c"), "initial": (None, random.integers(-99, 99, units))}
     return _planned(lstm(**parts), random)

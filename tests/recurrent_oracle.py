@@ -9,7 +9,7 @@ as their rounding, and biases as what they take up of that.
 import numpy as np
 
 from bitblocks.layers import Gru, Lstm
-from quant import from_float, to_float
+from quant import Format, from_float, to_float
 
 FUNCTIONS = {
     "relu": lambda x: np.maximum(x, 0),
@@ -69,10 +69,16 @@ class Errors:
 
 
 def rounded(weight, format):
-    """A matrix, each number as wrong as its rounding."""
+    """A matrix, each number as wrong as its rounding; large rows have up to 4 bits less."""
     if format is None:
         return Errors(weight)
-    return Errors(weight, np.abs(to_float(from_float(weight, format), format) - weight))
+    error = np.zeros(weight.shape)
+    for row, own in zip(weight, error, strict=True):
+        finest = [Format(format.width, format.frac - n) for n in range(5)]
+        fitting = [f for f in finest if np.abs(row).max() < 2.0 ** (f.width - 1 - f.frac)]
+        number = (fitting or finest[-1:])[0]
+        own[:] = np.abs(to_float(from_float(row, number), number) - row)
+    return Errors(weight, error)
 
 
 def run(layer, x, formats=None, error=0.0, given=(), given_error=0.0):
@@ -113,10 +119,9 @@ def _step(layer, of_x, h, c, recurrent, get, state, width):
     parts = [sums[:, n * width : (n + 1) * width] for n in range(4)]
     if isinstance(layer, Lstm):
         tanh_format = get("tanh_format")
-        looked = rounded(
-            np.zeros((3, width)) if layer.peephole is None else layer.peephole,
-            get("peephole_format"),
-        )
+        peephole = np.zeros((3, width)) if layer.peephole is None else layer.peephole
+        together = rounded(peephole.reshape(1, -1), get("peephole_format"))
+        looked = Errors(peephole, together.error.reshape(3, width))
         i, f = (
             (parts[n] + looked[n] * c).narrowed(sum_format).through(functions[0], clip, gate_format)
             for n in (0, 1)

@@ -30,6 +30,12 @@ def layer_of(kind, rows=None, sources=("x",), **options):
     return kind("r", sources, *(drawn(*shape) for shape in shapes), **options)
 
 
+def of_sizes(layer, *sizes):
+    """The layer with the weights of each unit multiplied."""
+    factors = np.array(sizes)[:, np.newaxis]
+    return replace(layer, weight=layer.weight * factors, recurrent=layer.recurrent * factors)
+
+
 LAYERS = {
     "rnn": lambda: layer_of(Rnn),
     "rnn relu": lambda: layer_of(Rnn, functions=(("relu", ()),), outputs=("h", "h_last")),
@@ -55,6 +61,7 @@ LAYERS = {
         Gru, recurrent_bias=drawn(UNITS), reset_after=False, functions=(HARD, ("softplus", ()))
     ),
     "gru of others": lambda: layer_of(Gru, functions=(("tanh", ()), ("thresholded_relu", (0.25,)))),
+    "gru of large and small rows": lambda: of_sizes(layer_of(Gru), 1.5, 0.5, 0.06),
     "gru, kept": lambda: layer_of(Gru, functions=(HARD, ("tanh", ())), kept=True),
 }
 

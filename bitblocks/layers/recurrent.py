@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -21,9 +21,10 @@ from bitblocks.graph import Floats, Layer, Shape
 from bitblocks.layers.activation import KINDS
 from bitblocks.layers.dense import ordered_product
 from bitblocks.precision import INSIDE
-from bitblocks.quantisation import Decision, Quantised, Stage, means, rounded_bias
+from bitblocks.quantisation import Decision, Quantised, Stage, frac_for, means, rounded_bias
 from blocks import activation
 from blocks.composition import Composition
+from blocks.linear import MAX_SHIFT
 from blocks.recurrent import extremes, smallest
 from quant import Format, Ints, Overflow, Rounding, from_float, narrow_bounds, to_float
 
@@ -346,15 +347,17 @@ class Recurrent(Layer):
         self, stage: Stage, seen: dict[str, Floats], formats: dict[str, Format]
     ) -> dict[str, Any]:
         """Of the block: biases take up what their products lose in the mean."""
-        weight, of_x, lost = _rounded(stage, "weight_format", self.weight, seen["x"])
-        recurrent, of_h, more = _rounded(stage, "recurrent_format", self.recurrent, seen["before"])
-        frac = of_x.frac + stage.sources[0].format.frac
+        of_x = _rounded(stage, "weight_format", self.weight, seen["x"])
+        of_h = _rounded(stage, "recurrent_format", self.recurrent, seen["before"])
+        frac = of_x.format.frac + stage.sources[0].format.frac
         return {
-            "weight": weight,
-            "recurrent": recurrent,
-            "bias": rounded_bias(stage.name, self.bias + lost + more, frac),
-            "weight_format": of_x,
-            "recurrent_format": of_h,
+            "weight": of_x.codes,
+            "recurrent": of_h.codes,
+            "bias": rounded_bias(stage.name, self.bias + of_x.lost + of_h.lost, frac),
+            "weight_format": of_x.format,
+            "recurrent_format": of_h.format,
+            "shift": of_x.shift,
+            "recurrent_shift": of_h.shift,
             **formats,
         }
 
@@ -408,20 +411,40 @@ def _peaks(source: Quantised) -> Floats:
     return np.maximum(*(np.abs(to_float(x, source.format)) for x in (source.low, source.high)))
 
 
-def _rounded(stage: Stage, name: str, weight: Floats, data: Floats) -> tuple[Ints, Format, Floats]:
-    """Weights as integers, and what rounding takes from the mean of each sum over the data.
+class Rounded(NamedTuple):
+    """A matrix of integers.
 
-    The format is that of the least error of the sums, were the data without correlation.
+    Parameters
+    ----------
+    codes : as many as there are weights
+    format : of those in the finest row
+    shift : by how many fraction bits each row has less
+    lost : what rounding takes from the mean of each sum over the data
     """
+
+    codes: Ints
+    format: Format
+    shift: Ints
+    lost: Floats
+
+
+def _rounded(stage: Stage, name: str, weight: Floats, data: Floats) -> Rounded:
+    """Each row with as many fraction bits as its largest weight allows."""
+    rows, places = weight.reshape(-1, weight.shape[-1]), weight.shape[:-1]
+    peaks = np.abs(rows).max(axis=1)
+    bits = stage.settings.inside.get(name, Format(stage.settings.weight_bits, 0)).width
+    wanted = [frac_for(float(peak), bits, True) if peak else None for peak in peaks]
+    known = [frac for frac in wanted if frac is not None] or [0]
+    most = min(max(known), min(known) + MAX_SHIFT)
+    format = stage.settings.inside.get(name, Format(bits, most))
+    fracs = [format.frac if frac is None else frac for frac in wanted]
+    shift = np.clip(format.frac - np.array(fracs), 0, MAX_SHIFT)
+    codes = from_float(np.ldexp(rows, -shift[:, np.newaxis]), format)
+    lost = rows - np.ldexp(to_float(codes, format), shift[:, np.newaxis])
     data = data.reshape(-1, weight.shape[-1])
-    scale = np.sqrt(means(data * data)) if stage.calibrated else 1.0
-    format = replace(stage, calibrated=True).inner_format(
-        name, weight, stage.settings.weight_bits, 0.0, True, lambda w: w * scale
-    )
-    codes = from_float(weight, format)
-    lost = (weight - to_float(codes, format)).reshape(-1, weight.shape[-1])
     mean = means(data) if stage.calibrated else np.zeros(weight.shape[-1])
-    return codes, format, ordered_product(mean[np.newaxis], lost).reshape(weight.shape[:-1])
+    found = ordered_product(mean[np.newaxis], lost).reshape(places)
+    return Rounded(codes.reshape(weight.shape), format, shift.reshape(places), found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -582,13 +605,19 @@ class Lstm(Recurrent):
         self, stage: Stage, seen: dict[str, Floats], formats: dict[str, Format]
     ) -> dict[str, Any]:
         own: dict[str, Any] = {"activations": tuple(self._maker(n) for n in range(3))}
-        for name, weight, data in (
-            ("peephole", self.peephole, seen["cells"]),
-            ("projection", self.projection, seen["mixed"]),
-        ):
-            if weight is not None:
-                field = f"{name}_format"
-                own[name], own[field], _ = _rounded(stage, field, weight, data)
+        if self.peephole is not None:
+            looked = _rounded(stage, "peephole_format", self.peephole.reshape(1, -1), seen["cells"])
+            own |= {
+                "peephole": looked.codes.reshape(self.peephole.shape),
+                "peephole_format": looked.format,
+            }
+        if self.projection is not None:
+            given = _rounded(stage, "projection_format", self.projection, seen["mixed"])
+            own |= {
+                "projection": given.codes,
+                "projection_format": given.format,
+                "projection_shift": given.shift,
+            }
         return super()._arguments(stage, seen, formats) | own
 
     def _state_ends(
