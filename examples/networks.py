@@ -249,7 +249,8 @@ HALF_A_DECIBEL = Metric("gain (dB)", _gain, 0.5)
 BITS_RIGHT = Metric("bits right", _bits_right, 0.01)
 TWO_OF_FORTY = Metric("decides as the float network", _agreement, 0.05)
 ALWAYS = Metric("decides as the float network", _agreement, 0.0)
-WIDE = {"activation_bits": 16}
+WIDE = {"activation_bits": 12}
+"""Numbers and states; weights have 8 bits."""
 AGREEMENT = Metric("decides as the float network", _agreement, 0.1)
 """For random frames, of which many lie at the border between two classes."""
 
