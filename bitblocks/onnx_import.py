@@ -165,7 +165,8 @@ class Importer:
         self, kind: Any, label: str, sources: tuple[str, ...], *arguments: Any, **named: Any
     ) -> Layer:
         """A new layer, named ``label`` or nearly so."""
-        layer: Layer = kind(_unique(label, self.taken), sources, *arguments, **named)
+        name = _unique(label.replace(".", "_"), self.taken)
+        layer: Layer = kind(name, sources, *arguments, **named)
         self.nodes.append(layer)
         given = layer.shape(*(self.shapes[source] for source in sources))
         for tensor, shape in zip(layer.tensors, several(layer, given), strict=True):

@@ -84,7 +84,7 @@ def rnn(
     [  38 -121    8   53]
     """
     units = _check("rnn", input, weight, recurrent, bias, ())
-    _check_activations("rnn", (activation,), 1)
+    _check_activations((activation,), 1, "relu")
     net = _cell(input, h=Tensor((units,), output_format))
     narrowed = None if activation == "relu" else sum_format
     _both_sums(net, weight, recurrent, bias, weight_format, recurrent_format, narrowed)
@@ -158,7 +158,7 @@ def lstm(
     >>> print(block.reference(np.arange(16).reshape(4, 4))[-1])
     [-15 -15 -50  -7]
     """
-    _check_activations("lstm", activations, 3)
+    _check_activations(activations, 3)
     rows = None if projection is None else len(projection)
     units = _check("lstm", input, weight, recurrent, bias, (4,), rows)
     cell = Tensor((units,), cell_format)
@@ -267,7 +267,7 @@ def gru(
     >>> print(block.reference(np.arange(16).reshape(4, 4))[-1])
     [-32 -66 -80  -4]
     """
-    _check_activations("gru", activations, 2)
+    _check_activations(activations, 2)
     units = _check("gru", input, weight, recurrent, bias, (3,))
     own = np.zeros(units, np.int64) if recurrent_bias is None else recurrent_bias
     check_shape(own, (units,), "gru recurrent_bias")
@@ -370,17 +370,16 @@ def _check(
     return units
 
 
-def _check_activations(name: str, activations: Any, count: int) -> None:
+def _check_activations(activations: Any, count: int, *more: str) -> None:
     """Raise ValueError unless ``activations`` are so many functions."""
     if not isinstance(activations, tuple) or len(activations) != count:
-        raise ValueError(f"{name} activations must be a tuple of {count}, not {activations!r}")
+        raise ValueError(f"recurrent activations must be a tuple of {count}, not {activations!r}")
     for activation in activations:
-        if callable(activation) or activation in FUNCTIONS or (activation, name) == ("relu", "rnn"):
-            continue
-        more = "relu, " * (name == "rnn")
-        raise ValueError(
-            f"{name} activation must be {more}a name of FUNCTIONS or a function, not {activation!r}"
-        )
+        if not callable(activation) and activation not in (*FUNCTIONS, *more):
+            raise ValueError(
+                "recurrent activation must be a function, a name of one or relu of rnn, "
+                f"not {activation!r}"
+            )
 
 
 def extremes(net: Composition | Network, name: str) -> tuple[int, int]:
