@@ -161,9 +161,12 @@ class Importer:
 
     # -- for handlers -------------------------------------------------------------------------
 
-    def add(self, kind: Any, label: str, sources: tuple[str, ...], *arguments: Any) -> Layer:
+    def add(
+        self, kind: Any, label: str, sources: tuple[str, ...], *arguments: Any, **named: Any
+    ) -> Layer:
         """A new layer, named ``label`` or nearly so."""
-        layer: Layer = kind(_unique(label, self.taken), sources, *arguments)
+        name = _unique(label.replace(".", "_"), self.taken)
+        layer: Layer = kind(name, sources, *arguments, **named)
         self.nodes.append(layer)
         given = layer.shape(*(self.shapes[source] for source in sources))
         for tensor, shape in zip(layer.tensors, several(layer, given), strict=True):
@@ -254,7 +257,7 @@ class Importer:
         count = len(node.input)
         if not schema.least <= count <= schema.most or not all(node.input[: schema.least]):
             self.refuse(node, f"must have {schema.least} to {schema.most} inputs")
-        if not node.output or not node.output[0]:
+        if not any(node.output[: operator.outputs if operator else None]):
             self.refuse(node, "must name its output")
         if len({attribute.name for attribute in node.attribute}) < len(node.attribute):
             self.refuse(node, "must have each attribute once")
@@ -274,7 +277,7 @@ class Importer:
         result = operator.handler(Operation(self, node, operator, attributes | given))
         results = result if isinstance(result, list) else [result]
         for name, result in zip(node.output, results, strict=False):
-            if result is not None:  # as it is of an output that nobody reads
+            if name and result is not None:  # as it is of an output that nobody reads
                 (self.values if isinstance(result, Value) else constants)[name] = result
 
     def _given(self, node: Any, schema: Schema) -> dict[str, Any]:

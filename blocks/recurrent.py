@@ -88,7 +88,7 @@ def rnn(
     [  38 -121    8   53]
     """
     units = _check("rnn", input, weight, recurrent, bias, (), (shift, recurrent_shift))
-    _check_activations("rnn", (activation,), 1)
+    _check_activations((activation,), 1, "relu")
     net = _cell(input, h=Tensor((units,), output_format))
     narrowed = None if activation == "relu" else sum_format
     of_x = _Rows(weight, weight_format, shift)
@@ -169,7 +169,7 @@ def lstm(
     >>> print(block.reference(np.arange(16).reshape(4, 4))[-1])
     [-15 -15 -50  -7]
     """
-    _check_activations("lstm", activations, 3)
+    _check_activations(activations, 3)
     outputs = None if projection is None else len(projection)
     units = _check("lstm", input, weight, recurrent, bias, (4,), (shift, recurrent_shift), outputs)
     cell = Tensor((units,), cell_format)
@@ -282,7 +282,7 @@ def gru(
     >>> print(block.reference(np.arange(16).reshape(4, 4))[-1])
     [-32 -66 -80  -4]
     """
-    _check_activations("gru", activations, 2)
+    _check_activations(activations, 2)
     units = _check("gru", input, weight, recurrent, bias, (3,), (shift, recurrent_shift))
     own = np.zeros(units, np.int64) if recurrent_bias is None else recurrent_bias
     check_shape(own, (units,), "gru recurrent_bias")
@@ -391,17 +391,16 @@ def _check(
     return units
 
 
-def _check_activations(name: str, activations: Any, count: int) -> None:
+def _check_activations(activations: Any, count: int, *more: str) -> None:
     """Raise ValueError unless ``activations`` are so many functions."""
     if not isinstance(activations, tuple) or len(activations) != count:
-        raise ValueError(f"{name} activations must be a tuple of {count}, not {activations!r}")
+        raise ValueError(f"recurrent activations must be a tuple of {count}, not {activations!r}")
     for activation in activations:
-        if callable(activation) or activation in FUNCTIONS or (activation, name) == ("relu", "rnn"):
-            continue
-        more = "relu, " * (name == "rnn")
-        raise ValueError(
-            f"{name} activation must be {more}a name of FUNCTIONS or a function, not {activation!r}"
-        )
+        if not callable(activation) and activation not in (*FUNCTIONS, *more):
+            raise ValueError(
+                "recurrent activation must be a function, a name of one or relu of rnn, "
+                f"not {activation!r}"
+            )
 
 
 def extremes(net: Composition | Network, name: str) -> tuple[int, int]:

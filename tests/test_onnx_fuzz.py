@@ -52,7 +52,10 @@ def everything():
         node("Div", ["y3", "four"], ["y4"]),
         node("Dropout", ["y4"], ["y5"]),
         node("Sum", ["y5", "y1", "offset"], ["y6"]),
-        node("Identity", ["y6"], ["y"]),
+        node("Unsqueeze", ["y6", "last"], ["q1"]),
+        node("LSTM", ["q1", "lw", "lr", "lb"], ["", "q2"], hidden_size=2, layout=1),
+        node("Flatten", ["q2"], ["q3"]),
+        node("Identity", ["q3"], ["y"]),
     ]
     constants |= {
         "w": seeded(4, 2, 3, 3),
@@ -74,6 +77,9 @@ def everything():
         "times": ints(1, 2, 1),
         "offset": seeded(5, seed=2) + np.float32(2),
         "four": np.float32(4),
+        "lw": seeded(1, 8, 1) / np.float32(4),
+        "lr": seeded(1, 8, 2) / np.float32(4),
+        "lb": seeded(1, 16) / np.float32(4),
     }
     return nodes, constants
 

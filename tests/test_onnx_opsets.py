@@ -68,6 +68,11 @@ TOLD = {  # frame, what the operator is told by the names that the standard has
 }
 TOLD |= {f"Reduce{kind}": ((3, 4), {"axes": ints(2)}) for kind in ("Max", "Mean", "Min", "Sum")}
 TOLD |= {"Attention": ((2, 3, 4), {}), "TopK": ((3, 4), {"k": ints(2)})}
+for _kind, _rows in (("RNN", 2), ("GRU", 6), ("LSTM", 8)):
+    _told = {"W": seeded(1, _rows, 4), "R": seeded(1, _rows, 2), "B": seeded(1, 2 * _rows)}
+    TOLD[_kind] = (3, 4), _told | {"hidden_size": 2}
+TURNED = ("RNN", "GRU", "LSTM")
+"""Operators that have the batch on axis 1."""
 ALIASES = {"K": "k", "constant_value": "value", "mean": "input_mean", "var": "input_var"}
 """Names of inputs that had another one as attributes."""
 LAST = {"Upsample": 9}
@@ -119,6 +124,10 @@ def written(name, opset):
         nodes.append(helper.make_node("Mul", ["x", "y"], ["z"]))
     elif name in ("Shape", "Size"):
         nodes.append(helper.make_node("Reshape", ["x", "y"], ["z"]))
+    elif name in TURNED:
+        nodes.insert(0, helper.make_node("Transpose", ["x"], ["steps"], perm=[1, 0, 2]))
+        nodes[1].input[0] = "steps"
+        nodes.append(helper.make_node("Transpose", ["y"], ["z"], perm=[2, 0, 1, 3]))
     if name == "Size":  # of all frames, to the batch and one axis
         nodes[1:] = SIZE
     model = model_of(nodes, {"x": frame}, ["y" if len(nodes) == 1 else "z"], constants, opset)

@@ -522,7 +522,7 @@ REFUSALS = {
     "activation": (
         lambda: rnn(Tensor((2, 4), X), *draw(0, ()), W, R, SUM, H, "sine"),
         ValueError,
-        "rnn activation must be relu, a name of FUNCTIONS or a function, not 'sine'",
+        "recurrent activation must be a function, a name of one or relu of rnn, not 'sine'",
     ),
     "axes": (
         lambda: rnn(Tensor((4,), X), *draw(0, ()), W, R, SUM, H),
@@ -537,12 +537,12 @@ REFUSALS = {
     "activations": (
         lambda: lstm(*LSTM, activations=("sigmoid", "tanh")),
         ValueError,
-        "lstm activations must be a tuple of 3, not ('sigmoid', 'tanh')",
+        "recurrent activations must be a tuple of 3, not ('sigmoid', 'tanh')",
     ),
     "relu": (
         lambda: gru(*GRU, activations=("sigmoid", "relu")),
         ValueError,
-        "gru activation must be a name of FUNCTIONS or a function, not 'relu'",
+        "recurrent activation must be a function, a name of one or relu of rnn, not 'relu'",
     ),
     "peephole": (
         lambda: lstm(*LSTM, peephole=np.zeros((3, 2), int), peephole_format=R),

@@ -12,6 +12,7 @@ from . import (
     movement,
     normalisation,
     pooling,
+    recurrent,
     reduction,
     resizing,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "movement",
     "normalisation",
     "pooling",
+    "recurrent",
     "reduction",
     "resizing",
 ]

@@ -173,6 +173,8 @@ def where(op: Operation) -> Value:
 
 def joined(op: Operation, label: str, kind: type, a: Value, b: Value) -> Value:
     """A layer of two tensors, the shorter axes of either repeated as ONNX broadcasts them."""
+    if a.batch_axis - a.rank == b.batch_axis - b.rank:
+        a, b = (op.deeper(value, max(a.rank, b.rank)) for value in (a, b))
     shape = _broadcast(op, a, b)
     a, b = (op.repeated(value, shape) for value in (a, b))
     sources = (a.name, op.reordered(b, a.order, op.importer.shapes[a.name]))

@@ -41,7 +41,14 @@ def foldable(model: Model, node: Any) -> bool:
         found = [model.constant(name) for name in names]
         arrays = [x.first if isinstance(x, PerBatch) else x for x in found]
         return all(np.issubdtype(array.dtype, np.integer) for array in arrays)
+    if node.op_type == "MatMul":  # sums of zeros have no order
+        return any(_is_zero(model.constant(name)) for name in names)
     return node.op_type in FOLDED or _power(model, node) is not None
+
+
+def _is_zero(constant: Constant) -> bool:
+    worlds = [*constant] if isinstance(constant, PerBatch) else [constant]
+    return not any(world.any() for world in worlds)
 
 
 def _power(model: Model, node: Any) -> Any:

@@ -272,8 +272,8 @@ def _frame_index(
 
 @operator("Concat", honours=("axis",))
 def concat(op: Operation) -> Value:
-    values = [op.value(index) for index in range(len(op.node.input))]
-    first = values[0]
+    first = op.value(0, batch=None)
+    values = [op.value(index, first.batch_axis) for index in range(len(op.node.input))]
     axis = op.frame_axis(first, op.attributes["axis"])
     for value in values:
         others = (value.shape[:axis] + value.shape[axis + 1 :] for value in (first, value))
@@ -289,8 +289,8 @@ def concat(op: Operation) -> Value:
         orders = [moves(None, value.order, value.shape[0]) for value in values]
         starts = np.cumsum([0, *map(len, orders)])
         order = np.concatenate([n + start for n, start in zip(orders, starts, strict=False)])
-        return Value(layer.name, shape).moved(inverse(order))
+        return Value(layer.name, shape).moved(inverse(order), first.batch)
     _, axes = op.framed(first)
     names = tuple(op.arranged(value, axes) for value in values)
     layer = op.add(layers.Concat, op.label, names, axes.index(axis))
-    return op.given(layer.name, shape, axes)
+    return op.given(layer.name, shape, axes, first.batch)

@@ -55,7 +55,8 @@ class Operation:
 
     def is_read(self, index: int) -> bool:
         """Whether anything reads an output."""
-        return index < len(self.node.output) and self.node.output[index] in self.importer.used
+        name = self.node.output[index] if index < len(self.node.output) else ""
+        return bool(name) and name in self.importer.used
 
     def value(self, index: int, batch: int | None = 0, joined: bool = False) -> Value:
         """An input that differs from frame to frame, its batch on that axis, or on any for None.
@@ -151,9 +152,11 @@ class Operation:
         """What the node's layer is called; each use without a name in the file counts up."""
         return self.importer.label_of(self.node, self.operator.label)
 
-    def add(self, kind: Any, label: str, sources: tuple[str, ...], *arguments: Any) -> Any:
+    def add(
+        self, kind: Any, label: str, sources: tuple[str, ...], *arguments: Any, **named: Any
+    ) -> Any:
         """A new layer, named ``label`` or nearly so."""
-        return self.importer.add(kind, label, sources, *arguments)
+        return self.importer.add(kind, label, sources, *arguments, **named)
 
     def elementwise(self, kind: Any, value: Value, *arguments: Any) -> Value:
         """What a layer gives that treats numbers one by one."""
@@ -223,7 +226,14 @@ class Operation:
 
     def frame_constant(self, index: int, value: Value) -> Floats:
         """A constant broadcast to one frame of ``value``, in the model's order."""
-        return self._one_frame(index, value, self.importer.model.floats(self.node.input[index]))
+        model, name = self.importer.model, self.node.input[index]
+        constant = model.constant(name)
+        if isinstance(constant, PerBatch):  # one for all frames, repeated
+            axis = value.batch_axis - value.rank + constant.first.ndim
+            if 0 <= axis and all((x == x.take([0], axis)).all() for x in constant):
+                array = constant.first.take([0], axis).astype(np.float64)
+                return self._one_frame(index, value, array)
+        return self._one_frame(index, value, model.floats(name))
 
     def frame_flags(self, index: int, value: Value) -> NDArray[np.bool_]:
         """A constant of truth values, likewise."""
@@ -247,8 +257,12 @@ class Operation:
             )
 
     def widened(self, index: int, value: Value) -> Value:
-        """``value``, repeated along axes of length 1 where a constant is longer."""
+        """``value`` with as many axes as a constant, repeated along those of length 1 where that is
+        longer."""
         array = self.importer.model.constant(self.node.input[index])
+        shape = array.first.shape if isinstance(array, PerBatch) else array.shape
+        if set(shape[: -value.rank]) == {1}:
+            value = self.deeper(value, len(shape))
         if isinstance(array, PerBatch) or array.ndim > value.rank:
             return value
         full = (1,) * (value.rank - array.ndim) + array.shape
@@ -260,6 +274,11 @@ class Operation:
         if all(a == b or 1 in (a, b) for a, b in pairs):
             return self.repeated(value, tuple(max(pair) for pair in pairs))
         return value
+
+    def deeper(self, value: Value, rank: int) -> Value:
+        """``value`` with axes of length 1 before its own, ``rank`` in all."""
+        more = rank - value.rank
+        return value.reshaped((1,) * more + value.shape, value.batch + more, value.joined)
 
     def repeated(self, value: Value, shape: Shape) -> Value:
         """``value`` along a longer ``shape`` of as many axes."""
