@@ -65,6 +65,7 @@ def build(
     unroll: bool = False,
     mapping: NetworkPlan | None = None,
     cut: str | Sequence[str] | None = None,
+    batch: bool = True,
     target: str = DEFAULT_TARGET,
     name: str | None = None,
     force: bool = False,
@@ -80,6 +81,7 @@ def build(
     interval, unroll : see :func:`blocks.plan`
     mapping : the plan of a Network, instead of one that is searched for
     cut : tensors before which the model ends
+    batch : whether axis 0 of the model is the batch, else a frame is all of an input
     name : of the Verilog's top module; else made from the file's name
     force : replace a build directory that exists
     progress : told what comes next
@@ -105,7 +107,7 @@ def build(
         graph = model
         if not isinstance(graph, Graph):
             progress("reading the model")
-            graph = import_onnx(graph, cut)
+            graph = import_onnx(graph, cut, batch)
         if isinstance(calibration, str | Path):
             calibration = read_arrays(calibration, "calibration data")
         progress("quantising")

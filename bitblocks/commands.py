@@ -56,6 +56,9 @@ def build(
     cut: Annotated[
         list[str] | None, _option("TENSOR", "End the network before this tensor is read.")
     ] = None,
+    no_batch: Annotated[
+        bool, typer.Option("--no-batch", help="Axis 0 belongs to the frame.")
+    ] = False,
     target: Annotated[str, _option("T", "Family of devices.")] = "ecp5",
     name: Annotated[str | None, _option("NAME", "Of the top module.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a build directory.")] = False,
@@ -77,6 +80,7 @@ def build(
             interval=interval,
             unroll=unroll,
             cut=cut or None,
+            batch=not no_batch,
             target=target,
             name=name,
             force=force,

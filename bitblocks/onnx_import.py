@@ -41,11 +41,14 @@ LAYOUTS_LIMIT = 64
 """Most layouts of the inputs that are tried."""
 
 
-def import_onnx(path: str | Path, cut: str | Sequence[str] | None = None) -> Graph:
+def import_onnx(
+    path: str | Path, cut: str | Sequence[str] | None = None, batch: bool = True
+) -> Graph:
     """The float graph of the ONNX file at ``path``, ended before tensor ``cut`` is read.
 
-    Axis 0 of every input is the batch, whatever length the file gives it. Batch normalisations
-    and added constants lie inside the layers next to them. What does not lead to an output,
+    Axis 0 of every input is the batch, whatever length the file gives it, unless there is said to
+    be none: then a frame is all of an input. Batch normalisations and added constants lie inside
+    the layers next to them. What does not lead to an output,
     inputs included, is left out. Of the orders in which the inputs' axes may travel the one is
     taken that needs the fewest reorderings. Raises InputError for a file that is not a model, or
     for a model outside of what is supported, naming the operator and the node.
@@ -54,15 +57,16 @@ def import_onnx(path: str | Path, cut: str | Sequence[str] | None = None) -> Gra
     ----------
     path : the file; external data must lie in its folder
     cut : name of the tensor, or tensors, that become the outputs
+    batch : whether the model has a batch axis
     """
     model = Model(Path(path))
     outputs = model.outputs(cut)
     needed = model.needed(outputs)
-    ports = model.ports(needed, outputs)
+    ports = model.ports(needed, outputs, batch)
     choices = [_layouts(shape) for _, shape in ports]
     best: Importer | None = None
     for axes in itertools.islice(itertools.product(*choices), LAYOUTS_LIMIT):
-        importer = Importer(model, ports, axes)
+        importer = Importer(model, ports, axes, batch)
         importer.build(needed, outputs)
         if best is None or importer.reorders < best.reorders:
             best = importer
@@ -112,12 +116,19 @@ class Importer:
     values : the model's tensors that differ from frame to frame, by name
     shapes : of the graph's tensors, by name
     used : the model's tensors that needed nodes or the outputs read
+    whole : whether there is no batch: one of length 1 is thought of that is joined with axis 0
     reorders : layers that only turn one order of a frame into another
     graph : after ``build``
     """
 
-    def __init__(self, model: Model, ports: list[tuple[str, Shape]], axes: tuple[Shape, ...]):
-        self.model = model
+    def __init__(
+        self,
+        model: Model,
+        ports: list[tuple[str, Shape]],
+        axes: tuple[Shape, ...],
+        batch: bool,
+    ):
+        self.model, self.whole = model, not batch
         self.values: dict[str, Value] = {}
         self.shapes: dict[str, Shape] = {}
         self.nodes: list[Layer] = []
@@ -130,7 +141,8 @@ class Importer:
             port = Port(label, label, shape, order)
             self.inputs.append(port)
             self.shapes[label] = port.stream_shape
-            self.values[name] = Value(label, shape, order_of(shape, order))
+            joined = (0, int(self.whole))
+            self.values[name] = Value(label, shape, order_of(shape, order), joined=joined)
 
     def build(self, needed: list[Any], outputs: list[str]) -> None:
         """Make the graph of the nodes ``needed``, with the tensors ``outputs`` as its outputs."""
@@ -147,7 +159,9 @@ class Importer:
 
     def _output(self, tensor: str, label: str) -> Port:
         value = self.values[tensor]
-        if value.batch or any(value.joined):
+        if self.whole:  # of a batch of 1 it is all one where it lies
+            value = value.reshaped(tuple(value.lengths(1)))
+        elif value.batch or any(value.joined):
             rule = "alone on axis 0" if not value.batch_axis else f"on axis 0, not {value.batch}"
             raise InputError(f"output {shown(tensor)} must have the batch {rule}")
         axes = self.axes(value)

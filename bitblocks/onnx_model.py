@@ -159,16 +159,21 @@ class Model:
             known.update(node.output)
         return nodes
 
-    def ports(self, needed: list[Any], outputs: list[str]) -> list[tuple[str, Shape]]:
-        """Name and frame shape of every input that is read, in the order of the file."""
+    def ports(
+        self, needed: list[Any], outputs: list[str], batch: bool = True
+    ) -> list[tuple[str, Shape]]:
+        """Name and frame shape of every input that is read, in the order of the file.
+
+        Without a ``batch`` a frame has all axes.
+        """
         read = {name for node in needed for name in node.input} | set(outputs)
         ports, batches = [], set()
         for port in self.graph.input:
             if port.name in self.constants or port.name not in read:
                 continue
-            batch, shape = self._frame_shape(port)
+            frames, shape = self._frame_shape(port, batch)
             ports.append((port.name, shape))
-            batches.add(batch)
+            batches.add(frames)
         if not ports:
             raise InputError(f"{shown(self.path)} must have an input that leads to an output")
         if len(batches) > 1:
@@ -179,7 +184,7 @@ class Model:
         self.batch: int | None = batches.pop()
         return ports
 
-    def _frame_shape(self, port: Any) -> tuple[int | None, Shape]:
+    def _frame_shape(self, port: Any, batch: bool) -> tuple[int | None, Shape]:
         name = f"input {shown(port.name)}"
         kind = port.type.WhichOneof("value")
         type_name = self._type_name(port.type.tensor_type.elem_type)
@@ -193,6 +198,10 @@ class Model:
             for dimension in port.type.tensor_type.shape.dim
         ]
         text = f"[{', '.join('?' if n is None else str(n) for n in lengths)}]"
+        if not batch:
+            if not lengths or None in lengths:
+                raise InputError(f"{name} must have fixed lengths without a batch, not {text}")
+            lengths = [1, *lengths]
         if len(lengths) < 2:
             raise InputError(f"{name} must have a batch axis and at least one more, not {text}")
         if None in lengths[1:]:
@@ -200,8 +209,8 @@ class Model:
         shape = tuple(int(length) for length in lengths[1:] if length is not None)
         if min(shape) < 1 or math.prod(shape) > ELEMENTS_LIMIT:
             raise InputError(f"{name} must have 1 to {ELEMENTS_LIMIT} elements, not {text}")
-        batch = lengths[0]
-        return (batch if batch and batch > 0 else None), shape
+        frames = lengths[0] if batch else None
+        return (frames if frames and frames > 0 else None), shape
 
     def _type_name(self, code: int) -> str:
         types = self.onnx.TensorProto.DataType

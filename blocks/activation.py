@@ -5,7 +5,6 @@ Each function of this file makes a :class:`Piecewise`. Their constants are real 
 exactly: ints or Fractions, never floats.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -13,15 +12,23 @@ from math import ceil, floor, lcm
 from typing import Any
 
 import numpy as np
+from amaranth.lib import wiring
 from numpy.typing import ArrayLike
 
 import quant
-from hdl import Elementwise, LaneFunction, Narrowing, Pieces, Quotient, Target
+from hdl import (
+    Elementwise,
+    ElementwiseArray,
+    LaneFunction,
+    Narrowing,
+    Pieces,
+    Quotient,
+    Scaling,
+)
 from quant import Format, Ints, Kernel, Overflow, PlainKernel, Rounding
 from quant.piecewise import Polynomial, piecewise, piecewise_bounds, quotient
 
 from .block import (
-    Candidate,
     Lanes,
     Tensor,
     check_format,
@@ -369,8 +376,8 @@ def negate(input: Tensor, output_format: Format, *modes: Any) -> Piecewise:
 class PReLU(ElementwiseBlock):
     """``y = narrow(x)`` from 0 on, ``narrow(slope * x)`` below, a slope for each channel.
 
-    Each lane belongs to a channel and has its own shift-add graph, so the lanes are a multiple of
-    the channels. With one slope for all it is :func:`leaky_relu`.
+    Where the lanes are a multiple of the channels each has the shift-add graph of its own, else a
+    multiplier and a table of slopes that turns. With one slope for all it is :func:`leaky_relu`.
 
     Source: K. He et al., Delving Deep into Rectifiers, 2015 (https://arxiv.org/abs/1502.01852);
     ONNX PRelu (https://onnx.ai/onnx/operators/onnx__PRelu.html)
@@ -438,29 +445,32 @@ class PReLU(ElementwiseBlock):
         """The reference on tiles."""
         return PlainKernel(self.reference, (self.input.shape,), self.input.size)
 
-    def plans(self, target: Target) -> Iterator[Candidate]:
-        """A lane for each channel, ..., all numbers of a frame at once."""
-        channels = len(self.slope)
-        return (c for c in super().plans(target) if c.plan.lanes % channels == 0)
+    def rtl(self, plan: Lanes) -> wiring.Component:
+        """A new circuit."""
+        circuit = self.circuit(self.lanes(plan)["o"])
+        return circuit.circuit() if isinstance(circuit, Scaling) else ElementwiseArray(circuit)
 
-    def lanes(self, plan: Lanes) -> dict[str, int]:
-        """Port name -> numbers in a transfer."""
-        lanes = super().lanes(plan)
-        if plan.lanes % len(self.slope):
-            raise ValueError(
-                f"PReLU lanes must be a multiple of {len(self.slope)}, not {plan.lanes}"
-            )
-        return lanes
-
-    def circuit(self, lanes: int) -> Elementwise:
+    def circuit(self, lanes: int) -> Elementwise | Scaling:
         """The circuit of so many lanes."""
-        functions = [channel.function for channel in self._channels]
+        channels = self._channels if len(set(self._channels)) > 1 else self._channels[:1]
+        if lanes % len(channels):
+            return self._turning(lanes)
+        functions = [channel.function for channel in channels]
         if len({function.stages for function in functions}) > 1:  # the quick wait for the others
             functions = [
                 replace(f, steps=tuple(replace(s, registered=True) for s in f.steps))
                 for f in functions
             ]
         return Elementwise({"i": self.input.format}, lanes, tuple(functions))
+
+    def _turning(self, lanes: int) -> Scaling:
+        """Numbers below 0 meet the slope whose turn it is, the others 1."""
+        frac = max(self.slope_format.frac, 0)
+        slopes = self.slope << frac - self.slope_format.frac
+        slopes = np.resize(slopes, lcm(lanes, len(slopes))).reshape(-1, lanes)
+        zeros, modes = np.zeros_like(slopes), (self.output_format, self.rounding, self.overflow)
+        x = self.input.format
+        return Scaling(x, slopes, zeros, zeros, x.frac + frac, *modes, positive=1 << frac)
 
 
 def piecewise_configuration(random: np.random.Generator, index: int) -> Configuration:
@@ -520,4 +530,5 @@ def prelu_configuration(random: np.random.Generator, index: int) -> Configuratio
     block = PReLU(tensor, slope, number, target, *draw_modes(random, index))
     channels = len(slope)
     frames = [d for d in divisors(tensor.size // channels) if d * channels <= 16]
-    return Configuration(block, Lanes(channels * int(random.choice(frames or [1]))))
+    lanes = channels * int(random.choice(frames or [1]))
+    return Configuration(block, draw_lanes(random, tensor.size) if index % 2 else Lanes(lanes))

@@ -438,7 +438,7 @@ def _mean(block: AveragePool, plan: Plan) -> tuple[Any, ...]:
         total = Reduction("sum", x, lanes, int(window.lengths.max()))
         count = prod(int(kind[0]) for kind in kinds)
         rest = averaged(total.result, lanes, count, low_high, x.frac, *modes)
-        return Windowed(window, replace(total, kept=rest[0].read)), *rest
+        return Windowed(window, replace(total, needed=rest[0].needed)), *rest
     counts = [1]
     for kind in kinds:
         counts = [before * int(n) for before in counts for n in kind]

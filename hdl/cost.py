@@ -203,6 +203,11 @@ def mux(n: int, width: int) -> Inventory:
     return _one("mux", n) * width if n > 1 and width > 0 else Inventory()
 
 
+def late_mux(n: int, width: int) -> Inventory:
+    """One of ``n`` words, chosen by comparisons right before it, a flag for each word but one."""
+    return _one("late_mux", n) * width if n > 1 and width > 0 else Inventory()
+
+
 def counter(n: int) -> Inventory:
     """Counts 0 to ``n - 1`` and again, with an enable; its register included."""
     return _one("counter", n) if n > 1 else Inventory()
@@ -590,6 +595,20 @@ def _price_trial_subtract(target: Target, width: int, kept: int) -> _Price:
     return price._replace(lut=price.lut + share * choice)
 
 
+_LATE = {"ecp5": 1.6, "gowin": 2.0}
+"""Measured: tables that each bit takes for a flag, if there are several."""
+
+
+def _price_late_mux(target: Target, n: int) -> _Price:
+    """Flags are the end of the slowest path. Where multiplexers join tables of four inputs, abc9
+    does not choose word by word, but makes each bit a tree with all flags near its root; elsewhere
+    a bit takes as few tables as its inputs need.
+    """
+    if target.name in _LATE and n > 2:
+        return _Price(lut=_LATE[target.name] * (n - 1))
+    return _Price(lut=-(-(2 * n - 2) // (target.lut_size - 1)))
+
+
 def _price_counter(target: Target, n: int) -> _Price:
     bits = (n - 1).bit_length()
     power = "counter_power" if n & (n - 1) == 0 else "counter"
@@ -761,6 +780,7 @@ _PRICES: dict[str, Callable[..., _Price]] = {
     "compare": _by_width("compare"),
     "logic": _by_width("logic"),
     "mux": _by_width("mux"),
+    "late_mux": _price_late_mux,
     "counter": _price_counter,
     "level": _price_level,
     "elastic": _price_elastic,

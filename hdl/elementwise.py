@@ -72,14 +72,16 @@ class Step:
 def less(a: Value, b: Value) -> Value:
     """``a < b``, signs turned into offsets: one carry chain, and no logic behind it.
 
-    The choice between two words takes a third of the look-up tables on ecp5 that way.
+    The choice between two words takes a third of the look-up tables on ecp5 that way. There the
+    carry leaves a cell of two bits as it is, but only logic finds it after the first of them: of an
+    odd number of bits the lowest comes twice.
     """
     signed = a.shape().signed or b.shape().signed
-    if not signed:
-        return a < b
-    width = max(len(n) + (not n.shape().signed) for n in (a, b))
+    width = max(len(n) + (signed and not n.shape().signed) for n in (a, b))
     x, y = (_extended(n, width) for n in (a, b))
-    return Cat(x[:-1], ~x[-1]) < Cat(y[:-1], ~y[-1])
+    odd = width % 2 if width > 1 else 0
+    x, y = (Cat(n[:odd], n[:-1], ~n[-1] if signed else n[-1]) for n in (x, y))
+    return x < y
 
 
 def _extended(value: Value, width: int) -> Value:

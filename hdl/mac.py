@@ -178,16 +178,18 @@ class MacCore:
 
     @property
     def elements(self) -> dict[int, int]:
-        """Lanes of the elements that meet any weight that is not zero, and their bits in use."""
-        widths: dict[int, int] = {}
+        """Lanes of the elements that meet any weight that is not zero, and their bits in use, a
+        mask.
+        """
+        masks: dict[int, int] = {}
         for product, priced in zip(self.products, self.priced, strict=True):
-            widths[product.lane] = max(widths.get(product.lane, 0), priced.a_width)
-        return dict(sorted(widths.items()))
+            masks[product.lane] = masks.get(product.lane, 0) | (1 << priced.a_width) - 1
+        return dict(sorted(masks.items()))
 
     @property
     def word_bits(self) -> int:
         """Bits of a word that are in use."""
-        return sum(self.elements.values())
+        return sum(mask.bit_count() for mask in self.elements.values())
 
     @property
     def priced(self) -> list[cost.Product]:
@@ -392,7 +394,9 @@ class Mac:
         readers: dict[int, list[cost.Product]] = {lane: [] for lane in core.elements}
         for product, priced in zip(core.products, core.priced, strict=True):
             readers[product.lane].append(priced)
-        operands = (cost.operand_register(core.elements[k], lane) for k, lane in readers.items())
+        operands = (
+            cost.operand_register(core.elements[k].bit_count(), lane) for k, lane in readers.items()
+        )
         bits = core.word_bits
         if self.groups == 1:
             return sum(operands, Inventory())
@@ -457,8 +461,13 @@ def sums_signature(sums: Sequence[Format]) -> stream.Signature:
 
 
 def pick(word: Value, number: Format, elements: Mapping[int, int]) -> Value:
-    """Of a word the lanes and so many low bits of each."""
-    return Cat(word[k * number.width :][:width] for k, width in elements.items())
+    """Of a word the lanes and the bits in a mask of each."""
+    return Cat(
+        word[k * number.width + n]
+        for k, mask in elements.items()
+        for n in range(number.width)
+        if mask >> n & 1
+    )
 
 
 def step_signature(design: Any) -> stream.Signature:
@@ -537,7 +546,8 @@ class MacCoreArray(wiring.Component):
         """Products of every row, summed by a tree with a register after each level."""
         design = self.design
         elements, place = {}, 0
-        for k, width in design.elements.items():
+        for k, mask in design.elements.items():
+            width = mask.bit_length()
             elements[k] = Signal(Shape(width, design.number.signed), name=f"element_{k}")
             m.d.comb += elements[k].eq(self.word[place : place + width])
             place += width

@@ -53,8 +53,9 @@ def simplest_rounding(
     """The cheapest rounding mode with the same results, for ``drop`` bits that may be other than 0.
 
     Where nothing is negative, or what is negative becomes 0, modes that differ below zero only are
-    one; half a unit is the only tie of a single dropped bit; and without ``ties``, where what is
-    below half a unit is never 0, all modes to nearest are one.
+    one; half a unit is the only tie of a single dropped bit, and does not count where all that it
+    takes to an even number is 1.5, which saturates to 1; and without ``ties``, where what is below
+    half a unit is never 0, all modes to nearest are one.
     """
     if drop <= 0:
         return Rounding.TRN
@@ -66,6 +67,9 @@ def simplest_rounding(
             Rounding.RND_ZERO: Rounding.RND_MIN_INF,
             Rounding.TRN_ZERO: Rounding.TRN,
         }.get(rounding, rounding)
+        saturates = overflow in (Overflow.SAT, Overflow.SAT_SYM)
+        if rounding is Rounding.RND_CONV and drop == 1 and target.max == 1 and saturates:
+            return Rounding.TRN
     return Rounding.TRN if rounding is Rounding.RND_MIN_INF and drop == 1 else rounding
 
 

@@ -64,18 +64,9 @@ class Parallel:
         self._skipped = np.zeros_like(self.scale)
 
     @property
-    def read(self) -> int:
-        """Low bits of every x that the sums depend on, as far as those are read."""
-        return int((self._kept + self._skipped).max())
-
-    @property
     def needed(self) -> int:
-        """Mask of the bits of every x that the sums depend on."""
-        if self.stages:
-            return (1 << self.read) - 1
-        kept, gaps, skipped = (n.tolist() for n in (self._kept, self._gaps, self._skipped))
-        masks = (((1 << k) - 1 & ~g) << s for k, g, s in zip(kept, gaps, skipped, strict=True))
-        return reduce(or_, masks)
+        """Mask of the bits of any x that the sums depend on, as far as those are read."""
+        return reduce(or_, self.pipeline.needed)
 
     def reading(self, skipped: Ints, kept: Ints, gaps: Ints) -> "Parallel":
         """The same without what nobody reads of the sums: they begin ``skipped`` bits higher.

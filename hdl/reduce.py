@@ -28,14 +28,14 @@ class Reduction:
     number : Format of the numbers
     lanes : int
     terms : most numbers that a result takes
-    kept : low bits of a sum that anyone reads, the others are 0
+    needed : mask of the bits of a result that anyone reads
     """
 
     kind: str
     number: Format
     lanes: int
     terms: int
-    kept: int = 64
+    needed: int = (1 << 64) - 1
 
     stages = 1
     addressed = False
@@ -50,14 +50,20 @@ class Reduction:
         return self.lanes
 
     @property
+    def mask(self) -> int:
+        """The bits of a result that are there; those between and above them are 0."""
+        everything = (1 << min(self.result.width, self.needed.bit_length())) - 1
+        return everything if self.accumulates else everything & self.needed
+
+    @property
     def elements(self) -> dict[int, int]:
-        """Every lane and its bits in use."""
-        width = min(self.number.width, self.kept)
-        return dict.fromkeys(range(self.lanes), width) if width else {}
+        """Every lane and the mask of its bits in use."""
+        used = self.mask & ((1 << self.number.width) - 1)
+        return dict.fromkeys(range(self.lanes), used) if used else {}
 
     @property
     def word_bits(self) -> int:
-        return sum(self.elements.values())
+        return sum(mask.bit_count() for mask in self.elements.values())
 
     @property
     def result(self) -> Format:
@@ -66,11 +72,6 @@ class Reduction:
         if self.kind == "maximum":
             return x
         return Format.containing(self.terms * x.min, self.terms * x.max, x.frac)
-
-    @property
-    def width(self) -> int:
-        """Bits of a result that are computed; those above are 0."""
-        return min(self.result.width, self.kept)
 
     @property
     def output(self) -> stream.Signature:
@@ -82,7 +83,7 @@ class Reduction:
         total = cost.elastic(1) + cost.register(1) + cost.logic(3, 2)
         if self.accumulates:
             total += cost.register(2) + cost.logic(3)
-        width = self.width
+        width = self.mask.bit_count()
         if self.kind == "maximum":
             compare = cost.compare(width) if self.accumulates else Inventory()
             return total + self.lanes * (cost.register(width) + compare)
@@ -119,16 +120,15 @@ class ReductionArray(wiring.Component):
         m = Module()
         design = self.design
         _, take, begin = accumulation(m, self.step, design.stages, self.o, design.accumulates)
-        for p, width in design.elements.items():
-            x = Signal(Shape(width, design.number.signed), name=f"element_{p}")
-            number = Shape(
-                design.width, design.result.signed and design.width == design.result.width
-            )
+        width = design.mask.bit_length()
+        number = Shape(width, design.result.signed and width == design.result.width)
+        word = iter(self.word)
+        for p, mask in design.elements.items():
+            signed = design.number.signed and mask.bit_length() == design.number.width
+            x = Signal(Shape(mask.bit_length(), signed), name=f"element_{p}")
             result = Signal(number, name=f"result_{p}", reset_less=True)
-            m.d.comb += [
-                x.eq(self.word[p * width : (p + 1) * width]),
-                self.o.payload[p].eq(result),
-            ]
+            m.d.comb += [x[n].eq(next(word)) for n in range(len(x)) if mask >> n & 1]
+            m.d.comb += self.o.payload[p].eq(result)
             if design.kind == "sum":
                 kept = Mux(begin, 0, result) if design.accumulates else 0
                 with m.If(take):

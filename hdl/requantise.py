@@ -84,6 +84,10 @@ class Lane:
             bias, rounding = bias + (1 << (drop - 1)), Rounding.TRN
         if rounding is Rounding.TRN and drop > 0:
             dropped = min(drop, 62)
+        if not low.any() and not high.any():  # nothing carries from the constants alone
+            shift = np.full_like(shift, dropped)
+        unread = np.minimum(shift, dropped)  # bits of the constant that meet zeros and are cut off
+        bias = bias >> unread << unread
         common = min(int(shift.min()), dropped)
         shift, bias, dropped = shift - common, bias >> common, dropped - common
         least = int(((low << shift) + bias).min()) >> dropped

@@ -24,6 +24,7 @@ class Scaling:
     number : Format of x
     weight, shift, bias : ints, shape (groups, lanes)
     frac, target, rounding, overflow, offset, left : of :class:`Requantisation`
+    positive : constant that numbers from 0 on meet instead of w
     """
 
     def __init__(
@@ -38,12 +39,13 @@ class Scaling:
         overflow: Overflow,
         offset: int = 0,
         left: Ints | None = None,
+        positive: int | None = None,
     ):
         self.products: Parallel | Scale
-        if (weight == weight[0]).all():
+        if positive is None and (weight == weight[0]).all():
             self.products = Parallel(np.diag(weight[0]), number, 1)
         else:
-            self.products = Scale(weight, number)
+            self.products = Scale(weight, number, positive=positive)
         rows = [shift, bias, np.zeros_like(shift) if left is None else left]
         if all((row == row[0]).all() for row in rows):  # no tables, then
             rows = [row[:1] for row in rows]

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from amaranth import Module, Mux, Signal
+from amaranth import Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -17,8 +17,10 @@ from .cost import (
     counter,
     elastic,
     multiplier,
+    mux2,
     operand_register,
     product_register,
+    register,
     rom,
 )
 from .events import Events, pipeline_events
@@ -44,6 +46,7 @@ class Scale:
     skipped, kept, gaps : ints, shape (lanes,): of each product, without the powers of two that
         divide the constants, the low bits that nobody reads, the bits that somebody does, those
         included, and the mask of bits among them that nobody reads; by default all are read
+    positive : constant that numbers from 0 on meet instead; none by default
 
     Members
     -------
@@ -57,6 +60,7 @@ class Scale:
     skipped: Ints | None = None
     kept: Ints | None = None
     gaps: Ints | None = None
+    positive: int | None = None
 
     @property
     def lanes(self) -> int:
@@ -84,7 +88,13 @@ class Scale:
     @cached_property
     def used(self) -> list[int]:
         """Lanes whose products are read and not always 0."""
-        return [p for p in range(self.lanes) if self.weight[:, p].any() and self._read[p]]
+        return [p for p, lane in enumerate(self._constants) if lane.any() and self._read[p]]
+
+    @cached_property
+    def _constants(self) -> Ints:
+        """All that the numbers of each lane may meet, shape (lanes, constants)."""
+        positive = [] if self.positive is None else [np.full_like(self.weight[:1], self.positive)]
+        return np.concatenate([self.weight, *positive]).T
 
     @cached_property
     def scale(self) -> Ints:
@@ -93,7 +103,7 @@ class Scale:
     @cached_property
     def _zeros(self) -> Ints:
         """Powers of two, shape (lanes,), that divide the constants."""
-        return np.array([trailing_zeros(lane) for lane in self.weight.T], np.int64)
+        return np.array([trailing_zeros(lane) for lane in self._constants], np.int64)
 
     @cached_property
     def _unread(self) -> Ints:
@@ -106,6 +116,9 @@ class Scale:
 
     @cached_property
     def _bounds(self) -> tuple[Ints, Ints]:
+        if self.positive is not None:
+            least, most = self.weight * self.number.min, self.positive * self.number.max
+            return np.minimum(least.min(axis=0), 0), np.maximum(least.max(axis=0), most)
         lanes = [dot_bounds(w[:, None], self.number, "Scale") for w in self.weight.T]
         return np.array([n.min() for n, _ in lanes]), np.array([n.max() for _, n in lanes])
 
@@ -127,8 +140,18 @@ class Scale:
     @cached_property
     def tables(self) -> Tables:
         """The constants of the used lanes."""
-        constants = [wrapped(self.weight[:, p] >> self._zeros[p], self._read[p]) for p in self.used]
-        return Tables(constants, self.style, in_turn=True)
+        groups = len(self.weight)
+        return Tables([self._wrapped(p)[:groups] for p in self.used], self.style, in_turn=True)
+
+    def _wrapped(self, p: int) -> Ints:
+        """The constants of a lane as far as its product is read."""
+        return wrapped(self._constants[p] >> self._zeros[p], self._read[p])
+
+    @cached_property
+    def factors(self) -> list[Format]:
+        """Format of what multiplies the numbers of each used lane."""
+        ends = [(int(n.min()), int(n.max())) for n in map(self._wrapped, self.used)]
+        return [Format.containing(*pair, 0) for pair in ends]
 
     def inventory(self) -> Inventory:
         """What it is made of."""
@@ -140,10 +163,14 @@ class Scale:
             )
         for n, p in enumerate(self.used):
             unread, width = int(self._unread[p]), self.sums[p].width
-            x_width, w = min(x.width, self._read[p]), tables.formats[n]
-            w_width = 0 if tables.constants[n] == 1 else w.width
+            x_width, w = min(x.width, self._read[p]), self.factors[n]
+            w_width = 0 if (self._wrapped(p) == 1).all() else w.width
             product = Product(x_width, x.signed, w_width, w.signed, width + unread)
-            total += operand_register(x_width, [product]) + multiplier(*product[:5])
+            total += multiplier(*product[:5])
+            if self.positive is not None and w_width:  # the choice reads the sign too
+                total += register(1) + mux2(w_width)
+                x_width = min(x_width, x.width - 1)
+            total += operand_register(x_width, [product])
             gaps = 0 if self.gaps is None else int(self.gaps[p]) & ((1 << (width + unread)) - 1)
             total += product_register(product, unread + gaps.bit_count())
         return total
@@ -192,8 +219,17 @@ class ScaleArray(wiring.Component):
             with m.If(moving):
                 m.d.sync += x.eq(i.payload[p])
             with m.If(enables[1]):
-                exact = x * design.tables.number(n, rom.data)
+                exact = x * self._factor(n, rom, x)
                 unread = int(design._unread[p])
                 m.d.sync += product.eq(divide(exact, unread, Rounding.TRN))
             m.d.comb += getattr(o.payload, f"sum_{p}").eq(product)
         return m
+
+    def _factor(self, n: int, rom: Rom, x: Value) -> Value:
+        """What the number of a used lane meets."""
+        design = self.design
+        constant = design.tables.number(n, rom.data)
+        if design.positive is None:
+            return constant
+        positive = Const(int(design._wrapped(design.used[n])[-1]), shape(design.factors[n]))
+        return Mux(x[-1], constant, positive)

@@ -228,6 +228,16 @@ class Pipeline:
             hold(bits, self.stages)
         return tuple(dict(sorted(stage.items())) for stage in registers)
 
+    @cached_property
+    def needed(self) -> tuple[int, ...]:
+        """For each element of x the mask of its bits that somebody needs."""
+        masks = [0] * len(self.graph.inputs)
+        for bits in (*self.outputs, *(cell.left + cell.right for cell in self.sums)):
+            for bit in bits:
+                if bit != ZERO and bit // 64 < len(masks):
+                    masks[bit // 64] |= 1 << bit % 64
+        return tuple(masks)
+
     @property
     def flip_flops(self) -> int:
         """Register bits; the control of the stages not included."""

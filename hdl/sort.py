@@ -13,7 +13,7 @@ from amaranth.lib.wiring import In, Out
 
 from quant import Format
 
-from .cost import Inventory, compare, counter, logic, mux2, register
+from .cost import Inventory, compare, counter, late_mux, logic, mux2, register
 from .cost import elastic as elastic_stages
 from .elementwise import less
 from .events import NEVER, Events, chain, pipeline_events
@@ -160,7 +160,7 @@ class Sort:
                 compared = self.compared(cell)
                 bits = index_bits + (width if compared or "values" in self.outputs else 0)
                 choices = len(self._moves(cell))
-                total += register(bits) + (choices - 1) * (mux2(bits) + logic(2))
+                total += register(bits) + late_mux(choices, bits) + logic(2, choices - 1)
                 total += compared * self.kept * (compare(width) + logic(2))
         return total + (Fork.inventory(2) if len(self.outputs) > 1 else Inventory())
 

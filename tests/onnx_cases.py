@@ -3,7 +3,8 @@
 
 A case is a model of one node (or of what a function is made of) and published inputs and outputs,
 without a word of frames. Either axis 0 is taken for the batch, or the case is *lifted*: a batch
-axis of length 1 is put before everything that varies, and what counts axes counts one more.
+axis of length 1 is put before everything that varies, and what counts axes counts one more; or it
+is imported *whole*, without a batch.
 """
 
 import warnings
@@ -59,6 +60,16 @@ def ways(case):
             if way and content not in known:
                 known.add(content)
                 yield f"lifted {name}" if lifted else name, *way
+    if "expanded" in case.name:
+        return
+    for name, varying in choices.items():
+        way = _way(case, varying, False)
+        content = way and b"whole" + way[0].SerializeToString()
+        if way and way[1] and content not in known:
+            known.add(content)
+            model, frames, outputs = way
+            frames = {port: x[np.newaxis] for port, x in frames.items()}
+            yield f"whole {name}", model, frames, [np.asarray(y)[np.newaxis] for y in outputs]
 
 
 def _way(case, varying, lifted):
@@ -71,6 +82,9 @@ def _way(case, varying, lifted):
     arrays = {port.name: np.asarray(x) for port, x in zip(ports, inputs, strict=True)}
     if varying == {""}:
         varying = {port.name for port in ports[:1]}
+    empty = {name for name in varying if not arrays[name].size}
+    if empty and all(np.isfinite(y).all() for y in outputs):  # what is empty does not vary
+        varying = varying - empty
     del model.graph.input[:]
     for port in ports:
         if port.name in varying:
@@ -78,7 +92,12 @@ def _way(case, varying, lifted):
             kept[port.name] = arrays[port.name]
     constants = {name: x for name, x in arrays.items() if name not in kept}
     lengths = model.graph.node[-1].op_type in LENGTHS and len(model.graph.node) == 1
-    if lifted:
+    empty = not lengths and not varying and len(model.graph.node) == 1 and bool(arrays)
+    if empty:
+        if lifted:
+            return None
+        outputs = [_shown(model, kept, np.asarray(outputs[0]))]
+    elif lifted:
         if len(model.graph.node) != 1 or not _liftable(model.graph.node[0], kept, constants):
             return None
         outputs = [np.asarray(y)[np.newaxis] for y in outputs]

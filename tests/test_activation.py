@@ -153,11 +153,23 @@ def test_one_slope_for_all_channels_is_a_leaky_relu():
     one = make.leaky_relu(tensor, Fraction(-3, 8), Format(7, 4))
     many = PReLU(tensor, np.full(3, -3), slopes, Format(7, 4))
     np.testing.assert_array_equal(one.reference(x), many.reference(x))
-    assert [c.plan.lanes for c in many.plans(Target.named("ecp5"))] == [3, 6]
+    assert [c.plan.lanes for c in many.plans(Target.named("ecp5"))] == [1, 2, 3, 6]
     program = Program(
         (ProgramInput("x", 6, tensor.format),), (KernelStep(many.kernel(), (0,)),), (1,)
     )
     np.testing.assert_array_equal(program(x.reshape(50, 6))[0], many.reference(x).reshape(50, 6))
+
+
+@pytest.mark.parametrize("frac", [-1, 3])
+def test_slopes_take_turns_where_lanes_are_no_multiple_of_the_channels(frac):
+    slopes = np.array([-3, 4, 0, 3])
+    block = PReLU(Tensor((3, 4), Format(5, 2)), slopes, Format(4, frac), Format(6, 1), "RND_ZERO")
+    x = np.random.default_rng(1).integers(-16, 16, (6, 3, 4))
+    (wanted,) = exact(block, x)
+    for lanes in (1, 2, 3, 6):
+        words = x.reshape(-1, lanes).tolist()
+        found = run(block.rtl(Lanes(lanes)), {"i": words}, {"o": len(words)})["o"]
+        assert [list(map(int, word)) for _, word in found] == wanted.reshape(-1, lanes).tolist()
 
 
 def test_wide_inputs_are_exact():
@@ -392,9 +404,9 @@ REFUSALS = {
         "PReLU overflow must be one of SAT, SAT_ZERO, SAT_SYM, WRAP, not 'CUT'",
     ),
     "prelu lanes": (
-        lambda: PReLU(X, np.ones(2, int), S8, S8).rtl(Lanes(1)),
+        lambda: PReLU(X, np.ones(2, int), S8, S8).rtl(Lanes(3)),
         ValueError,
-        "PReLU lanes must be a multiple of 2, not 1",
+        "PReLU lanes must divide 2, not be 3",
     ),
     "prelu values": (
         lambda: PReLU(X, np.ones(2, int), S8, S8).reference([8, 0]),

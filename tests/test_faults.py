@@ -155,6 +155,7 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
         "SquareRoot": (SquareRoot(ROOTED, y, *MODES), Lanes(2)),
         "Nonlinearity": (Nonlinearity(X, TANH), TableLanes(2)),
         "PReLU": (PReLU(X, W[0] * 2, Format(5, 2), y, *MODES), Lanes(4)),
+        "PReLU in turn": (PReLU(X, W[0] * 2, Format(5, 2), y, *MODES), Lanes(2)),
         "Reshape": (Reshape(X, (2, 2)), Lanes(2)),
         "Rearrange": (Rearrange(X, np.array([2, 3, -1, -1, 0, 1]), 5), Moves(2)),
         "Concat": (Concat((X, X)), Lanes(2)),
@@ -374,6 +375,7 @@ def test_another_rule_is_caught_by_the_values(rule):
 @pytest.mark.parametrize("change", [lambda slope: slope[::-1], lambda slope: slope ^ [0, 1, 0, 0]])
 def test_wrong_slopes_are_caught_by_the_values(change):
     caught("PReLU", WIDE, spec=replacing(slope=change))
+    caught("PReLU in turn", WIDE, spec=replacing(slope=change))
 
 
 @pytest.mark.parametrize("field", ["zero_point_in", "zero_point_out"])

@@ -8,7 +8,21 @@ from onnx_models import model_of, refusal, seeded
 from refusal import refused
 
 from bitblocks import InputError, import_onnx
-from bitblocks.layers import Arg, Divide, MatMul, Norm, PRelu
+from bitblocks.layers import (
+    Arg,
+    Attention,
+    Concat,
+    Divide,
+    Linear,
+    MatMul,
+    MaxPool,
+    Norm,
+    PRelu,
+    Rearrange,
+    Reduce,
+    Softmax,
+    TopK,
+)
 from bitblocks.onnx_model import BYTES_LIMIT
 
 node = helper.make_node
@@ -222,6 +236,64 @@ CASES = {  # nodes, frame, constants, operator set, sentence
         17,
         "Resize node that gives 'y' must have a roi of 6 numbers, not 2",
     ),
+    "sums along axes that the batch decides": (
+        [node("Shape", ["x"], ["axes"], end=1), node("ReduceSum", ["x", "axes"], ["y"])],
+        (4,),
+        {},
+        17,
+        "ReduceSum node that gives 'y' must have the same axes, whatever the batch",
+    ),
+    "a slice of nothing": (
+        [node("Slice", ["x", "start", "end", "axis"], ["y"])],
+        (4,),
+        {"start": ints(2), "end": ints(2), "axis": ints(1)},
+        17,
+        "Slice node that gives 'y' must leave something of its input, not shape [0]",
+    ),
+    "a row without a number": (
+        [node("Add", ["x", "m"], ["s"]), node("Softmax", ["s"], ["y"])],
+        (2, 2),
+        {"m": floats((-np.inf, -np.inf), (0, 0))},
+        17,
+        (
+            "Softmax node that gives 'y' must have a finite number along each axis, and only such "
+            "of a logarithm; --cut s can end the network before it"
+        ),
+    ),
+    "a past of other heads": (
+        [
+            node("Slice", ["x", "start", "end", "axis"], ["p"]),
+            node("Attention", ["x", "x", "x", "", "p", "p"], ["y"]),
+        ],
+        (2, 3, 4),
+        {"start": ints(0), "end": ints(1), "axis": ints(1)},
+        23,
+        "Attention node that gives 'y' must have a past like [2, 3, 4], not [1, 3, 4]",
+    ),
+    "a mask that the batch decides": (
+        [
+            *BATCH,
+            node("Cast", ["p"], ["f"], to=TensorProto.FLOAT),
+            node("Attention", ["x", "x", "x", "f"], ["y"]),
+        ],
+        (2, 3, 4),
+        {"pair": ints(1, 1, 1)},
+        23,
+        "Attention node that gives 'y' must have one mask, whatever the batch",
+    ),
+    "a mask of few axes from frame to frame": (
+        [
+            node("ReduceSum", ["x", "axes"], ["m"], keepdims=0),
+            node("Attention", ["x", "x", "x", "m"], ["y"]),
+        ],
+        (2, 3, 3),
+        {"axes": ints(1)},
+        23,
+        (
+            "Attention node that gives 'y' must have a mask of 4 axes where it differs from frame "
+            "to frame"
+        ),
+    ),
 }
 
 
@@ -272,6 +344,38 @@ LAYERS = {
     "Arg a input must have 2 numbers or more on its last axis, not shape (3, 1)": (
         Arg("a", ("x",), True),
         [(3, 1)],
+    ),
+    "MaxPool a input must have 2 spatial axes and channels, not shape (4, 3)": (
+        MaxPool("a", ("x",), (2, 2), (1, 1), (1, 1), ((0, 0), (0, 0))),
+        [(4, 3)],
+    ),
+    (
+        "Attention a inputs must be tokens of heads that fit, "
+        "not of shapes (2, 3, 4), (2, 2, 4) and (2, 2, 4)"
+    ): (
+        Attention("a", ("q", "k", "v"), 1.0, np.zeros(()), np.ones((), bool)),
+        [(2, 3, 4), (2, 2, 4), (2, 2, 4)],
+    ),
+    "Concat a inputs must have one shape but for axis 0, not (2, 3) and (2, 4)": (
+        Concat("a", ("x", "y"), 0),
+        [(2, 3), (2, 4)],
+    ),
+    "Rearrange a index must lie in its input of shape (2,), not reach 2": (
+        Rearrange("a", ("x",), ints(2)),
+        [(2,)],
+    ),
+    "Reduce a input must have axes (1,), not shape (4,)": (
+        Reduce("a", ("x",), "sum", (1,)),
+        [(4,)],
+    ),
+    "TopK a input must have 3 numbers or more, not shape (2,)": (
+        TopK("a", ("x",), 3, False, "both"),
+        [(2,)],
+    ),
+    "Softmax a input must have an axis, not shape ()": (Softmax("a", ("x",)), [()]),
+    "Linear a input must have 3 elements on its last axis, not shape (4,)": (
+        Linear("a", ("x",), seeded(2, 3), seeded(2)),
+        [(4,)],
     ),
     "PRelu a input must have 3 channels, not shape (4,)": (PRelu("a", ("x",), seeded(3)), [(4,)]),
     "Divide a inputs must have one shape, not (3,) and (4,)": (

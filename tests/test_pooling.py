@@ -3,20 +3,23 @@
 
 import numpy as np
 import pytest
-from conformance import schedule
+from conformance import schedule, subjects, synthesis_equals_cost
 from refusal import refused
 
 from blocks import (
+    Accumulators,
     AveragePool,
     Convolution,
     Lanes,
     MaxPool,
     Network,
     Pooled,
+    Reduce,
     Tensor,
     WholeWindows,
     plan,
 )
+from blocks.configurations import Configuration
 from hdl import Target
 from quant import Format, Rounding
 
@@ -95,6 +98,31 @@ def test_every_plan_has_the_interval_that_it_says(kind):
     for candidate in block.plans(ECP5):
         graph = block.timing(candidate.plan)
         assert graph.schedule(["i"], ["o"]).interval == candidate.interval
+
+
+def test_bits_that_no_mean_depends_on_are_nowhere():
+    """Sums over powers of two, whose low bits are cut off."""
+    coarse = Format(5, -1)
+    made = [
+        (line(AveragePool, 7, 4, output_format=coarse), WholeWindows("block")),
+        (line(AveragePool, 7, 4, output_format=coarse), Pooled(1)),
+        (
+            line(AveragePool, 4, 2, padding=((0, 1),), stride=(4,), count_padding=True),
+            Pooled(1, "distributed"),
+        ),
+        (
+            AveragePool(
+                Tensor((3, 2), Format(3, 1)),
+                (1,),
+                Format(1, 0, signed=False),
+                rounding=Rounding.RND_CONV,
+                stride=(2,),
+            ),
+            Pooled(2),
+        ),
+        (Reduce(Tensor((8, 4), S8), "mean", (0,), Format(7, 1)), Accumulators(2)),
+    ]
+    synthesis_equals_cost(subjects("mean", [Configuration(*pair) for pair in made]), ECP5)
 
 
 @pytest.mark.parametrize("kind", [MaxPool, AveragePool])

@@ -26,6 +26,7 @@ from blocks import (
     Unrolled,
 )
 from blocks.saving import KINDS, load, save
+from hdl import Target
 from quant import FUNCTIONS, Format, approximate
 
 
@@ -325,6 +326,25 @@ def test_frames_are_given_and_come_in_the_layout_of_the_model(tmp_path):
         bitblocks.run(built.project, images, codes=True),
         network.reference(images.transpose(0, 2, 3, 1)),
     )
+
+
+def test_a_mapping_is_for_a_network_that_nothing_else_maps():
+    network = tiny_network.residual_network()
+    mapping = blocks.plan(network, Target.named("ecp5"))
+    for model, others in (
+        (network, {"interval": 24}),
+        (network, {"unroll": True}),
+        ("a.onnx", {}),
+    ):
+        with refused(bitblocks.InputError, "mapping must be given with a Network alone"):
+            bitblocks.build(model, mapping=mapping, **others)
+
+
+def test_codes_are_integers(built):
+    shape = (1, *built.project.inputs[0].shape)
+    name = built.project.inputs[0].name
+    with refused(bitblocks.InputError, f"codes for input {name} must be integers, not floats"):
+        built.project.run(np.zeros(shape), codes=True)
 
 
 def test_several_inputs_and_outputs_come_by_name():

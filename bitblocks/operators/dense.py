@@ -9,14 +9,13 @@ from bitblocks import layers
 from bitblocks.graph import Floats
 from bitblocks.operators.elementwise import joined
 from bitblocks.operators.operation import Operation
-from bitblocks.operators.registry import Only, operator
+from bitblocks.operators.registry import operator
 from bitblocks.ordering import Value, split_last
 
 
 @operator(
     "Gemm",
-    honours=("alpha", "beta", "transB"),
-    only={"transA": Only(0, "attribute 'transA' must be 0, or it would mix the frames")},
+    honours=("alpha", "beta", "transA", "transB"),
     label="linear",
 )
 def gemm(op: Operation) -> Value:
@@ -26,14 +25,22 @@ def gemm(op: Operation) -> Value:
     value, matrix = op.value(0, joined=True), op.floats(1, "B")
     if matrix.ndim != 2 or value.rank != 2:
         op.refuse(f"must multiply matrices, not {[*value.shape]} by {[*matrix.shape]}")
+    if op.attributes["transA"]:
+        if not op.importer.whole:
+            op.refuse("attribute 'transA' must be 0, or it would mix the frames")
+        value = replace(value.transposed((1, 0)), joined=value.joined)
     weight = matrix if op.attributes["transB"] else matrix.T
-    bias = np.zeros(len(weight))
+    shape = (*value.shape[:-1], len(weight))
+    bias = np.zeros(shape)
     with np.errstate(over="ignore"):
         if op.is_constant(2):
-            bias = beta * op.frame_constant(2, Value("", (len(weight),)))
+            bias = beta * op.frame_constant(2, replace(value, shape=shape))
         weight = alpha * weight
-    label = op.label
-    result = linear(op, label, value, weight, bias)
+    label, row = op.label, bias.reshape(-1, len(weight))[0]
+    alike = bool((bias == row).all())
+    result = linear(op, label, value, weight, row if alike else np.zeros(len(weight)))
+    if not alike:
+        result = op.scaled(result, np.ones(shape), bias)
     if not op.has(2) or op.is_constant(2):
         return result
     addend = op.value(2)

@@ -39,6 +39,8 @@ is not in this table is refused too; the message names the node and the tensor b
   which must lie in its folder; frames of at most {elements} numbers.
 * Axis 0 of every input is the batch, whatever length the file gives it. Inside, a transpose may
   move it. An operator that would mix frames is refused.
+* With `--no-batch` there is none: a frame is all of an input, every length must be fixed, and
+  operators that know of a batch are refused, but for `Flatten` and `Gemm`.
 * Every other length must be fixed. Arithmetic on lengths is done when the file is read, for two
   lengths of the batch: what differs by more than the batch itself depends on it and is refused.
 * Channels come first in ONNX and last on the streams. The order of an input's axes on its stream is

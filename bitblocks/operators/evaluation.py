@@ -22,8 +22,8 @@ FOLDED = frozenset(
 """Operators that are evaluated where all their inputs are constant: each moves numbers, or
 computes them one by one as IEEE 754 says, so that every machine finds the same."""
 FOLDED_INTEGERS = frozenset(("CumSum", "ReduceProd", "ReduceSum"))
-"""Operators that are evaluated where all their inputs are constant integers: sums of floats have
-an order."""
+"""Operators that are evaluated where all their inputs are constant integers, or have no elements:
+sums of floats have an order."""
 POWERS = {0.5: "Sqrt", 1.0: "Identity", -1.0: "Reciprocal"}
 """Exponents with which Pow of constants is another operator; libraries differ on others."""
 ELEMENTS_LIMIT = 2**24
@@ -40,7 +40,7 @@ def foldable(model: Model, node: Any) -> bool:
     if node.op_type in FOLDED_INTEGERS:
         found = [model.constant(name) for name in names]
         arrays = [x.first if isinstance(x, PerBatch) else x for x in found]
-        return all(np.issubdtype(array.dtype, np.integer) for array in arrays)
+        return all(np.issubdtype(a.dtype, np.integer) or not a.size for a in arrays)
     if node.op_type == "MatMul":  # sums of zeros have no order
         return any(_is_zero(model.constant(name)) for name in names)
     return node.op_type in FOLDED or _power(model, node) is not None

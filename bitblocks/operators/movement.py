@@ -23,11 +23,15 @@ OUTPUTS_LIMIT = 1024
 @operator("Flatten", honours=("axis",))
 def flatten(op: Operation) -> Value:
     axis = op.attributes["axis"]
-    value = op.value(0)
+    value = op.value(0, joined=op.importer.whole)
     rank = value.rank
     if not -rank <= axis <= rank:
         op.refuse(f"attribute 'axis' must be in [{-rank}, {rank}], not {axis}")
     axis += rank * (axis < 0)
+    if op.importer.whole:
+        lengths = value.lengths(1)
+        shape = math.prod(lengths[:axis]), math.prod(lengths[axis:])
+        return value.reshaped(shape, joined=(0, 1))
     merged = math.prod(value.shape[: axis - 1]) if axis else op.importer.model.batch
     if merged != 1:
         op.refuse(f"attribute 'axis' must leave axis 0 the batch, not be {axis}")

@@ -66,8 +66,12 @@ class Operation:
         if self.is_constant(index):
             self.refuse("of a constant is not supported")
         value = self.importer.values[self.node.input[index]]
+        if self.importer.whole and batch is not None and value.batch_axis != batch:
+            value = value.reshaped(tuple(value.lengths(1)), joined=(0, 1))  # one is anywhere
         if batch is not None and value.batch_axis != batch:
             self.refuse(f"must have the batch on axis {batch}, not {value.batch_axis}")
+        if any(value.joined) and not joined and self.importer.whole:
+            self.refuse("is not supported without a batch")
         if any(value.joined) and not joined:
             self.refuse(f"must have the batch alone on axis {value.batch_axis}")
         return value
@@ -245,6 +249,8 @@ class Operation:
     def _one_frame(self, index: int, value: Value, array: NDArray[Any]) -> NDArray[Any]:
         full = array[(np.newaxis,) * (value.rank - array.ndim)]
         try:
+            if self.importer.whole and value.joined == (0, 1):
+                return np.broadcast_to(full, value.shape)
             if full.ndim > value.rank or full.shape[value.batch_axis] != 1:
                 raise ValueError
             alone = (*range(value.batch_axis, value.batch_axis + sum(value.joined)),)
