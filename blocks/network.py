@@ -588,27 +588,26 @@ class NetworkSession:
     def __init__(self, network: Network):
         if not network.kept:
             raise ValueError("Network session must have a block that keeps its state, not none")
-        self._network, self._session = network, Session(network.program)
+        self._session = Session(network.program)
+        self._inputs = [(n, network.tensors[n].shape) for n in network.input_names]
         self._shapes = [tensor.shape for tensor in network.outputs.values()]
 
     def step(self, *frames: ArrayLike) -> Any:
         """Integers in, integers out, one frame; a tuple if there are several outputs."""
-        network = self._network
-        if len(frames) != len(network.inputs):
+        if len(frames) != len(self._inputs):
             raise ValueError(
-                f"Network inputs must be {len(network.inputs)} arrays, not {len(frames)}"
+                f"Network inputs must be {len(self._inputs)} arrays, not {len(frames)}"
             )
         arrays = []
-        for name, tensor, frame in zip(
-            network.input_names, network.inputs.values(), map(np.asarray, frames), strict=True
-        ):
-            if frame.shape != tensor.shape:
+        for given, (name, wanted) in zip(frames, self._inputs, strict=True):
+            frame = np.asarray(given)
+            if frame.shape != wanted:
                 raise ValueError(
-                    f"Network input {name} must have shape {tensor.shape}, not {frame.shape}"
+                    f"Network input {name} must have shape {wanted}, not {frame.shape}"
                 )
-            arrays.append(frame.ravel())
+            arrays.append(frame.reshape(-1))
         found = zip(self._session.step(*arrays), self._shapes, strict=True)
-        results = tuple(y.reshape(shape) for y, shape in found)
+        results = tuple([y.reshape(of_frame) for y, of_frame in found])
         return results[0] if len(results) == 1 else results
 
     def reset(self) -> None:

@@ -260,6 +260,18 @@ def test_layers_follow_each_other():
     assert set(planned.depths) == names
 
 
+def test_states_may_change_places():
+    """What the next step takes is an input of this one, which others overwrite."""
+    x, state = Tensor((2,), Format(4, 0)), Tensor((2,), Format(6, 0))
+    node = Node("add", Add(x, state, state.format), ("x", "a"))
+    outputs = {"a": "b", "b": "a", "y": "add"}
+    cell = Network({"x": x, "a": state, "b": state}, (node,), outputs)
+    network = alone(Recur(cell, 5, (np.array([1, 2]), np.array([20, -20])), ("y", "a"), ("b",)))
+    (given,) = frames(network)
+    for fast, plain in zip(network.run(given), network.reference(given), strict=True):
+        np.testing.assert_array_equal(fast, plain)
+
+
 def alive(steps=1, **settings):
     """An LSTM whose state lives on."""
     shape, arrays = Tensor((steps, 4), X), draw(9, (4,))
