@@ -195,7 +195,8 @@ class LoopKernel:
     steps, streams : of a frame, which holds x of every stream for every step
     initial : for each state ints, shape (elements,), or None
     sequences, finals : numbers of the outputs that are given for every step, and after the last
-    kept : whether the states live on in a :class:`Session`
+    kept : whether the states live on in a :class:`Session`; a further input is then a mark, other
+        than 0 where they become the initial ones before the frame
     """
 
     def __init__(
@@ -215,6 +216,8 @@ class LoopKernel:
         inputs = [port.size for port in program.inputs]
         given = [size for size, i in zip(inputs[1:], initial, strict=True) if i is None]
         self.sizes = (steps * streams * inputs[0], *(streams * size for size in given))
+        if kept:
+            self.sizes = (*self.sizes, 1)
         each = [streams * program.sizes[program.outputs[n]] for n in (*sequences, *finals)]
         times = [steps] * len(sequences) + [1] * len(finals)
         ends = np.cumsum([size * count for size, count in zip(each, times, strict=True)])
@@ -226,6 +229,8 @@ class LoopKernel:
 
     def calls(self, out: Tile, *tiles: Tile) -> list[Call]:
         """What begins with the initial states, then takes all steps."""
+        if self.kept:
+            raise ValueError("LoopKernel states must be those of a Session where they are kept")
         loop, own = _Loop(self, out, tiles[0]), iter(tiles[1:])
         given = [None if first is not None else next(own)[:-1] for first in self.initial]
         return [*loop.begin(given), *loop.calls]
@@ -299,10 +304,16 @@ class _Living:
         self.sizes, self.size = kernel.sizes, kernel.size
         self.begin: list[Call] = []
 
-    def calls(self, out: Tile, x: Tile) -> list[Call]:
+    def calls(self, out: Tile, x: Tile, marks: Tile) -> list[Call]:
         loop = _Loop(self.kernel, out, x)
-        self.begin = loop.begin([None] * len(self.kernel.initial))
-        return loop.calls
+        self.begin = begin = loop.begin([None] * len(self.kernel.initial))
+
+        def renew() -> None:
+            if marks[0, 0]:
+                for call in begin:
+                    call()
+
+        return [renew, *loop.calls]
 
 
 class Session:
