@@ -99,13 +99,10 @@ def test_every_step_of_a_session_is_that_of_plain_integers(steps, between):
     session = alive().session()
     one, zero = np.array([1]), np.array([0])
     for number, (frame, reset) in enumerate(zip(x[:, None], resets.tolist(), strict=True)):
-        if reset and number % 2:
+        marks = (one if reset else zero,) if number % 2 else ()
+        if reset and not marks:
             session.reset()
-            found = session.step(frame)
-        elif number % 3:
-            found = session.step(frame)[:] if not reset else session.step(frame, one)
-        else:
-            found = session.step(frame, one if reset else zero)
+        found = session.step(frame, *marks)
         assert found[0][0].tolist() == h[number].tolist(), number
         assert found[1].tolist() == c[number].tolist(), number
 
@@ -143,6 +140,7 @@ def test_steps_leave_nothing_behind():
 # Circuits: two sums over all frames, one behind the other, among other blocks.
 
 NUMBER, TOTAL = Tensor((2,), Format(5, 0)), Tensor((2,), Format(9, 0))
+TOTALS = Tensor((3, 2), TOTAL.format)
 STEPS, INITIAL = 3, (np.array([7, -100]), np.array([-1, 200]))
 
 
@@ -237,6 +235,29 @@ def test_a_mark_enters_with_the_first_word():
         words = under_test.block.inputs["i_x"].size // under_test.lanes["i_x"]
         first = result.ports["i_x"].cycles[::words]
         np.testing.assert_array_equal(first, result.ports["i_reset"].cycles)
+
+
+def test_a_mark_stands_beside_the_first_of_several_inputs():
+    """The second alone feeds a loop, which has frames of its own under way."""
+    loop = total(NUMBER, INITIAL[0])
+    b = loop.inputs["i_x"]
+    a = Tensor((STEPS, 2), Format(4, 0))
+    nodes = Node("sum", loop, ("b",)), Node("join", Add(a, TOTALS, Format(10, 0)), ("a", "sum"))
+    network = Network({"a": a, "b": b}, nodes, {"y": "join"})
+    assert list(network.inputs) == ["i_a", "i_b", "i_reset"]
+    under_test = subject(network, "joined")
+    first, second, marks = under_test.frames
+    state, wanted = INITIAL[0], []
+    for left, right, (mark,) in zip(first, second, marks, strict=True):
+        state = INITIAL[0] if mark else state
+        for x, step in zip(left, right, strict=True):
+            state = wrapped(state + step)
+            wanted.append(state + x)
+    np.testing.assert_array_equal(under_test.expected["o"].reshape(-1, 2), wanted)
+    ask.verilog_equals_reference([under_test])
+    built = bitblocks.build(network, interval=60).project
+    assert "s_axis_a_tuser" in built.verilog
+    assert "s_axis_b_tuser" not in built.verilog
 
 
 # Faults, put into what hands marks on: the values tell them.
