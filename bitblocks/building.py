@@ -23,7 +23,7 @@ from bitblocks.project import (
 )
 from bitblocks.quantisation import LayerReport, Report, quantise
 from bitblocks.resources import COUNTS, estimate
-from bitblocks.verification import design_of, random_frames
+from bitblocks.verification import design_of, random_frames, random_marks, user_of
 from blocks import Network, NetworkPlan, Nonlinearity, plan
 from hdl import Target, legal_name
 from hdl.names import RESERVED
@@ -169,13 +169,16 @@ def bench_files(project: Project) -> dict[str, bytes]:
     from sim.testbench import verilog_testbench
 
     batch = random_frames(project, BENCH_FRAMES, 0)
+    marks = random_marks(BENCH_FRAMES, 0)
     words = []
-    for ports, frames in ((project.inputs, batch), (project.outputs, project.reference(batch))):
+    expected = project.reference(batch, marks)
+    for ports, frames in ((project.inputs, batch), (project.outputs, expected)):
         words.append({port.port: port.words(f) for port, f in zip(ports, frames, strict=True)})
     bench = verilog_testbench(
         design_of(project),
         *words,
         frames=BENCH_FRAMES,
+        user=user_of(project, marks, 0),
         flags=("frame_error",),
         limit=1000 + 100 * BENCH_FRAMES * (project.latency + math.ceil(project.interval)),
     )

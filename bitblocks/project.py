@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from bitblocks import files
 from bitblocks.errors import InputError
 from blocks import Network, NetworkPlan, Tensor
+from blocks.network import RESET
 from blocks.saving import load, save
 from hdl import Target
 from hdl.axi import AxiStreamPort, AxiTop, axi_prefixes
@@ -209,10 +210,18 @@ class Project:
             raise InputError(f"data must have as many frames for every input, not {counts}")
         return batch
 
-    def reference(self, batch: Iterable[Ints]) -> list[Ints]:
-        """The integers of every output, both in stream order, (frames, ...)."""
+    def reference(self, batch: Iterable[Ints], marks: Ints | None = None) -> list[Ints]:
+        """The integers of every output, both in stream order, (frames, ...).
+
+        ``marks`` : for each frame 1 if the state becomes the initial one before it, where one is
+        kept, else 0; left out, none
+        """
         batch, parts = list(batch), []
+        if marks is not None and self.network.marked:
+            batch.append(marks[:, None])
         size = max(1, NUMBERS_AT_ONCE // max(t.size for t in self.network.flat.tensors.values()))
+        if self.network.kept:  # frames depend on those before
+            size = len(batch[0])
         for start in range(0, len(batch[0]), size):
             found = self.network.reference(*(frames[start : start + size] for frames in batch))
             parts.append(found if isinstance(found, tuple) else (found,))
@@ -244,6 +253,7 @@ class Project:
             "target": self.target.name,
             "inputs": [_port_json(port) for port in self.inputs],
             "outputs": [_port_json(port) for port in self.outputs],
+            **({"reset": f"{self.inputs[0].port}_tuser"} if self.network.marked else {}),
             "latency_cycles": self.latency,
             "interval_cycles": self.interval,
             "network": network,
@@ -272,19 +282,24 @@ def project_ports(
     ports = []
     for number, (names, tensors, prefix) in enumerate(
         (
-            (network.input_names, network.inputs, "s_axis"),
+            (_data(network), network.inputs, "s_axis"),
             (network.output_names, network.outputs, "m_axis"),
         )
     ):
         prefixes = axi_prefixes(prefix, list(names))
         found = []
-        for name, (stream, tensor) in zip(names, tensors.items(), strict=True):
+        for name, (stream, tensor) in zip(names, tensors.items(), strict=False):
             default = (tensor.shape, tuple(range(len(tensor.shape))))
             shape, axes = known.get((number, name), default)
             lanes = plan.lanes[stream]
             found.append(ProjectPort(name, prefixes[name], shape, axes, lanes, tensor.format))
         ports.append(tuple(found))
     return ports[0], ports[1]
+
+
+def _data(network: Network) -> tuple[str, ...]:
+    """Names of the inputs but that of marks, which comes last and has no port of its own."""
+    return network.input_names[:-1] if network.marked else network.input_names
 
 
 def axi_top(project: Project) -> AxiTop:
@@ -295,10 +310,11 @@ def axi_top(project: Project) -> AxiTop:
         groups.append(
             {
                 port.name: AxiStreamPort(stream, port.format, port.lanes, port.transfers)
-                for port, stream in zip(ports, streams, strict=True)
+                for port, stream in zip(ports, streams, strict=False)
             }
         )
-    return AxiTop(network.rtl(plan), *groups)
+    inputs, outputs = groups
+    return AxiTop(network.rtl(plan), inputs, outputs, f"i_{RESET}" if network.marked else None)
 
 
 def write_verilog(project: Project) -> str:

@@ -90,9 +90,11 @@ def block_costs(project: Project, target: Target) -> list[tuple[dict[str, Any], 
 
 
 def axi_inventory(project: Project) -> Inventory:
-    """The circuit of the AXI4-Stream top: a counter for each port, and ``frame_error``."""
+    """The circuit of the AXI4-Stream top: a counter for each port, the mark, ``frame_error``."""
     ports = (*project.inputs, *project.outputs)
     checks = sum((logic(4) for _ in project.inputs), Inventory())
+    if project.network.marked:  # its valid, on the first transfer
+        checks += logic((project.inputs[0].transfers - 1).bit_length() + 1)
     return sum((counter(port.transfers) for port in ports), register(1) + checks)
 
 

@@ -19,6 +19,8 @@ FRAMES = 200
 """Frames that are compared unless told otherwise."""
 STALLS = 0.3
 """Chance per cycle that a source or a sink stalls, unless told otherwise."""
+RESETS = 0.2
+"""Share of the frames before which a state that is kept is reset."""
 JOB_WORDS = 20_000
 """Most transfers of one job on its busiest port."""
 
@@ -101,7 +103,7 @@ def verify(
     """Drive the Verilog of a build directory by cocotb, compare every word with the model.
 
     The first frames go through without stalls, which measures latency and interval; then all go
-    through with random ones.
+    through with random ones. A state that is kept is reset before frames at random.
 
     Parameters
     ----------
@@ -139,11 +141,12 @@ def verify(
         if stream.payload not in project.verilog:
             raise InputError(f"the Verilog must have the ports {stream.name}_..., as network.json")
     progress("computing the model's integers")
-    expected = project.reference(batch)
+    marks = random_marks(len(batch[0]), seed)
     steady, period = _steady(project)
     parts = _parts(project, len(batch[0]), steady + period + 1)
+    expected = [project.reference([v[frame] for v in batch], marks[frame]) for frame in parts]
     jobs = []
-    for number, frame in enumerate(parts):
+    for number, (frame, wanted) in enumerate(zip(parts, expected, strict=True)):
         chances = (1.0, 1.0) if not number else _CHANCES[number % 3](1 - stalls)
         jobs.append(
             sim.Job(
@@ -152,11 +155,12 @@ def verify(
                     for port, values in zip(project.inputs, batch, strict=True)
                 },
                 {
-                    port.port: port.transfers * len(values[frame])
-                    for port, values in zip(project.outputs, expected, strict=True)
+                    port.port: port.transfers * len(values)
+                    for port, values in zip(project.outputs, wanted, strict=True)
                 },
                 stalls=chances,
                 last={port.port: port.transfers for port in project.inputs},
+                user=user_of(project, marks[frame], seed + number),
                 seed=seed + number,
                 patience=1000 + 20 * int(project.latency + project.interval),
             )
@@ -176,11 +180,11 @@ def verify(
     difference: Difference | None = None
     differing: set[int] = set()
     words = 0
-    for frame, result in zip(parts, results, strict=True):
-        for port, values in zip(project.outputs, expected, strict=True):
+    for frame, wanted, result in zip(parts, expected, results, strict=True):
+        for port, values in zip(project.outputs, wanted, strict=True):
             got = result.ports[port.port]
             words += len(got.words)
-            found = _compare(port, values[frame], got.words, got.last, frame)
+            found = _compare(port, values, got.words, got.last, frame)
             differing.update(d.frame for d in found)
             if found and (difference is None or found[0].frame < difference.frame):
                 difference = found[0]
@@ -241,12 +245,30 @@ def random_frames(project: Project, count: int, seed: int) -> list[Ints]:
     return batch
 
 
+def random_marks(count: int, seed: int) -> Ints:
+    """For each frame 1 if a state that is kept is reset before it, else 0."""
+    return (np.random.default_rng((seed, count)).random(count) < RESETS).astype(np.int64)
+
+
+def user_of(project: Project, marks: Ints, seed: int) -> dict[str, list[bool]]:
+    """The bit beside each transfer: a mark on the first of a frame, anything on the others."""
+    if not project.network.marked:
+        return {}
+    port = project.inputs[0]
+    bits = np.random.default_rng(seed).random((len(marks), port.transfers)) < 0.5
+    bits[:, 0] = marks
+    return {port.port: bits.ravel().tolist()}
+
+
 def design_of(project: Project) -> "sim.Design":
     """The Verilog of a project as simulations see it."""
     import sim
 
+    marked = project.inputs[0].port if project.network.marked else None
     ports = [
-        sim.StreamPort.axi(port.port, direction, port.element_bits * port.lanes)
+        sim.StreamPort.axi(
+            port.port, direction, port.element_bits * port.lanes, port.port == marked
+        )
         for direction, group in (("in", project.inputs), ("out", project.outputs))
         for port in group
     ]

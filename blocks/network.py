@@ -15,6 +15,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from numpy.typing import ArrayLike
 
 from hdl import (
+    MARK,
     Cost,
     Edge,
     Events,
@@ -23,6 +24,7 @@ from hdl import (
     Gather,
     Inventory,
     Scatter,
+    Start,
     Target,
     legal_name,
     shape,
@@ -32,6 +34,15 @@ from quant import Ints, LoopKernel, MoveKernel, Program, ProgramInput, Session, 
 
 from .binary import Mul
 from .block import Block, Candidate, Tensor
+
+RESET = "reset"
+"""Name of the input with a mark for every frame: 1 where states become the initial ones before."""
+
+RESETS = Tensor((1,), MARK)
+"""What that input takes."""
+
+UNMARKED = np.zeros(1, np.int64)
+"""Of a frame before which nothing is reset."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +54,8 @@ class Node:
     name : str, without dots; those separate the names of nested networks
     block : any block, or a Network
     sources : for every input of the block the name of a network input or of an earlier node
-        (``node.output`` for the port ``o_output`` of a block with several outputs)
+        (``node.output`` for the port ``o_output`` of a block with several outputs); the marks of a
+        block that keeps a state may be left out, and are then those of the network
     """
 
     name: str
@@ -104,6 +116,10 @@ class Network:
 
     Source: F. Baccelli et al., Synchronization and Linearity, 1992, chapter 2, of the timing
 
+    Where a block keeps a state from frame to frame the network has a further input ``reset``, with
+    a mark for every frame, 1 if all states become the initial ones before it. A mark enters the
+    circuit together with the first transfer of the first input.
+
     Parameters
     ----------
     inputs : name -> Tensor of one frame; at least one
@@ -129,7 +145,9 @@ class Network:
     def __init__(
         self, inputs: Mapping[str, Tensor], nodes: Sequence[Node], outputs: Mapping[str, str]
     ):
-        self.nodes = tuple(nodes)
+        self.nodes = tuple(_marked(node) for node in nodes)
+        if any(len(a.sources) > len(b.sources) for a, b in zip(self.nodes, nodes, strict=True)):
+            inputs = {**inputs, RESET: RESETS} if RESET not in inputs else inputs
         self.input_names, self.output_names = tuple(inputs), tuple(outputs)
         self._sources = dict(outputs)
         for kind, names in (("inputs", self.input_names), ("outputs", self.output_names)):
@@ -152,6 +170,15 @@ class Network:
         for name in self.tensors:
             if name not in read:  # a stream that nobody takes would stop all before it
                 raise ValueError(f"Network tensor {name} must be read by a node or be an output")
+        self.marked = any(
+            getattr(node.block, "marked", False) and node.sources[-1] == RESET
+            for node in self.nodes
+        )
+        if self.marked and (self.input_names[-1] != RESET or len(inputs) == 1):
+            raise ValueError(
+                "Network input reset must be the last of several where a state is kept, not "
+                f"{', '.join(self.input_names)}"
+            )
         self.inputs = dict(zip(self._ports("i", inputs), inputs.values(), strict=True))
         self.outputs = {
             port: self.tensors[source]
@@ -232,6 +259,7 @@ class Network:
         result.nodes = tuple(nodes)
         result.input_names, result.output_names = self.input_names, self.output_names
         result.inputs, result.outputs = self.inputs, self.outputs
+        result.marked = self.marked
         result._sources = {name: places[source] for name, source in self._sources.items()}
         result.tensors = dict(zip(self.input_names, self.inputs.values(), strict=True))
         for node in nodes:
@@ -244,6 +272,7 @@ class Network:
 
     def trace(self, *frames: ArrayLike) -> dict[str, Ints]:
         """Every tensor of the flat network by name, inputs included, shape (..., *shape)."""
+        frames = with_marks(self, frames)
         if len(frames) != len(self.inputs):
             raise ValueError(f"Network inputs must be {len(self.inputs)} arrays, not {len(frames)}")
         flat = self.flat
@@ -260,7 +289,11 @@ class Network:
         return values
 
     def reference(self, *frames: ArrayLike) -> Any:
-        """Integers in, integers out, shapes (..., *shape); a tuple if there are several outputs."""
+        """Integers in, integers out, shapes (..., *shape); a tuple if there are several outputs.
+
+        Frames of a batch follow each other in time where a state is kept; marks may be left out
+        where there are none.
+        """
         flat, values = self.flat, self.trace(*frames)
         results = tuple(values[source] for source in flat._sources.values())
         return results[0] if len(results) == 1 else results
@@ -298,6 +331,14 @@ class Network:
 
     def run(self, *frames: ArrayLike) -> Any:
         """Like ``reference``, to the bit, but about as fast as the bare matrix products."""
+        if self.kept:
+            return self.session().run(*frames)
+        arrays, batch = self._flattened(frames)
+        return self._shaped(self.program(*arrays), batch)
+
+    def _flattened(self, frames: Sequence[ArrayLike]) -> tuple[list[np.ndarray], tuple[int, ...]]:
+        """Frames of each input, shape (frames, size), and the shape of the batch."""
+        frames = with_marks(self, frames)
         if len(frames) != len(self.inputs):
             raise ValueError(f"Network inputs must be {len(self.inputs)} arrays, not {len(frames)}")
         arrays, batch = [], ()
@@ -311,12 +352,10 @@ class Network:
                     f"Network input {name} must have shape (..., {shape}), not {frame.shape}"
                 )
             arrays.append(frame.reshape(-1, tensor.size))
-        if self.kept:
-            session = Session(self.program)
-            frames_of = [session.step(*frame) for frame in zip(*arrays, strict=True)]
-            flat = tuple(np.array(y, np.int64) for y in zip(*frames_of, strict=True))
-        else:
-            flat = self.program(*arrays)
+        return arrays, batch
+
+    def _shaped(self, flat: Iterable[Ints], batch: tuple[int, ...]) -> Any:
+        """What leaves by each output, (frames, size), in its shape."""
         results = tuple(
             y.reshape(batch + tensor.shape)
             for y, tensor in zip(flat, self.outputs.values(), strict=True)
@@ -477,8 +516,8 @@ class Network:
         forks = [(event, branch) for event, found in graph.branches.items() for branch in found]
         graph.branches = {}
         for source, routes in grouped(flat.routes).items():
-            branches = [starts[source]]
-            if len(routes) > 1:
+            branches = [starts[source]] * len(routes)
+            if len(routes) > 1 and not flat.marks(source):
                 branches = [f"{route.name}.fork" for route in routes]
                 fork = Fork.events(len(routes), graph.firings[starts[source]])
                 names = {f"o_{n}": branch for n, branch in enumerate(branches)}
@@ -503,8 +542,14 @@ class Network:
                     graph.ports[route.port] = event
         for start, branch in forks:  # each branch is offered a word as soon as its source offers it
             for edge in offers.get(start, []):
-                graph.after(branch, edge.source, edge.delay, edge.index)
+                graph.share(edge, branch)
+        if flat.marked:
+            Start.mark_events(graph, starts[RESET], starts[flat.input_names[0]])
         return graph
+
+    def marks(self, source: str) -> bool:
+        """Whether a source is the input of marks, which is handed on with the first input."""
+        return self.marked and source == RESET
 
     def node(self, name: str) -> Node:
         """The node of a name."""
@@ -561,7 +606,11 @@ class Network:
         """What the buffers, forks and lane converters take on a target."""
         total = Inventory()
         for source, routes in grouped(self.flat.routes).items():
-            if len(routes) > 1:
+            if self.marks(source):
+                first = next(iter(self.inputs))
+                words = self.inputs[first].size // plan.lanes[first]
+                total += Start.inventory(words, len(routes), marked=True)
+            elif len(routes) > 1:
                 total += Fork.inventory(len(routes))
             for route in routes:
                 lanes, tensor = self.source_lanes(source, plan), self.tensors[source]
@@ -589,31 +638,57 @@ class NetworkSession:
         if not network.kept:
             raise ValueError("Network session must have a block that keeps its state, not none")
         self._network, self._session = network, Session(network.program)
+        self._inputs = [(n, network.tensors[n].shape) for n in network.input_names]
         self._shapes = [tensor.shape for tensor in network.outputs.values()]
 
     def step(self, *frames: ArrayLike) -> Any:
         """Integers in, integers out, one frame; a tuple if there are several outputs."""
-        network = self._network
-        if len(frames) != len(network.inputs):
-            raise ValueError(
-                f"Network inputs must be {len(network.inputs)} arrays, not {len(frames)}"
-            )
+        wanted = len(self._inputs)
+        if self._network.marked and len(frames) == wanted - 1:
+            frames = (*frames, UNMARKED)
+        if len(frames) != wanted:
+            raise ValueError(f"Network inputs must be {wanted} arrays, not {len(frames)}")
         arrays = []
-        for name, tensor, frame in zip(
-            network.input_names, network.inputs.values(), map(np.asarray, frames), strict=True
-        ):
-            if frame.shape != tensor.shape:
+        for given, (name, of_frame) in zip(frames, self._inputs, strict=True):
+            frame = np.asarray(given)
+            if frame.shape != of_frame:
                 raise ValueError(
-                    f"Network input {name} must have shape {tensor.shape}, not {frame.shape}"
+                    f"Network input {name} must have shape {of_frame}, not {frame.shape}"
                 )
-            arrays.append(frame.ravel())
+            arrays.append(frame.reshape(-1))
         found = zip(self._session.step(*arrays), self._shapes, strict=True)
-        results = tuple(y.reshape(shape) for y, shape in found)
+        results = tuple([y.reshape(of_frame) for y, of_frame in found])
         return results[0] if len(results) == 1 else results
+
+    def run(self, *frames: ArrayLike) -> Any:
+        """Successive frames at once, shapes (..., *shape), which go on where the last one ended."""
+        arrays, batch = self._network._flattened(frames)
+        tensors = self._network.outputs.values()
+        results = [np.empty((len(arrays[0]), tensor.size), np.int64) for tensor in tensors]
+        for number, given in enumerate(zip(*arrays, strict=True)):
+            for y, found in zip(results, self._session.step(*given), strict=True):
+                y[number] = found
+        return self._network._shaped(results, batch)
 
     def reset(self) -> None:
         """Before the next frame the state is the initial one."""
         self._session.reset()
+
+
+def _marked(node: Node) -> Node:
+    """The node with the network's marks if its block takes some and none are given."""
+    if getattr(node.block, "marked", False) and len(node.sources) == len(node.block.inputs) - 1:
+        return Node(node.name, node.block, (*node.sources, RESET))
+    return node
+
+
+def with_marks(block: Any, frames: Sequence[ArrayLike]) -> tuple[ArrayLike, ...]:
+    """Arrays for every input of a block, without a mark if it takes some and none are given."""
+    if not getattr(block, "marked", False) or len(frames) != len(block.inputs) - 1 or not frames:
+        return tuple(frames)
+    x = next(iter(block.inputs.values()))
+    batch = np.shape(frames[0])[: np.ndim(frames[0]) - len(x.shape)]
+    return (*frames, np.zeros((*batch, *RESETS.shape), np.int64))
 
 
 _EVENTS = {"scatter": Scatter.events, "fifo": Fifo.events, "gather": Gather.events}
@@ -657,9 +732,22 @@ class NetworkRtl(wiring.Component):
         }
         for name, port in zip(network.input_names, network.inputs, strict=True):
             starts[name] = flipped(getattr(self, port))
-        for source, routes in grouped(network.routes).items():
+        groups = grouped(network.routes)
+        if network.marked:
+            name, port = network.input_names[0], next(iter(network.inputs))
+            words = network.tensors[name].size // plan.lanes[port]
+            payload = starts[name].payload.shape()
+            start = Start(payload, words, len(groups[RESET]), marked=True)
+            taken = {known.lower() for known in self._names.values()}
+            m.submodules[legal_name("start", taken)] = start
+            connect(m, starts[name], start.i)
+            connect(m, starts[RESET], start.mark)
+            starts[name] = start.o
+        for source, routes in groups.items():
             branches = [starts[source]]
-            if len(routes) > 1:
+            if network.marks(source):
+                branches = [getattr(start, f"start_{n}") for n in range(len(routes))]
+            elif len(routes) > 1:
                 fork = Fork(starts[source].payload.shape(), len(routes))
                 m.submodules[f"{self._names[routes[0].name]}_fork"] = fork
                 connect(m, starts[source], fork.i)

@@ -33,7 +33,7 @@ from .block import Candidate, Tensor
 from .composition import Composition, lossless
 from .configurations import Configuration
 from .linear import Linear
-from .network import Network, NetworkPlan, Node
+from .network import RESET, RESETS, Network, NetworkPlan, Node, with_marks
 
 ROOM = 8
 """Words more than two steps have, for what is under way."""
@@ -64,7 +64,8 @@ class Recur:
     streams : int from 1; several independent sequences travel step by step, shape (steps, streams,
         ...), each with a state of its own
     kept : whether the state lives on from frame to frame, so that frames of a batch follow each
-        other in time; all initial states must then be constant
+        other in time; all initial states must then be constant, and the last input is a mark for
+        every frame, 1 where the state becomes the initial one before it
 
     >>> from blocks import Add, Node
     >>> x, total = Tensor((8,), Format(8, 4)), Tensor((8,), Format(12, 4))
@@ -86,6 +87,10 @@ class Recur:
     def __post_init__(self) -> None:
         if not isinstance(self.cell, Network):
             raise TypeError(f"Recur cell must be a Network, not {self.cell!r}")
+        if self.cell.kept:
+            raise ValueError(
+                f"Recur cell must not keep a state of its own, as {self.cell.kept[0]} does"
+            )
         for name in ("steps", "streams"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
@@ -184,9 +189,16 @@ class Recur:
             if values is None:
                 tensor = self.tensor(name)
                 tensors[name] = replace(tensor, shape=(*self._each, *tensor.shape))
+        if self.kept:
+            tensors[RESET] = RESETS
         if len(tensors) == 1:
             return {"i": tensors[x]}
         return {f"i_{name}": tensor for name, tensor in tensors.items()}
+
+    @property
+    def marked(self) -> bool:
+        """Whether the last input is a mark for every frame."""
+        return self.kept
 
     @property
     def outputs(self) -> dict[str, Tensor]:
@@ -202,7 +214,11 @@ class Recur:
         return {f"o_{name}": tensor for name, tensor in tensors.items()}
 
     def reference(self, *frames: ArrayLike) -> Any:
-        """Integers in, integers out, shapes (..., *shape); a tuple if there are several outputs."""
+        """Integers in, integers out, shapes (..., *shape); a tuple if there are several outputs.
+
+        Marks may be left out where there are none.
+        """
+        frames = with_marks(self, frames)
         if len(frames) != len(self.inputs):
             raise ValueError(f"Recur inputs must be {len(self.inputs)} arrays, not {len(frames)}")
         values = [
@@ -211,7 +227,7 @@ class Recur:
         ]
         x, own = values[0], iter(values[1:])
         if self.kept:
-            return self._successive(x)
+            return self._successive(x, *own)
         batch = x.shape[: x.ndim - len(self.inputs[self._entry].shape)] + self._each
         state = []
         for name, initial in self._given.items():
@@ -231,8 +247,8 @@ class Recur:
         given += [results[name] for name in self.finals]
         return given[0] if len(given) == 1 else tuple(given)
 
-    def _successive(self, x: Ints) -> Any:
-        """All frames of a batch one after the other, as one long one."""
+    def _successive(self, x: Ints, marks: Ints) -> Any:
+        """All frames of a batch one after the other, from mark to mark as one long one."""
         shape = self.inputs[self._entry].shape
         batch = x.shape[: x.ndim - len(shape)]
         names = tuple(dict.fromkeys((*self.sequences, *self.finals)))
@@ -240,9 +256,13 @@ class Recur:
         if not steps:
             results = [np.empty((*batch, *t.shape), np.int64) for t in self.outputs.values()]
             return results[0] if len(results) == 1 else tuple(results)
-        long = replace(self, steps=steps, kept=False, sequences=names, finals=())
-        y = long.reference(x.reshape(steps, *shape[1:]))
-        found = dict(zip(names, y if isinstance(y, tuple) else (y,), strict=True))
+        parts = []
+        for part in np.split(x.reshape(steps, *shape[1:]), np.flatnonzero(marks) * self.steps):
+            if len(part):
+                long = replace(self, steps=len(part), kept=False, sequences=names, finals=())
+                y = long.reference(part)
+                parts.append(y if isinstance(y, tuple) else (y,))
+        found = dict(zip(names, map(np.concatenate, zip(*parts, strict=True)), strict=True))
         frames = {n: v.reshape(*batch, self.steps, *v.shape[1:]) for n, v in found.items()}
         results = [frames[name] for name in self.sequences]
         results += [np.take(frames[name], -1, len(batch)) for name in self.finals]
@@ -337,7 +357,8 @@ class Recur:
         names = [self.cell.input_names[0], *(n for n, v in self._given.items() if v is None)]
         exits = (*self.sequences, *self.finals)
         return {
-            **{p: plan.lanes[self._port(n)] for p, n in zip(self.inputs, names, strict=True)},
+            **{p: plan.lanes[self._port(n)] for p, n in zip(self.inputs, names, strict=False)},
+            **({f"i_{RESET}": 1} if self.kept else {}),
             **{p: plan.lanes[self._exit(n)] for p, n in zip(self.outputs, exits, strict=True)},
         }
 
@@ -420,6 +441,10 @@ class Recur:
                     target, first = graph.event(f"deal.{port}", len(deal.taken(branch))), 0
                     graph.ports[port] = target
                 deal.join(graph, offers[name], event, branch, target, first)
+        if self.kept:
+            port = f"i_{RESET}"
+            graph.ports[port] = graph.event(RESET, 1)
+            Start.mark_events(graph, RESET, graph.ports[x])
         return graph
 
     def cost(self, plan: NetworkPlan, target: Target) -> Cost:
@@ -429,7 +454,7 @@ class Recur:
         followers = sum(feed.initial is not None for feed in feeds)
         if followers:
             words = self.inputs[self._entry].size // self.lanes(plan)[self._entry]
-            total += Start.inventory(words, followers)
+            total += Start.inventory(words, followers, self.kept)
         total = sum((feed.inventory() for feed in feeds), total)
         for feed in feeds if self.kept else ():
             bits = feed.lanes * feed.number.width
@@ -479,11 +504,14 @@ class RecurRtl(wiring.Component):
         entry = getattr(cell, port)
         if followers:
             words = recur.inputs[x].size // recur.lanes(plan)[x]
-            m.submodules.start = start = Start(entry.payload.shape(), words, len(followers))
+            start = Start(entry.payload.shape(), words, len(followers), recur.kept)
+            m.submodules.start = start
             for n, follower in enumerate(followers):
                 connect(m, getattr(start, f"start_{n}"), follower)
             connect(m, start.o, entry)
             entry = start.i
+        if recur.kept:
+            connect(m, flipped(getattr(self, f"i_{RESET}")), start.mark)
         connect(m, flipped(getattr(self, x)), entry)
         for name in recur.cell.output_names:
             design, ports = recur.deal(name, plan)
@@ -543,7 +571,9 @@ def recur_configuration(random: np.random.Generator, index: int) -> Configuratio
     steps, kept = int(random.integers(1, 5)), index % 5 == 1 and index % 4 != 3
     streams = 1 + (index % 4 == 1)
     loop = Recur(cell, steps, tuple(initial), sequences, finals, streams, kept)
-    inputs = dict(zip(("x", "h"), loop.inputs.values(), strict=False))
+    inputs = {port.removeprefix("i_"): tensor for port, tensor in loop.inputs.items()}
+    if len(inputs) == 1:
+        inputs = {"x": loop.inputs["i"]}
     node = Node("loop", loop, tuple(inputs))
     outputs = {f"y{n}": tensor for n, tensor in enumerate(node.tensors)}
     network = Network(inputs, (node,), outputs)

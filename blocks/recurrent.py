@@ -331,14 +331,14 @@ def bidirectional(forward: Network, backward: Network) -> Network:
     forward, backward : of :func:`rnn`, :func:`lstm` or :func:`gru`, with constant initial states
     """
     for name, part in (("forward", forward), ("backward", backward)):
+        if isinstance(part, Network) and part.kept:
+            raise ValueError(
+                "bidirectional layers must see whole frames, not keep a state from frame to frame"
+            )
         if not isinstance(part, Network) or len(part.inputs) != 1:
             raise ValueError(
                 f"bidirectional {name} must be a recurrent layer with x alone, not {part!r}"
             )
-    if forward.kept or backward.kept:
-        raise ValueError(
-            "bidirectional layers must see whole frames, not keep a state from frame to frame"
-        )
     if forward.output_names != backward.output_names:
         raise ValueError(
             f"bidirectional backward must give {', '.join(forward.output_names)} like forward, "
@@ -566,6 +566,7 @@ def rnn_configuration(random: np.random.Generator, index: int) -> Configuration:
         parts |= {"activation": "relu", "output_format": Format(6, 3, False)}
     if index % 4 == 2:
         parts |= {"sequences": (), "finals": ("h",)}
+    parts["kept"] = index % 5 == 3
     return _planned(rnn(**parts), random)
 
 
@@ -585,6 +586,9 @@ def lstm_configuration(random: np.random.Generator, index: int) -> Configuration
             parts["projection_shift"] = random.integers(0, 3, rows)
     if index % 4 == 2:
         parts |= {"finals": ("h", "c"), "initial": (None, random.integers(-99, 99, units))}
+    elif index % 5 == 3:
+        state = parts["recurrent"].shape[-1], units
+        parts |= {"kept": True, "initial": tuple(random.integers(-30, 30, n) for n in state)}
     return _planned(lstm(**parts), random)
 
 
@@ -593,6 +597,7 @@ def gru_configuration(random: np.random.Generator, index: int) -> Configuration:
     parts["gate_format"] = Format(5, 5, False)
     parts["recurrent_bias"] = random.integers(-20, 20, parts["bias"].shape[1])
     parts["reset_after"] = index % 3 != 2
+    parts["kept"] = index % 5 == 3 and index % 4 != 1
     network = gru(**parts)
     if index % 4 == 1:
         backward = _arguments(random, index, (3,)) | {"gate_format": Format(5, 5, False)}

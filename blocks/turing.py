@@ -405,8 +405,8 @@ def neural_turing_machine(
     memory_format, read_format, output_format : Format of the memory, of r and of y
     exponent, epsilon : of :func:`location_addressing` and :func:`content_scores`
     choose : as of :func:`lstm`
-    loop : ``initial`` (memory, read, weighting of all heads), ``sequences``, ``finals`` of the
-        :class:`Recur`; left out, zeros with all heads at row 0, and ("y",)
+    loop : ``initial`` (memory, read, weighting of all heads), ``sequences``, ``finals``, ``kept``
+        of the :class:`Recur`; left out, zeros with all heads at row 0, ("y",), () and False
 
     Error: that of its parts
 

@@ -18,7 +18,7 @@ from .events import Deadlock, Edge, Events, Schedule, chain, pipeline_events
 from .extremum import Extremum, ExtremumFinder
 from .function import FunctionArray, FunctionUnit, cheapest
 from .lookup import Lookup
-from .loop import Deal, DealArray, Feed, FeedArray, Start
+from .loop import MARK, MARKED, Deal, DealArray, Feed, FeedArray, Start
 from .mac import Mac, MacArray, MacCore, MacCoreArray
 from .memory import Rom, Tables
 from .merge import Merge, MergeArray
@@ -43,6 +43,8 @@ from .verilog import verilog
 from .window import Window, WindowAxis, Windowed, WindowedArray
 
 __all__ = [
+    "MARK",
+    "MARKED",
     "ONE",
     "ZERO",
     "AxiStreamPort",

@@ -7,6 +7,7 @@ from amaranth import Cat, ClockDomain, Module, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.wiring import In, Out
 
+from hdl.loop import MARK
 from hdl.names import legal_name
 from quant import Format
 
@@ -66,12 +67,16 @@ class AxiTop(wiring.Component):
     ----------
     component : component with streams, in the domain sync
     inputs, outputs : dict of AxiStreamPort by name
+    mark : name of a stream of the component with a bit for every frame, which it takes together
+        with the first transfer of the first input; None if there is none
 
     Members
     -------
     aclk, aresetn : In(1)
     s_axis_tdata, s_axis_tvalid, s_axis_tlast : In, s_axis_tready : Out
         With several inputs ``s_axis_<name>_tdata`` and so on.
+    s_axis_tuser : In(1), of the first input, if there is a mark, which it is on the first transfer
+        of a frame; nothing on others
     m_axis_tdata, m_axis_tvalid, m_axis_tlast : Out, m_axis_tready : In
         With several outputs ``m_axis_<name>_tdata`` and so on.
     frame_error : Out(1)
@@ -82,6 +87,7 @@ class AxiTop(wiring.Component):
         component: wiring.Component,
         inputs: dict[str, AxiStreamPort],
         outputs: dict[str, AxiStreamPort],
+        mark: str | None = None,
     ):
         self.component = component
         self.inputs = dict(inputs)
@@ -95,6 +101,11 @@ class AxiTop(wiring.Component):
         for name, prefix in self.output_prefixes.items():
             self._check(name, self.outputs[name], Out)
             members |= _members(prefix, self.outputs[name], Out, In)
+        self.mark = mark
+        if mark is not None:
+            first = self.input_prefixes[next(iter(inputs))]
+            self._check("mark", AxiStreamPort(mark, MARK, 1, 1), In)
+            members[f"{first}_tuser"] = In(1)
         members["frame_error"] = Out(1)
         super().__init__(members)
 
@@ -123,13 +134,13 @@ class AxiTop(wiring.Component):
         domain.clk = self.aclk
         m.d.comb += domain.rst.eq(~self.aresetn)
         m.submodules.core = self.component
-        for name, prefix in self.input_prefixes.items():
-            self._input(m, self.inputs[name], prefix)
+        for number, (name, prefix) in enumerate(self.input_prefixes.items()):
+            self._input(m, self.inputs[name], prefix, number == 0)
         for name, prefix in self.output_prefixes.items():
             self._output(m, self.outputs[name], prefix)
         return m
 
-    def _input(self, m: Module, port: AxiStreamPort, prefix: str) -> None:
+    def _input(self, m: Module, port: AxiStreamPort, prefix: str, first: bool) -> None:
         axis = _Axis(self, prefix)
         inner = getattr(self.component, port.stream_name)
         step, width = 8 * port.element_bytes, port.format.width
@@ -139,7 +150,13 @@ class AxiTop(wiring.Component):
             inner.valid.eq(axis.tvalid),
             axis.tready.eq(inner.ready),
         ]
-        last = _count(m, port, prefix, axis.tvalid & axis.tready)
+        count, last = _count(m, port, prefix, axis.tvalid & axis.tready)
+        if first and self.mark is not None:
+            mark = getattr(self.component, self.mark)
+            m.d.comb += [
+                Value.cast(mark.payload).eq(getattr(self, f"{prefix}_tuser")),
+                mark.valid.eq(axis.tvalid & (count == 0)),
+            ]
         with m.If(axis.tvalid & axis.tready & (axis.tlast != last)):
             m.d.sync += self.frame_error.eq(1)
 
@@ -154,7 +171,8 @@ class AxiTop(wiring.Component):
                 element = element.as_signed()
             m.d.comb += axis.tdata[n * step : (n + 1) * step].eq(element)
         m.d.comb += [axis.tvalid.eq(inner.valid), inner.ready.eq(axis.tready)]
-        m.d.comb += axis.tlast.eq(_count(m, port, prefix, axis.tvalid & axis.tready))
+        _, last = _count(m, port, prefix, axis.tvalid & axis.tready)
+        m.d.comb += axis.tlast.eq(last)
 
 
 class _Axis:
@@ -190,8 +208,8 @@ def _members(
     }
 
 
-def _count(m: Module, port: AxiStreamPort, prefix: str, transfer: Value) -> Value:
-    """Count the transfers of each frame; whether the present one is the last."""
+def _count(m: Module, port: AxiStreamPort, prefix: str, transfer: Value) -> tuple[Value, Value]:
+    """Count the transfers of each frame; the place of the present one, whether it is the last."""
     count = Signal(range(port.transfers_per_frame), name=f"{prefix}_count")
     last = Signal(name=f"{prefix}_last")
     m.d.comb += last.eq(count == port.transfers_per_frame - 1)
@@ -199,4 +217,4 @@ def _count(m: Module, port: AxiStreamPort, prefix: str, transfer: Value) -> Valu
         m.d.sync += count.eq(count + 1)
         with m.If(last):
             m.d.sync += count.eq(0)
-    return last
+    return count, last

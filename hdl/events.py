@@ -97,6 +97,14 @@ class Events:
         for event in (target, *self.branches.get(target, ())):
             self.after(event, source, delay, index)
 
+    def share(self, edge: Edge, other: str) -> None:
+        """What one event waits for another waits for too; if it has more firings, its first."""
+        delay, index = edge.delay, edge.index
+        if len(index) < self.firings[other]:
+            first = np.arange(self.firings[other]) == 0
+            delay, index = np.where(first, delay[0], 0), np.where(first, index[0], NEVER)
+        self.after(other, edge.source, delay, index)
+
     def include(self, other: "Events", prefix: str = "", rename: Mapping[str, str] | None = None):
         """Add all of ``other``, its events named ``prefix + name`` unless ``rename`` gives a name.
 

@@ -24,6 +24,12 @@ AHEAD = 2
 BEGUN = stream.Signature(data.StructLayout({}))
 """Stream of a word a frame, without content."""
 
+MARK = Format(1, 0, signed=False)
+"""Of a mark, one for every frame: 1 where the state becomes the initial one before it."""
+
+MARKED = stream_signature(MARK, 1)
+"""Stream of a mark a frame."""
+
 
 def _walk(m: Module, moved: Value, words: int, rounds: int) -> tuple[Value, Value, Value]:
     """Count ``rounds`` times ``words`` transfers: the place, whether it is the last, the round."""
@@ -43,22 +49,28 @@ class Start(wiring.Component):
     Members
     -------
     i, o : the words; the first of a frame waits until every follower has room
-    start_0, start_1, ... : streams of a word a frame
+    mark : if frames are ``marked``, stream of a mark a frame, taken with its first word
+    start_0, start_1, ... : streams of a word a frame, the mark if there are any
     """
 
-    def __init__(self, payload: data.ArrayLayout, words: int, followers: int):
-        self.words, self.followers = words, followers
-        words_of = stream.Signature(payload)
-        starts = {f"start_{n}": Out(BEGUN) for n in range(followers)}
-        super().__init__({"i": In(words_of), "o": Out(words_of), **starts})
+    def __init__(self, payload: data.ArrayLayout, words: int, followers: int, marked: bool = False):
+        self.words, self.followers, self.marked = words, followers, marked
+        words_of, start = stream.Signature(payload), MARKED if marked else BEGUN
+        starts = {f"start_{n}": Out(start) for n in range(followers)}
+        mark = {"mark": In(MARKED)} if marked else {}
+        super().__init__({"i": In(words_of), "o": Out(words_of), **mark, **starts})
 
     def elaborate(self, platform):
         m = Module()
         i, o = self.i, self.o
         starts = [getattr(self, f"start_{n}") for n in range(self.followers)]
         place, free, moved = Signal(range(self.words)), Signal(), Signal()
+        needed = [start.ready for start in starts]
+        if self.marked:
+            needed.append(self.mark.valid)
+            m.d.comb += self.mark.ready.eq(moved & (place == 0))
         m.d.comb += [
-            free.eq((place != 0) | Cat(s.ready for s in starts).all()),
+            free.eq((place != 0) | Cat(needed).all()),
             o.payload.eq(i.payload),
             o.valid.eq(i.valid & free),
             i.ready.eq(o.ready & free),
@@ -68,13 +80,26 @@ class Start(wiring.Component):
             m.d.sync += place.eq(Mux(place == self.words - 1, 0, place + 1))
         for start in starts:
             m.d.comb += start.valid.eq(moved & (place == 0))
+            if self.marked:
+                m.d.comb += start.payload.eq(self.mark.payload)
         return m
 
     @staticmethod
-    def inventory(words: int, followers: int) -> Inventory:
+    def mark_events(graph: Events, mark: str, words: str) -> None:
+        """A mark is taken with the first of ``words``, which waits for what it waits for."""
+        also = words, *graph.branches.get(words, ())
+        for edge in [edge for edge in graph.edges if edge.target == mark]:
+            for event in also:
+                graph.share(edge, event)
+        graph.after(mark, words, 0, 0)
+        graph.branches[mark] = also
+
+    @staticmethod
+    def inventory(words: int, followers: int, marked: bool = False) -> Inventory:
         """What it is made of."""
         places = cost.counter(words) + cost.logic((words - 1).bit_length())
-        return places + cost.logic(1 + followers) + 3 * cost.logic(2)
+        inventory = places + cost.logic(1 + followers + marked) + 3 * cost.logic(2)
+        return inventory + cost.logic(2) if marked else inventory
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,8 +107,9 @@ class Feed:
     """The state that a circuit takes: at first the initial one, then what it has given.
 
     Of a frame of ``rounds`` times ``words`` words the first ``words`` are the initial state and the
-    others come back. If the state is ``kept``, it is the initial one after reset alone, and else
-    that after the frame before.
+    others come back. If the state is ``kept``, it is the initial one after reset and before a frame
+    with a mark, and else that after the frame before. The words that come back of that are taken
+    either way, so that marks change no cycle.
 
     Parameters
     ----------
@@ -148,7 +174,8 @@ class Feed:
         if self.initial is None:
             total += Fifo.inventory(AHEAD, bits, "registers") + cost.logic(2) + cost.logic(3)
             return total + cost.mux2(bits)
-        total += cost.level(AHEAD) + 3 * cost.logic(3)
+        total += 3 * cost.logic(3)
+        total += Fifo.inventory(AHEAD, 1, "registers") if self.kept else cost.level(AHEAD)
         tables = self.tables
         if tables.width:
             total += cost.table(self.words, tables.width, tables.words)
@@ -164,14 +191,15 @@ class FeedArray(wiring.Component):
     -------
     i : stream of the words that come back
     o : stream of the state
-    start : stream of a word for every frame that has begun; or
+    start : stream of a word for every frame that has begun, its mark if the state is kept; or
     initial : stream of the initial states
     """
 
     def __init__(self, design: Feed):
         self.design = design
         words = stream_signature(design.number, design.lanes)
-        first = {"start": In(BEGUN)} if design.initial is not None else {"initial": In(words)}
+        start = MARKED if design.kept else BEGUN
+        first = {"start": In(start)} if design.initial is not None else {"initial": In(words)}
         back = {"i": In(words)} if design.returns else {}
         super().__init__({**back, "o": Out(words), **first})
 
@@ -190,23 +218,18 @@ class FeedArray(wiring.Component):
             m.d.comb += [begun.eq(begin.o.valid), begin.o.ready.eq(first & moved)]
             initial = begin.o.payload.as_value()
         else:
-            level = Signal(range(AHEAD + 1))
-            put, take = Signal(), Signal()
-            m.d.comb += [
-                self.start.ready.eq(level != AHEAD),
-                put.eq(self.start.valid & self.start.ready),
-                take.eq(moved & first & last),
-                begun.eq(level != 0),
-            ]
-            with m.If(put & ~take):
-                m.d.sync += level.eq(level + 1)
-            with m.If(take & ~put):
-                m.d.sync += level.eq(level - 1)
+            take = Signal()
+            m.d.comb += take.eq(moved & first & last)
             if design.kept:
+                m.submodules.marks = marks = Fifo(self.start.payload.shape(), AHEAD, "registers")
+                wiring.connect(m, wiring.flipped(self.start), marks.i)
                 fresh = Signal(init=1)  # nothing has come back yet
+                m.d.comb += [begun.eq(marks.o.valid), marks.o.ready.eq(take)]
                 with m.If(take):
                     m.d.sync += fresh.eq(0)
-                renew = fresh
+                renew = fresh | marks.o.payload[0]
+            else:
+                self._count(m, take, begun)
             initial = self._table(m, place)
         word = o.payload.as_value()
         if not design.returns:
@@ -225,6 +248,19 @@ class FeedArray(wiring.Component):
             ]
         m.d.comb += word.eq(Mux(first & renew, initial, i.payload.as_value()))
         return m
+
+    def _count(self, m: Module, take: Value, begun: Signal) -> None:
+        """The frames that have begun and are not taken yet."""
+        level, put = Signal(range(AHEAD + 1)), Signal()
+        m.d.comb += [
+            self.start.ready.eq(level != AHEAD),
+            put.eq(self.start.valid & self.start.ready),
+            begun.eq(level != 0),
+        ]
+        with m.If(put & ~take):
+            m.d.sync += level.eq(level + 1)
+        with m.If(take & ~put):
+            m.d.sync += level.eq(level - 1)
 
     def _table(self, m: Module, place: Value) -> Value:
         """The word of the initial state at a place."""

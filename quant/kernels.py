@@ -4,10 +4,13 @@
 A tile holds some frames of one tensor, an array of shape (elements + 1, frames): element by
 element in raster order, channels last, and below them a row of ones, so that a bias is one more
 column of the weights. Its numbers are integers, its type float32, float64 or int64 as its kernel
-asks. A kernel is called as ``kernel(out, *tiles)`` and fills all rows of ``out`` but the last.
+asks. ``kernel.calls(out, *tiles)`` binds a kernel to tiles: the calls, made one after the other,
+fill all rows of ``out`` but the last from what is then in the others. So whatever does not depend
+on numbers is done once, and a single frame costs little more than numpy's own start.
 """
 
 from collections.abc import Callable
+from functools import partial
 from math import prod
 from typing import Any, Protocol
 
@@ -21,12 +24,15 @@ from .matmul import FLOAT_BITS, Matmul, dot_magnitude, float_dtype
 from .narrow import Overflow, Rounding, round_shift, saturation_range, shift_narrow
 
 Tile = np.ndarray[Any, Any]
+Call = Callable[[], object]
 
 INT64 = np.dtype(np.int64)
 LARGEST_SHIFT: dict[np.dtype[Any], int] = {np.dtype(np.float32): 100, np.dtype(np.float64): 900}
 """Powers of two by which exact integers may be scaled, leaving the exponent's range to spare."""
 FEW = 1 << 10
 """Numbers of a tile for which the start of a call takes longer than the rest of it."""
+Step = Callable[[Tile], list[Call]]
+"""A part of narrowing, in place."""
 HALF_ADDED = (Rounding.RND, Rounding.RND_ZERO, Rounding.RND_MIN_INF, Rounding.RND_INF)
 """Modes that add or subtract up to half a unit before they cut."""
 
@@ -46,8 +52,8 @@ class Kernel(Protocol):
     def size(self) -> int:
         """Elements per frame of the tile it fills."""
 
-    def __call__(self, *args: Any, **kwargs: Any) -> None:
-        """Fill the tile given first from the others, as many as ``sizes``."""
+    def calls(self, *tiles: Any) -> list[Call]:
+        """What fills the tile given first from the others, as many as ``sizes``."""
 
 
 class Finish:
@@ -93,19 +99,29 @@ class Finish:
                     self.offset = halves.get(self.rounding, 0.0) if drop > 0 else 0.0
                     break
 
-    def __call__(self, tile: Tile) -> None:
-        """Narrow the scaled sums in ``tile``."""
-        for step in self.steps:
-            step(tile)
+    def calls(self, tile: Tile) -> list[Call]:
+        """What narrows the scaled sums in ``tile``."""
+        return [call for step in self.steps for call in step(tile)]
+
+    def calls_on(self, tile: Tile) -> list[Call]:
+        """What narrows scaled floats that still lack the offset, or plain int64 sums, in place."""
+        if self.dtype == INT64:
+
+            def narrow() -> None:
+                tile[:] = self.exact(tile)
+
+            return [narrow]
+        offset = [partial(np.add, tile, _number(self.offset, tile), tile)] if self.offset else []
+        return [*offset, *self.calls(tile)]
 
     def exact(self, sums: Ints) -> Ints:
         """Narrow plain sums: the definition."""
         sums = np.maximum(sums, 0) if self.rectify else sums
         return shift_narrow(sums, self.drop, self.target, self.rounding, self.overflow)
 
-    def _steps(self, low: int, high: int, exact: int) -> list[Callable[[Tile], object]] | None:
+    def _steps(self, low: int, high: int, exact: int) -> list[Step] | None:
         """What to do to rounded sums from ``low`` to ``high``; None where floats cannot do it."""
-        steps: list[Callable[[Tile], object]] = []
+        steps: list[Step] = []
         if self.drop > 0:
             steps.append(_rounding_step(self.rounding, self.drop))
         least, most = saturation_range(self.target, self.overflow)
@@ -113,8 +129,7 @@ class Finish:
             if self.overflow in (Overflow.SAT, Overflow.SAT_SYM) and most <= exact:
                 least = max(least, 0)
             else:
-                top = float(max(high, 0))
-                steps.append(lambda tile: tile.clip(0.0, top, out=tile))
+                steps.append(_limiting_step(0, max(high, 0)))
                 low, high = 0, max(high, 0)
         if least <= low and high <= most:
             return steps
@@ -122,54 +137,69 @@ class Finish:
         if self.overflow is Overflow.WRAP:
             if max(-low, high) + span > exact:
                 return None
-            return [*steps, _wrapping_step(float(least), float(span))]
+            return [*steps, _plain(_wrap, float(least), float(span))]
         if max(-least, most) > exact:
             return None
-        bounds = float(least), float(most)
         if self.overflow is Overflow.SAT_ZERO:
-            return [*steps, lambda tile: np.copyto(tile, 0, where=tile.clip(*bounds) != tile)]
-
-        def limit(tile: Tile) -> None:
-            if tile.size > FEW:
-                tile.clip(*bounds, out=tile)
-            else:  # two plain calls start sooner
-                np.minimum(tile, bounds[1], out=tile)
-                np.maximum(tile, bounds[0], out=tile)
-
-        return [*steps, limit]
+            return [*steps, _plain(_clear, float(least), float(most))]
+        return [*steps, _limiting_step(least, most)]
 
 
-def _rounding_step(rounding: Rounding, drop: int) -> Callable[[Tile], object]:
+def _plain(function: Callable[..., None], *arguments: float) -> Step:
+    """A step that is one call."""
+    return lambda tile: [partial(function, tile, *arguments)]
+
+
+def _number(value: float, tile: Tile) -> Tile:
+    """A number of a tile's type, which numpy takes sooner than one of Python."""
+    return np.array(value, tile.dtype)
+
+
+def _rounding_step(rounding: Rounding, drop: int) -> Step:
     """Round multiples of ``2**-drop``, to which ``Finish.offset`` was added, in place."""
-    match rounding:
-        case Rounding.RND | Rounding.TRN:
-            return lambda tile: np.floor(tile, out=tile)
-        case Rounding.RND_MIN_INF:
-            return lambda tile: np.ceil(tile, out=tile)
-        case Rounding.RND_CONV:
-            return lambda tile: np.rint(tile, out=tile)
-        case Rounding.TRN_ZERO:
-            return lambda tile: np.trunc(tile, out=tile)
-    away = 0.5 if rounding is Rounding.RND_INF else 0.5 - 2.0**-drop
+    whole: dict[Rounding, np.ufunc] = {
+        Rounding.RND: np.floor,
+        Rounding.TRN: np.floor,
+        Rounding.RND_MIN_INF: np.ceil,
+        Rounding.RND_CONV: np.rint,
+        Rounding.TRN_ZERO: np.trunc,
+    }
+    if rounding in whole:
+        return lambda tile: [partial(whole[rounding], tile, tile)]
+    return _plain(_round_away, 0.5 if rounding is Rounding.RND_INF else 0.5 - 2.0**-drop)
 
-    def step(tile: Tile) -> None:
-        tile += np.copysign(tile.dtype.type(away), tile)
-        np.trunc(tile, out=tile)
+
+def _limiting_step(least: int, most: int) -> Step:
+    """Saturate, in place."""
+
+    def step(tile: Tile) -> list[Call]:
+        low, high = _number(least, tile), _number(most, tile)
+        if tile.size > FEW:
+            return [partial(tile.clip, low, high, out=tile)]
+        # two plain calls start sooner
+        ends = (np.minimum, high), (np.maximum, low)
+        return [partial(function, tile, end, out=tile) for function, end in ends]
 
     return step
 
 
-def _wrapping_step(least: float, span: float) -> Callable[[Tile], object]:
+def _round_away(tile: Tile, away: float) -> None:
+    tile += np.copysign(tile.dtype.type(away), tile)
+    np.trunc(tile, out=tile)
+
+
+def _clear(tile: Tile, least: float, most: float) -> None:
+    """0 for what lies outside."""
+    np.copyto(tile, 0, where=tile.clip(least, most) != tile)
+
+
+def _wrap(tile: Tile, least: float, span: float) -> None:
     """Reduce integers modulo ``span`` to those from ``least`` upwards, in place."""
-
-    def step(tile: Tile) -> None:
-        turns = tile - least
-        turns *= 1.0 / span
-        np.floor(turns, out=turns)
-        turns *= span
-        tile -= turns
-
-    return step
+    turns = tile - least
+    turns *= 1.0 / span
+    np.floor(turns, out=turns)
+    turns *= span
+    tile -= turns
 
 
 class DenseKernel:
@@ -217,21 +247,24 @@ class DenseKernel:
             scaled[:, -1] += self.finish.offset
             self.matrix = scaled.astype(self.dtype)
 
-    def __call__(self, out: Tile, x: Tile) -> None:
+    def calls(self, out: Tile, x: Tile) -> list[Call]:
         y = out[:-1]
+        vectors = x[:-1].reshape(self.positions, self.inputs, -1)
+        sums = y.reshape(self.positions, self.outputs, -1)
         if self.dtype == INT64:
-            vectors = np.moveaxis(x[:-1].reshape(self.positions, self.inputs, -1), 1, 2)
-            narrowed = self.finish.exact(self.product.unchecked(vectors) + self.bias)
-            y.reshape(self.positions, self.outputs, -1)[:] = np.moveaxis(narrowed, 2, 1)
-            return
+
+            def multiply() -> None:
+                products = self.product.unchecked(np.moveaxis(vectors, 1, 2))
+                sums[:] = np.moveaxis(self.finish.exact(products + self.bias), 2, 1)
+
+            return [multiply]
         if self.positions == 1:
-            np.matmul(self.matrix, x, out=y)
-        else:
-            vectors = x[:-1].reshape(self.positions, self.inputs, -1)
-            sums = y.reshape(self.positions, self.outputs, -1)
-            np.matmul(self.matrix[:, :-1], vectors, out=sums)
-            sums += self.matrix[:, -1:]
-        self.finish(y)
+            return [partial(np.matmul, self.matrix, x, y), *self.finish.calls(y)]
+        return [
+            partial(np.matmul, self.matrix[:, :-1], vectors, sums),
+            partial(np.add, sums, self.matrix[:, -1:], sums),
+            *self.finish.calls(y),
+        ]
 
 
 class WindowKernel:
@@ -295,7 +328,10 @@ class WindowKernel:
             self.matrix = (matrix * self.finish.scale).astype(self.dtype)
             self.bias = (column * self.finish.scale + self.finish.offset).astype(self.dtype)
 
-    def __call__(self, out: Tile, x: Tile) -> None:
+    def calls(self, out: Tile, x: Tile) -> list[Call]:
+        return [partial(self._fill, out, x)]
+
+    def _fill(self, out: Tile, x: Tile) -> None:
         frames = x.shape[1]
         pixels = x[:-1].reshape(self.pixels * self.groups, self.channels * frames)
         positions, groups, taps = self.rows.shape
@@ -314,8 +350,9 @@ class WindowKernel:
             part += self.bias
             if self.dtype == INT64:
                 part[:] = self.finish.exact(part)
-            else:
-                self.finish(part)
+                continue
+            for call in self.finish.calls(part):
+                call()
 
 
 class MaximumKernel:
@@ -337,7 +374,10 @@ class MaximumKernel:
         self.channels = channels
         self.sizes, self.size = (pixels * channels,), len(places) * channels
 
-    def __call__(self, out: Tile, x: Tile) -> None:
+    def calls(self, out: Tile, x: Tile) -> list[Call]:
+        return [partial(self._fill, out, x)]
+
+    def _fill(self, out: Tile, x: Tile) -> None:
         row = self.channels * x.shape[1]
         pixels, y = x[:-1].reshape(-1, row), out[:-1].reshape(-1, row)
         np.take(pixels, self.places[:, 0], axis=0, out=y, mode="clip")
@@ -400,20 +440,24 @@ class SumKernel:
             self.factors = [column.astype(self.dtype) for column in scaled]
         self.factors = [f.item() if f.size == 1 else f for f in self.factors]
 
-    def __call__(self, out: Tile, *tiles: Tile) -> None:
+    def calls(self, out: Tile, *tiles: Tile) -> list[Call]:
         y = out[:-1]
+        calls: list[Call] = []
         for index, (factor, tile) in enumerate(zip(self.factors, tiles, strict=True)):
-            x = tile[:-1]
+            x, term = tile[:-1], np.empty_like(y) if index else y
             if isinstance(factor, np.ndarray):
                 shape = self.size // factor.size, factor.size, -1
-                x = (x.reshape(shape) * factor).reshape(y.shape)
+                parts = x.reshape(shape), factor, term.reshape(shape)
+                calls.append(partial(np.multiply, *parts))
             elif factor != 1:
-                x = np.multiply(x, factor, out=y if index == 0 else None)
+                calls.append(partial(np.multiply, x, _number(factor, y), term))
+            elif index == 0:
+                calls.append(partial(np.copyto, y, x))
+            else:
+                term = x
             if index:
-                np.add(y, x, out=y)
-            elif x is not y:
-                np.copyto(y, x)
-        _finish(self.finish, y)
+                calls.append(partial(np.add, y, term, y))
+        return [*calls, *self.finish.calls_on(y)]
 
 
 class ProductKernel:
@@ -449,14 +493,14 @@ class ProductKernel:
         self.dtype = self.finish.dtype
         self.sizes, self.size = (size, channels), size
 
-    def __call__(self, out: Tile, x: Tile, w: Tile) -> None:
+    def calls(self, out: Tile, x: Tile, w: Tile) -> list[Call]:
         y = out[:-1]
         channels = self.sizes[1]
-        shape = self.size // channels, channels, -1
-        np.multiply(x[:-1].reshape(shape), w[:-1], out=y.reshape(shape))
+        shape = (self.size // channels, channels, -1) if channels < self.size else y.shape
+        calls: list[Call] = [partial(np.multiply, x[:-1].reshape(shape), w[:-1], y.reshape(shape))]
         if self.dtype != INT64 and self.finish.scale != 1.0:
-            y *= y.dtype.type(self.finish.scale)
-        _finish(self.finish, y)
+            calls.append(partial(np.multiply, y, _number(self.finish.scale, y), y))
+        return [*calls, *self.finish.calls_on(y)]
 
 
 class MoveKernel:
@@ -478,14 +522,17 @@ class MoveKernel:
         wide = (dtype for dtype, bits in FLOAT_BITS.items() if format.width <= bits)
         self.dtype: np.dtype[Any] = next(wide, INT64)
 
-    def __call__(self, out: Tile, *tiles: Tile) -> None:
+    def calls(self, out: Tile, *tiles: Tile) -> list[Call]:
+        y = out[:-1]
         if self.steady and len(tiles) == 1:
             step = int(self.index[1] - self.index[0])
-            np.copyto(out[:-1], tiles[0][self.index[0] : self.index[-1] + 1 : step])
-            return
+            x = tiles[0][self.index[0] : self.index[-1] + 1 : step]
+            return [partial(np.copyto, y, x)]
         if self.steady and self.size == sum(self.sizes):
-            np.concatenate([tile[:-1] for tile in tiles], out=out[:-1])
-            return
+            return [partial(np.concatenate, [tile[:-1] for tile in tiles], out=y)]
+        return [partial(self._fill, out, tiles)]
+
+    def _fill(self, out: Tile, tiles: tuple[Tile, ...]) -> None:
         x = tiles[0] if len(tiles) == 1 else np.concatenate([tile[:-1] for tile in tiles])
         np.take(x, self.index, axis=0, out=out[:-1], mode="wrap")
         out[self.filled] = self.fill
@@ -506,10 +553,10 @@ class TableKernel:
         self.table, self.least = table.astype(self.dtype), input_format.min
         self.sizes, self.size = (size,), size
 
-    def __call__(self, out: Tile, x: Tile) -> None:
+    def calls(self, out: Tile, x: Tile) -> list[Call]:
         from .lookup import look_up  # imports a compiler
 
-        look_up(out[:-1], self.table, x[:-1], self.least)
+        return [partial(look_up, out[:-1], self.table, x[:-1], self.least)]
 
 
 class PlainKernel:
@@ -530,18 +577,11 @@ class PlainKernel:
         self.function, self.shapes = function, shapes
         self.sizes, self.size = tuple(prod(shape) for shape in shapes), size
 
-    def __call__(self, out: Tile, *tiles: Tile) -> None:
+    def calls(self, out: Tile, *tiles: Tile) -> list[Call]:
+        return [partial(self._fill, out, tiles)]
+
+    def _fill(self, out: Tile, tiles: tuple[Tile, ...]) -> None:
         frames = [
             tile[:-1].T.reshape(-1, *shape) for tile, shape in zip(tiles, self.shapes, strict=True)
         ]
         out[:-1] = self.function(*frames).reshape(-1, self.size).T
-
-
-def _finish(finish: Finish, y: Tile) -> None:
-    """Narrow scaled floats that still lack the offset, or plain int64 sums, in place."""
-    if finish.dtype == INT64:
-        y[:] = finish.exact(y)
-        return
-    if finish.offset:
-        y += y.dtype.type(finish.offset)
-    finish(y)

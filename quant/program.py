@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs a graph of kernels over a batch, tile by tile."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from .format import Format, Ints
-from .kernels import Kernel, Tile
+from .kernels import Call, Kernel, Tile
 from .matmul import FLOAT_BITS
 
 TILE_BYTES = 1 << 21
@@ -118,7 +120,7 @@ class Program:
 
 
 class _Run:
-    """The tiles of a program for a number of frames, and the loop over its steps."""
+    """The tiles of a program for a number of frames, and the calls that fill them in turn."""
 
     def __init__(self, program: Program, frames: int):
         self.program, self.frames = program, frames
@@ -127,11 +129,11 @@ class _Run:
         self.native = [np.dtype(np.int64)] * inputs + [s.kernel.dtype for s in program.steps]
         self.sizes = program.sizes
         self.loads: list[tuple[int, Tile]] = []
-        self.actions: list[tuple[Kernel | None, Tile, tuple[Tile, ...]]] = []
+        self.calls: list[Call] = []
         for number, step in enumerate(program.steps, inputs):
             dtype = step.kernel.dtype
             sources = tuple(self._tile(source, dtype, inputs) for source in step.sources)
-            self.actions.append((step.kernel, self._new(number, dtype), sources))
+            self.calls += step.kernel.calls(self._new(number, dtype), *sources)
         for number in program.outputs:
             self._tile(number, self.native[number], inputs)
 
@@ -145,24 +147,20 @@ class _Run:
                 x = part  # in the tile a small excess could be rounded off, or a large one wrap
             if not (port.format.min <= x.min() and x.max() <= port.format.max):
                 port.format.check(arrays[number], port.name)
-        self._act()
+        self.act()
 
-    def _act(self) -> None:
-        for kernel, out, sources in self.actions:
-            if kernel is None:
-                np.copyto(out, sources[0], casting="unsafe")
-            else:
-                kernel(out, *sources)
+    def act(self) -> None:
+        """Fill all tiles but those of the inputs."""
+        for call in self.calls:
+            call()
 
     def result(self, number: int) -> Tile:
+        """The numbers of a tensor."""
         return self.tiles[number, self.native[number]][:-1]
 
-    def step(self, *tiles: Tile) -> list[Tile]:
-        """Tiles of the outputs from rows of the inputs, whose values are not checked."""
-        for number, tile in self.loads:
-            np.copyto(tile[:-1], tiles[number], casting="unsafe")
-        self._act()
-        return [self.result(number) for number in self.program.outputs]
+    def entries(self, number: int) -> list[Tile]:
+        """Where the numbers of an input go, whose values are not checked."""
+        return [tile[:-1] for n, tile in self.loads if n == number]
 
     def _new(self, number: int, dtype: np.dtype[Any]) -> Tile:
         tile = np.empty((self.sizes[number] + 1, self.frames), dtype)
@@ -177,8 +175,12 @@ class _Run:
             if number < inputs:
                 self.loads.append((number, tile))
             else:
-                self.actions.append((None, tile, (self.tiles[number, self.native[number]],)))
+                self.calls.append(_copy(tile, self.tiles[number, self.native[number]]))
         return self.tiles[number, dtype]
+
+
+def _copy(to: Tile, of: Tile) -> Call:
+    return partial(np.copyto, to, of, casting="unsafe")
 
 
 class LoopKernel:
@@ -193,7 +195,8 @@ class LoopKernel:
     steps, streams : of a frame, which holds x of every stream for every step
     initial : for each state ints, shape (elements,), or None
     sequences, finals : numbers of the outputs that are given for every step, and after the last
-    kept : whether the states live on in a :class:`Session`
+    kept : whether the states live on in a :class:`Session`; a further input is then a mark, other
+        than 0 where they become the initial ones before the frame
     """
 
     def __init__(
@@ -213,6 +216,8 @@ class LoopKernel:
         inputs = [port.size for port in program.inputs]
         given = [size for size, i in zip(inputs[1:], initial, strict=True) if i is None]
         self.sizes = (steps * streams * inputs[0], *(streams * size for size in given))
+        if kept:
+            self.sizes = (*self.sizes, 1)
         each = [streams * program.sizes[program.outputs[n]] for n in (*sequences, *finals)]
         times = [steps] * len(sequences) + [1] * len(finals)
         ends = np.cumsum([size * count for size, count in zip(each, times, strict=True)])
@@ -222,63 +227,93 @@ class LoopKernel:
         wide = (dtype for dtype, bits in FLOAT_BITS.items() if width <= bits)
         self.dtype: np.dtype[Any] = next(wide, np.dtype(np.int64))
 
-    def __call__(self, out: Tile, *tiles: Tile) -> None:
-        own = iter(tiles[1:])
-        states = [
-            self._rows(next(own)[:-1]) if first is None else first[:, None]
-            for first in self.initial
-        ]
-        run = self.program._run(self.streams * out.shape[1])
-        self.advance(run, states, out, tiles[0])
-        self.program._idle = [run]
+    def calls(self, out: Tile, *tiles: Tile) -> list[Call]:
+        """What begins with the initial states, then takes all steps."""
+        if self.kept:
+            raise ValueError("LoopKernel states must be those of a Session where they are kept")
+        loop, own = _Loop(self, out, tiles[0]), iter(tiles[1:])
+        given = [None if first is not None else next(own)[:-1] for first in self.initial]
+        return [*loop.begin(given), *loop.calls]
 
-    def advance(self, run: _Run, states: list[Tile], out: Tile, x: Tile) -> list[Tile]:
-        """Take all steps of a frame from some states on; return those after the last."""
-        frames = out.shape[1]
-        rows = x[:-1].reshape(self.steps, -1, frames)
-        results: list[Tile] = []
-        for step in range(self.steps):
-            results = run.step(self._rows(rows[step]), *states)
-            states = results[: len(states)]
-            for number, part in zip(self.sequences, self.parts, strict=False):
-                y = out[part].reshape(self.steps, -1, frames)
-                np.copyto(y[step], self._back(results[number], frames), casting="unsafe")
-        for number, part in zip(self.finals, self.parts[len(self.sequences) :], strict=True):
-            np.copyto(out[part], self._back(results[number], frames), casting="unsafe")
-        return states
 
-    def _rows(self, tile: Tile) -> Tile:
-        """Elements of one step, the frames of all streams side by side."""
-        if self.streams == 1:
-            return tile
-        parts = tile.reshape(self.streams, -1, tile.shape[-1]).swapaxes(0, 1)
-        return parts.reshape(len(parts), -1)
+class _Loop:
+    """The steps of a loop bound to tiles; the states stay where the program takes them from.
 
-    def _back(self, tile: Tile, frames: int) -> Tile:
-        """:meth:`_rows` undone."""
-        if self.streams == 1:
-            return tile
-        return tile.reshape(-1, self.streams, frames).swapaxes(0, 1).reshape(-1, frames)
+    Members
+    -------
+    calls : what takes all steps, from the states that are there
+    """
+
+    def __init__(self, kernel: LoopKernel, out: Tile, x: Tile):
+        self.kernel, self.frames = kernel, out.shape[1]
+        self.run = run = _Run(kernel.program, kernel.streams * self.frames)
+        steps, program = kernel.steps, kernel.program
+        rows = x[:-1].reshape(steps, -1, self.frames)
+        results = [run.result(number) for number in program.outputs]
+        states = range(len(kernel.initial))
+        spare = {n: np.empty_like(results[n]) for n in states if program.outputs[n] <= len(states)}
+        back = [_copy(spare[n], results[n]) for n in spare]  # an input that others overwrite
+        for n in states:
+            back += [_copy(tile, spare.get(n, results[n])) for tile in run.entries(n + 1)]
+        sequences = list(zip(kernel.sequences, kernel.parts, strict=False))
+        finals = zip(kernel.finals, kernel.parts[len(sequences) :], strict=True)
+        self.calls: list[Call] = []
+        for step in range(steps):
+            self.calls += [
+                _copy(self._of_streams(t), self._of_frames(rows[step])) for t in run.entries(0)
+            ]
+            self.calls += run.calls if steps == 1 else [run.act]
+            for number, part in sequences:
+                y = out[part].reshape(steps, -1, self.frames)
+                self.calls.append(
+                    _copy(self._of_frames(y[step]), self._of_streams(results[number]))
+                )
+            if step == steps - 1:
+                for number, part in finals:
+                    self.calls.append(
+                        _copy(self._of_frames(out[part]), self._of_streams(results[number]))
+                    )
+            self.calls += back
+
+    def begin(self, given: Sequence[Tile | None]) -> list[Call]:
+        """What sets the states to the initial ones."""
+        calls = []
+        for n, (first, own) in enumerate(zip(self.kernel.initial, given, strict=True), 1):
+            for tile in self.run.entries(n):
+                if own is not None:
+                    calls.append(_copy(self._of_streams(tile), self._of_frames(own)))
+                else:
+                    assert first is not None
+                    calls.append(_copy(tile, first[:, None]))
+        return calls
+
+    def _of_frames(self, rows: Tile) -> Tile:
+        """What a frame has of all streams one behind the other, shape (elements, streams, ...)."""
+        return rows.reshape(self.kernel.streams, -1, self.frames).swapaxes(0, 1)
+
+    def _of_streams(self, tile: Tile) -> Tile:
+        """What the program has of all streams side by side, in the same shape."""
+        return tile.reshape(-1, self.kernel.streams, self.frames)
 
 
 class _Living:
     """A loop of one frame at a time, whose states are those after the frame before."""
 
-    def __init__(self, loop: LoopKernel):
-        self.loop, self.dtype, self.sizes, self.size = loop, loop.dtype, loop.sizes, loop.size
-        self.run = _Run(loop.program, loop.streams)
-        self.states: list[Tile] = []
-        self.reset()
+    def __init__(self, kernel: LoopKernel):
+        self.kernel, self.dtype = kernel, kernel.dtype
+        self.sizes, self.size = kernel.sizes, kernel.size
+        self.begin: list[Call] = []
 
-    def reset(self) -> None:
-        self.states = [
-            np.repeat(first[:, None], self.loop.streams, 1)
-            for first in self.loop.initial
-            if first is not None
-        ]
+    def calls(self, out: Tile, x: Tile, marks: Tile) -> list[Call]:
+        loop = _Loop(self.kernel, out, x)
+        self.begin = begin = loop.begin([None] * len(self.kernel.initial))
 
-    def __call__(self, out: Tile, x: Tile) -> None:
-        self.states = self.loop.advance(self.run, self.states, out, x)
+        def renew() -> None:
+            if marks[0, 0]:
+                for call in begin:
+                    call()
+
+        return [renew, *loop.calls]
 
 
 class Session:
@@ -290,26 +325,35 @@ class Session:
     """
 
     def __init__(self, program: Program):
-        steps, self._loops = [], list[_Living]()
+        steps, loops = [], list[_Living]()
         for step in program.steps:
             if isinstance(step.kernel, LoopKernel) and step.kernel.kept:
-                self._loops.append(_Living(step.kernel))
-                step = Step(self._loops[-1], step.sources)
+                loops.append(_Living(step.kernel))
+                step = Step(loops[-1], step.sources)
             steps.append(step)
-        self._program = Program(program.inputs, tuple(steps), program.outputs)
-        self._run = _Run(self._program, 1)
-
-    def step(self, *frames: ArrayLike) -> list[Ints]:
-        """The next frame: ints of shape (size,) for each input, and as many for each output."""
-        ports = self._program.inputs
-        arrays = [
-            self._program._check(np.asarray(x)[None], port)
-            for x, port in zip(frames, ports, strict=True)
+        run = _Run(Program(program.inputs, tuple(steps), program.outputs), 1)
+        self._calls, self._begin = run.calls, [call for loop in loops for call in loop.begin]
+        self._entries = [
+            (port, [tile[:, 0] for tile in run.entries(n)], port.format.min, port.format.max)
+            for n, port in enumerate(program.inputs)
         ]
-        self._run(arrays, 0)
-        return [self._run.result(n)[:, 0].astype(np.int64) for n in self._program.outputs]
+        self._results = [run.result(n)[:, 0] for n in program.outputs]
+        self.reset()
+
+    def step(self, *frames: np.ndarray) -> list[Ints]:
+        """The next frame: ints of shape (size,) for each input, and as many for each output."""
+        for frame, (port, tiles, least, most) in zip(frames, self._entries, strict=True):
+            if frame.dtype.kind not in "iu" or not (
+                least <= np.minimum.reduce(frame) and np.maximum.reduce(frame) <= most
+            ):
+                port.format.check(frame, port.name)
+            for tile in tiles:
+                np.copyto(tile, frame, casting="unsafe")
+        for call in self._calls:
+            call()
+        return [result.astype(np.int64) for result in self._results]
 
     def reset(self) -> None:
         """Before the next frame all states are the initial ones."""
-        for loop in self._loops:
-            loop.reset()
+        for call in self._begin:
+            call()

@@ -21,6 +21,9 @@ from .vectors import element_bits
 Bytes = NDArray[np.uint8]
 """Words of a stream, (transfers, bytes per word), least significant byte first."""
 
+Flags = NDArray[np.bool_]
+"""A bit beside each word of a stream, (transfers,)."""
+
 _HARNESS = Path(__file__).with_name("harness.cpp")
 
 
@@ -54,6 +57,7 @@ def simulate_bulk(
     outputs: Mapping[str, int],
     *,
     frames: int = 1,
+    user: Mapping[str, Flags] | None = None,
     stalls: tuple[float, float] = (1.0, 1.0),
     seed: int = 0,
     limit: int = 10**12,
@@ -69,6 +73,7 @@ def simulate_bulk(
     outputs : dict from every output port to the number of words expected
     frames : int
         Number of frames on every port; it divides all numbers of words.
+    user : dict from input port to Flags of its user signal, for ports that have one
     stalls : (float, float)
         Chance per cycle that an idle source offers, that a sink accepts.
     limit, patience : int
@@ -100,6 +105,7 @@ def simulate_bulk(
         if not 0 < chance <= 1:
             raise ValueError(f"simulate_bulk stalls must be above 0 and at most 1, not {chance!r}")
     data = {port.name: _checked(inputs[port.name], port) for port in ports if port.name in inputs}
+    beside = {p.name: _flags((user or {}).get(p.name), p, counts) for p in ports if p.user}
     with scratch() as folder:
         program = compiled.verilated(
             [design.verilog],
@@ -115,6 +121,8 @@ def simulate_bulk(
             lines.append(f"{counts[port.name]} {counts[port.name] // frames}")
             if port.direction == "in":
                 data[port.name].tofile(folder / f"{k}.in")
+            if port.name in beside:
+                beside[port.name].tofile(folder / f"{k}.user")
         (folder / "job").write_text("\n".join([*lines, ""]))
         told = subprocess.run(
             [str(program), "+verilator+rand+reset+2", "+verilator+seed+1"],
@@ -132,12 +140,13 @@ def _main(design: Design) -> str:
         kind = "INPUT" if port.direction == "in" else "OUTPUT"
         signals = f"{port.valid}, {port.ready}, {port.payload}, {word_bytes(port)}"
         lines.append(f"{kind}({signals})" + (f" LAST({port.last})" if port.last else ""))
+        lines += [f"USER({port.user})"] if port.user else []
     clocking = design.clocking
     return (
         f"#define TOP_CLOCK {clocking.clock}\n"
         f"#define TOP_RESET {clocking.reset}\n"
         f"#define TOP_RESET_ON {int(not clocking.active_low)}\n"
-        f"#define TOP_PORTS(INPUT, OUTPUT, LAST) {' '.join(lines)}\n" + _HARNESS.read_text()
+        f"#define TOP_PORTS(INPUT, OUTPUT, LAST, USER) {' '.join(lines)}\n" + _HARNESS.read_text()
     )
 
 
@@ -158,6 +167,16 @@ def _checked(words: Bytes, port: StreamPort) -> Bytes:
     if port.bits % 8 and array.size and array[:, -1].max() >> port.bits % 8:
         raise ValueError(
             f"simulate_bulk words of {port.name} must fit into {port.bits} bits, not exceed them"
+        )
+    return array
+
+
+def _flags(flags: Flags | None, port: StreamPort, counts: Mapping[str, int]) -> Flags:
+    array = np.zeros(counts[port.name], bool) if flags is None else np.asarray(flags)
+    if array.dtype != bool or array.shape != (counts[port.name],):
+        raise ValueError(
+            f"simulate_bulk user of {port.name} must be {counts[port.name]} bools, "
+            f"not {array.dtype} of shape {array.shape}"
         )
     return array
 

@@ -93,6 +93,8 @@ def _one(k: int, design: Design, four_state: bool, ports: list[str], body: list[
         pins += [f".{port.payload}(payload_{at}[{bits - 1}:0])"]
         if port.last is not None:
             pins += [f".{port.last}(payload_{at}[{bits}])"]
+        if port.user is not None:
+            pins += [f".{port.user}(payload_{at}[{port.user_bit}])"]
     body += [f"assign status_{k}[0] = |trouble_{k};"]
     body += [f"{design.top} dut_{k}({', '.join(pins)});"]
     for m, monitor in enumerate(design.monitors):

@@ -2,9 +2,10 @@
 // Bulk runner: streams binary files through the valid/ready ports of one design.
 //
 // The ports come as macros in front of this file: TOP_CLOCK, TOP_RESET, TOP_RESET_ON and
-// TOP_PORTS(INPUT, OUTPUT, LAST), where INPUT and OUTPUT take (valid, ready, payload, bytes) and
-// LAST, which follows the port it belongs to, takes (last). Reads "job" (one line of settings, then
-// words and words per frame of each port) and "<port number>.in"; writes "<port number>.out",
+// TOP_PORTS(INPUT, OUTPUT, LAST, USER), where INPUT and OUTPUT take (valid, ready, payload, bytes)
+// and LAST and USER, which follow the port they belong to, take (last) and (user). Reads "job" (one line of settings, then
+// words and words per frame of each port), "<port number>.in" and "<port number>.user", a byte a
+// word; writes "<port number>.out",
 // "<port number>.cycles" (64 bits for the last transfer of each frame) and "result".
 
 #include <cinttypes>
@@ -27,10 +28,11 @@ struct Port {
     void* payload;
     size_t bytes;
     CData* last = nullptr;
+    CData* user = nullptr;
     int64_t words = 0, frame = 1, moved = 0, in_frame = 0, first = -1, misplaced = 0;
     bool waiting = false;
     uint64_t chance = 0, random = 0;
-    std::vector<uint8_t> data, held;
+    std::vector<uint8_t> data, held, beside;
     std::vector<int64_t> cycles;
 
     bool draw() {  // xorshift64*
@@ -77,7 +79,8 @@ int main(int argc, char** argv) {
 #define OUTPUT(valid, ready, payload, bytes) \
     ports.push_back(Port{false, &top.valid, &top.ready, &top.payload, bytes});
 #define LAST(name) ports.back().last = &top.name;
-    TOP_PORTS(INPUT, OUTPUT, LAST)
+#define USER(name) ports.back().user = &top.name;
+    TOP_PORTS(INPUT, OUTPUT, LAST, USER)
 
     int64_t limit, patience, drain;
     uint64_t seed, offer, accept;
@@ -98,6 +101,10 @@ int main(int argc, char** argv) {
         port.data.resize(port.words * port.bytes);
         if (port.input) read_file(std::to_string(k) + ".in", port.data);
         else port.held.resize(port.bytes);
+        if (port.user) {
+            port.beside.resize(port.words);
+            read_file(std::to_string(k) + ".user", port.beside);
+        }
     }
     std::fclose(job);
 
@@ -122,6 +129,7 @@ int main(int argc, char** argv) {
                 *port.valid = 1;
                 std::memcpy(port.payload, &port.data[port.moved * port.bytes], port.bytes);
                 if (port.last) *port.last = port.in_frame + 1 == port.frame;
+                if (port.user) *port.user = port.beside[port.moved];
             }
         }
         top.TOP_CLOCK = 0;

@@ -38,6 +38,8 @@ class StreamPort:
         Width of ``payload``.
     last : str or None
         Signal that marks the last transfer of a frame.
+    user : str or None
+        Of an input, a bit beside each transfer.
     """
 
     name: str
@@ -47,6 +49,7 @@ class StreamPort:
     payload: str
     bits: int
     last: str | None = None
+    user: str | None = None
 
     def __post_init__(self) -> None:
         if self.direction not in ("in", "out"):
@@ -55,9 +58,11 @@ class StreamPort:
             raise TypeError(f"StreamPort bits must be an int, not {self.bits!r}")
         if self.bits < 1:
             raise ValueError(f"StreamPort bits must be at least 1, not {self.bits}")
-        for signal in (self.valid, self.ready, self.payload, self.last):
+        for signal in (self.valid, self.ready, self.payload, self.last, self.user):
             if signal is not None:
                 _check_name(signal, "StreamPort signal")
+        if self.user is not None and self.direction != "in":
+            raise ValueError(f"StreamPort user must be of an input, not of output {self.name}")
 
     @classmethod
     def plain(cls, name: str, direction: str, bits: int) -> "StreamPort":
@@ -65,8 +70,11 @@ class StreamPort:
         return cls(name, direction, f"{name}_valid", f"{name}_ready", f"{name}_payload", bits)
 
     @classmethod
-    def axi(cls, name: str, direction: str, bits: int) -> "StreamPort":
-        """The AXI4-Stream port ``name``: ``s_axis_tvalid``, ``_tready``, ``_tdata``, ``_tlast``."""
+    def axi(cls, name: str, direction: str, bits: int, user: bool = False) -> "StreamPort":
+        """The AXI4-Stream port ``name``: ``s_axis_tvalid``, ``_tready``, ``_tdata``, ``_tlast``.
+
+        ``user`` : whether it has ``_tuser``
+        """
         return cls(
             name,
             direction,
@@ -75,11 +83,17 @@ class StreamPort:
             f"{name}_tdata",
             bits,
             f"{name}_tlast",
+            f"{name}_tuser" if user else None,
         )
 
     @property
     def word_bits(self) -> int:
-        """Width of one transfer: the payload and, above it, ``last``."""
+        """Width of one transfer: the payload and, above it, ``last`` and ``user``."""
+        return self.bits + (self.last is not None) + (self.user is not None)
+
+    @property
+    def user_bit(self) -> int:
+        """Place of ``user`` in a transfer."""
         return self.bits + (self.last is not None)
 
 
@@ -166,6 +180,8 @@ class Job:
         which finds a valid that depends on ready.
     last : dict from port name to transfers per frame, or one bool per word
         For inputs that have a last signal; without an entry it is low.
+    user : dict from port name to one bool per word
+        For inputs that have a user signal; without an entry it is low.
     seed : int
     reset_cycles : int, at least 1
     cut : int or None
@@ -184,6 +200,7 @@ class Job:
     stalls: tuple[float, float] = (1.0, 1.0)
     patterns: Mapping[str, str] = field(default_factory=dict)
     last: Mapping[str, int | Sequence[bool]] = field(default_factory=dict)
+    user: Mapping[str, Sequence[bool]] = field(default_factory=dict)
     seed: int = 0
     reset_cycles: int = 1
     cut: int | None = None
@@ -205,20 +222,29 @@ class Job:
                 raise ValueError(f"Job {field_name} must be at least 1, not {value}")
 
     def words(self, port: StreamPort) -> list[int]:
-        """The words this job offers at ``port``, with ``last`` as their top bit."""
+        """The words this job offers at ``port``, with ``last`` and ``user`` as their top bits."""
         words = [int(word) for word in self.inputs[port.name]]
         for word in words:
             if not 0 <= word < 1 << port.bits:
                 raise ValueError(
                     f"Job word for {port.name} must be in [0, 2**{port.bits}), not {word:#x}"
                 )
+        if port.user is not None and port.name in self.user:
+            words = self._with(words, port, "user", self.user[port.name], port.user_bit)
         if port.last is None:
             return words
         last = self.last.get(port.name, 0)
         if isinstance(last, int):
-            return [w | (last > 0 and not k % last) << port.bits for k, w in enumerate(words, 1)]
-        if len(last) != len(words):
+            last = [last > 0 and not k % last for k in range(1, len(words) + 1)]
+        return self._with(words, port, "last", last, port.bits)
+
+    @staticmethod
+    def _with(
+        words: list[int], port: StreamPort, what: str, flags: Sequence[bool], place: int
+    ) -> list[int]:
+        """Words with a bit more each."""
+        if len(flags) != len(words):
             raise ValueError(
-                f"Job last of {port.name} must have {len(words)} entries, not {len(last)}"
+                f"Job {what} of {port.name} must have {len(words)} entries, not {len(flags)}"
             )
-        return [w | bool(flag) << port.bits for w, flag in zip(words, last, strict=True)]
+        return [w | bool(flag) << place for w, flag in zip(words, flags, strict=True)]

@@ -152,7 +152,7 @@ def _design_spec(design: Design) -> dict[str, object]:
 def _job_spec(job: Job, designs: Sequence[Design], numbers: Mapping[str, int]) -> dict[str, object]:
     number = _design_number(job, designs, numbers)
     design = designs[number]
-    for name in (*job.inputs, *job.last):
+    for name in (*job.inputs, *job.last, *job.user):
         if design.port(name).direction != "in":
             raise ValueError(f"Job inputs must name ports that are inputs, not {name!r}")
     for name in job.outputs:

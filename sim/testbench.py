@@ -14,6 +14,7 @@ def verilog_testbench(
     outputs: Mapping[str, Sequence[int]],
     *,
     frames: int = 1,
+    user: Mapping[str, Sequence[bool]] | None = None,
     flags: Sequence[str] = (),
     limit: int = 1_000_000,
     source: str = "",
@@ -29,6 +30,7 @@ def verilog_testbench(
     inputs, outputs : dict from each port to its words, as for :class:`Job`
     frames : int
         Number of frames in the words of each port, for the ports with a last signal.
+    user : dict from port to one bool per word, for inputs that have a user signal
     flags : names of one-bit outputs that must stay low (``frame_error``)
     limit : int
         Cycles after which the bench gives up.
@@ -48,7 +50,8 @@ def verilog_testbench(
             raise ValueError(
                 f"verilog_testbench words of {port.name} must be at least one, not none"
             )
-        files[f"{port.name}.hex"] = _vectors(given[port.name], port, frames)
+        bits = (user or {}).get(port.name, [False] * len(given[port.name]))
+        files[f"{port.name}.hex"] = _vectors(given[port.name], port, frames, bits)
     counts = {
         port.name: len((inputs if port.direction == "in" else outputs)[port.name])
         for port in design.ports
@@ -63,7 +66,7 @@ def verilog_testbench(
     return files
 
 
-def _vectors(words: Sequence[int], port: StreamPort, frames: int) -> str:
+def _vectors(words: Sequence[int], port: StreamPort, frames: int, user: Sequence[bool]) -> str:
     if len(words) % frames:
         raise ValueError(
             f"verilog_testbench words of {port.name} must divide into {frames} frames, "
@@ -71,14 +74,15 @@ def _vectors(words: Sequence[int], port: StreamPort, frames: int) -> str:
         )
     digits = -(-port.word_bits // 4)
     lines = []
-    for number, word in enumerate(words, 1):
+    for number, (word, beside) in enumerate(zip(words, user, strict=True), 1):
         if not 0 <= word < 1 << port.bits:
             raise ValueError(
                 f"verilog_testbench word for {port.name} must be in [0, 2**{port.bits}), "
                 f"not {word:#x}"
             )
         last = port.last is not None and number % (len(words) // frames) == 0
-        lines.append(f"{word | last << port.bits:0{digits}x}\n")
+        word |= last << port.bits | bool(beside) << port.user_bit
+        lines.append(f"{word:0{digits}x}\n")
     return "".join(lines)
 
 
@@ -143,6 +147,8 @@ def _bench(
         ]
         if port.last is not None:
             pins += [f".{port.last}({word}[{port.bits}])"]
+        if port.user is not None:
+            pins += [f".{port.user}({word}[{port.user_bit}])"]
     for flag in flags:
         declared += [f"wire {flag};"]
         pins += [f".{flag}({flag})"]

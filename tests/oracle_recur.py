@@ -12,16 +12,18 @@ from quant import Ints
 
 @statement(Recur)
 def _recur(block: Recur, *frames: Ints) -> tuple[Ints, ...]:
-    if block.kept:  # a frame goes on where the one before ended
-        (x,), results, state = frames, [], block.initial
+    if block.kept:  # a frame goes on where the one before ended, unless it has a mark
+        (x, marks), results = frames, []
         each = (block.streams,) if block.streams > 1 else ()
         ends = [f"{name}_last" for name in block.cell.input_names[1:]]
         names = [*block.sequences, *(f"{name}_last" for name in block.finals)]
         one = replace(block, kept=False, initial=(None,) * len(block.initial))
         one = replace(one, finals=block.cell.output_names)
-        state = [np.broadcast_to(first, (1, *each, *first.shape)) for first in state]
+        initial = [np.broadcast_to(first, (1, *each, *first.shape)) for first in block.initial]
+        state = initial
         given = (*one.sequences, *(f"{name}_last" for name in one.finals))
-        for frame in x:
+        for frame, (mark,) in zip(x, marks.tolist(), strict=True):
+            state = initial if mark else state
             y = dict(zip(given, _recur(one, frame[None], *state), strict=True))
             state = [y[end] for end in ends]
             results.append([y[name] for name in names])

@@ -303,6 +303,16 @@ REFUSALS = {
         ValueError,
         "simulate_bulk words of i must have shape (transfers, 4), not (6, 3)",
     ),
+    "user": (
+        lambda: simulate_bulk(
+            Design("", "t", [StreamPort("i", "in", "v", "r", "p", 8, user="u")]),
+            {"i": np.zeros((6, 1), np.uint8)},
+            {},
+            user={"i": np.zeros(5, bool)},
+        ),
+        ValueError,
+        "simulate_bulk user of i must be 6 bools, not bool of shape (5,)",
+    ),
     "type": (
         lambda: simulate_bulk(MATRIX, {"i": np.zeros((6, 4))}, {"o": 1}),
         TypeError,

@@ -264,6 +264,18 @@ def test_layers_follow_each_other():
     assert set(planned.depths) == names
 
 
+def test_states_may_change_places():
+    """What the next step takes is an input of this one, which others overwrite."""
+    x, state = Tensor((2,), Format(4, 0)), Tensor((2,), Format(6, 0))
+    node = Node("add", Add(x, state, state.format), ("x", "a"))
+    outputs = {"a": "b", "b": "a", "y": "add"}
+    cell = Network({"x": x, "a": state, "b": state}, (node,), outputs)
+    network = alone(Recur(cell, 5, (np.array([1, 2]), np.array([20, -20])), ("y", "a"), ("b",)))
+    (given,) = frames(network)
+    for fast, plain in zip(network.run(given), network.reference(given), strict=True):
+        np.testing.assert_array_equal(fast, plain)
+
+
 def alive(steps=1, **settings):
     """An LSTM whose state lives on."""
     shape, arrays = Tensor((steps, 4), X), draw(9, (4,))
@@ -274,7 +286,7 @@ def alive(steps=1, **settings):
 def test_a_session_goes_on_where_it_was():
     first = np.array([5, -7, 60]), np.array([30, -200, 9])
     layer = alive(initial=first)
-    (x,) = frames(layer, 40)
+    x, _ = frames(layer, 40)
     session = layer.session()
     h, c = (state.tolist() for state in first)
     for given in x:
@@ -290,7 +302,7 @@ def test_a_session_goes_on_where_it_was():
 
 def test_frames_of_a_kept_state_follow_each_other_in_time():
     layer = alive(2)
-    (x,) = frames(layer, 12)
+    x, _ = frames(layer, 12)
     whole = lstm(Tensor((24, 4), X), *draw(9, (4,)), W, R, SUM, GATE, TANH, CELL, H)
     y, last = layer.reference(x)
     np.testing.assert_array_equal(y.reshape(24, 3), whole.reference(x.reshape(24, 4)))
@@ -303,7 +315,7 @@ def test_frames_of_a_kept_state_follow_each_other_in_time():
 
 def test_two_sessions_live_apart():
     layer = alive()
-    (x,) = frames(layer, 4)
+    x, _ = frames(layer, 4)
     one, other = layer.session(), layer.session()
     one.step(x[0])
     for found, wanted in zip(other.step(x[1]), layer.reference(x[1:2]), strict=True):

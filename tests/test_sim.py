@@ -688,6 +688,16 @@ REFUSALS = {
         lambda: simulate(DESIGNS[2], [Job({"s_axis": [1]}, {}, last={"s_axis": [True, False]})]),
         "Job last of s_axis must have 1 entries, not 2",
     ),
+    "user": (
+        lambda: Job({"i": [1]}, {}, user={"i": []}).words(
+            StreamPort("i", "in", "v", "r", "p", 8, user="u")
+        ),
+        "Job user of i must have 1 entries, not 0",
+    ),
+    "user-of-output": (
+        lambda: StreamPort.axi("o", "out", 8, user=True),
+        "StreamPort user must be of an input, not of output o",
+    ),
     "unknown-port": (
         lambda: simulate(DESIGNS[0], [Job({"x": [1]}, {"o": 1})]),
         "Design pipeline port must be one of i, o, not 'x'",

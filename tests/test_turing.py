@@ -259,7 +259,7 @@ def test_verilog_of_the_machine_equals_reference_cycle_for_cycle():
     ask.verilog_equals_reference(subject(machine(9, steps=2)[0], 30))
 
 
-def soft_memory(rows, columns, steps):
+def soft_memory(rows, columns, steps, kept=False):
     """A loop that holds a memory alone; x says what is written, and what was there comes out."""
     share, memory = Format(4, 4, False), Tensor((rows, columns), Format(6, 4))
     net = Composition(x=Tensor((rows + 2 * columns,), share), memory=memory)
@@ -270,9 +270,29 @@ def soft_memory(rows, columns, steps):
     ]
     net.add("written", soft_write, "memory", *parts)
     zeros = (np.zeros(memory.shape, np.int64),)
-    loop = Recur(net.network(memory="written"), steps, zeros, (), ("memory",))
+    loop = Recur(net.network(memory="written"), steps, zeros, (), ("memory",), kept=kept)
     node = Node("loop", loop, ("x",))
-    return Network({"x": loop.inputs["i"]}, (node,), {"y": "loop"})
+    return Network({"x": next(iter(loop.inputs.values()))}, (node,), {"y": "loop"})
+
+
+def test_a_memory_that_is_kept_lasts_from_mark_to_mark():
+    kept, random = soft_memory(4, 3, 2, kept=True), np.random.default_rng(12)
+    x = random.integers(0, 16, (9, 2, 10))
+    marks = np.array([0, 0, 0, 1, 0, 1, 1, 0, 0])
+    found = kept.reference(x, marks[:, None])
+    for start, end in ((0, 3), (3, 5), (5, 6), (6, 9)):
+        for frame in range(start, end):
+            steps = 2 * (frame + 1 - start)
+            whole = soft_memory(4, 3, steps).reference(x[start : frame + 1].reshape(steps, 10))
+            assert_array_equal(found[frame], whole)
+    assert_array_equal(kept.run(x, marks[:, None]), found)
+    ask.verilog_equals_reference(subject(kept, 60))
+
+
+def test_a_machine_may_keep_its_memory():
+    kept, whole = machine(7, steps=2, kept=True)[0], machine(7, steps=6)[0]
+    x = np.random.default_rng(8).integers(-32, 32, (6, 2))
+    assert_array_equal(kept.run(x.reshape(3, 2, 2)).reshape(6, 2), whole.reference(x))
 
 
 def test_a_large_memory_is_block_ram():
