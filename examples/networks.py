@@ -148,6 +148,13 @@ def _digits() -> Data:
     return Data(calibration(), *digits()[1])
 
 
+def _digit_rows() -> Data:
+    """The digits as 8 steps of 8 pixels."""
+    data = _digits()
+    assert data.calibration is not None
+    return replace(data, calibration=data.calibration[:, 0], x=data.x[:, 0])
+
+
 def _denoiser() -> Data:
     from examples.denoiser.data import held_out, training
 
@@ -270,6 +277,7 @@ def _published(name: str, frames: int, *shape: int) -> dict[str, Example]:
 NETWORKS: dict[str, Example] = {
     "digits": _own("digits", _digits, 200, HALF_A_POINT),
     "digits_cnn": _own("digits_cnn", _digits, 359, HALF_A_POINT),
+    "digits_lstm": _own("digits_lstm", _digit_rows, 100, A_POINT, interval=4096),
     "digits_transformer": _own("digits_transformer", _digits, 100, A_POINT, interval=1024),
     "denoiser": _own("denoiser", _denoiser, 50, HALF_A_DECIBEL),
     "shapes3d": _own("shapes3d", _shapes3d, 50, A_POINT),

@@ -11,11 +11,14 @@ the sum of the squares of all errors larger than that. The error h is
 * what the error of its sources makes of it: at corners of intervals for what treats numbers one
   by one, by magnitudes of weights where sums are formed;
 * where there are weights, their rounding: a unit each, as the largest of all channels has them.
+
+Recurrent layers are followed step by step, in the formats that were chosen (``recurrent_oracle``).
 """
 
 from dataclasses import replace
 
 import numpy as np
+import recurrent_oracle
 
 from bitblocks import evaluate, layers
 from bitblocks.layers.activation import KINDS
@@ -32,7 +35,7 @@ def unit(values, bits):
     return 2.0 ** -frac_for(peak, bits, bool((values < 0).any()))
 
 
-def bounds(graph, x, formats, bits):
+def bounds(graph, x, formats, bits, precision):
     """For every tensor of ``graph``: how wrong each number may be, on data ``x``.
 
     And how wrong all together: the root of the sum of squares, of tensors that are narrowed.
@@ -47,6 +50,13 @@ def bounds(graph, x, formats, bits):
     for layer in graph.nodes:
         sources = [wanted[name] for name in layer.sources]
         given = [errors[name] for name in layer.sources]
+        if isinstance(layer, layers.Recurrent):
+            decided, (error, *rest) = precision[layer.name], given
+            worst = max((float(e.max()) for e in rest), default=0.0)
+            found = recurrent_oracle.run(layer, sources[0], decided, error, sources[1:], worst)
+            pairs = zip(layer.tensors, layer.outputs, strict=True)
+            errors |= {tensor: found[output].error for tensor, output in pairs}
+            continue
         if isinstance(layer, layers.TopK):
             for tensor in layer.tensors:
                 errors[tensor] = _chosen(layer, tensor, sources[0], given[0], wanted[tensor])

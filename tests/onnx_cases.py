@@ -20,6 +20,8 @@ LONE = (
     "GlobalAveragePool GlobalMaxPool GroupNormalization InstanceNormalization MaxPool SpaceToDepth"
 ).split()
 """Operators that know the batch themselves: not to be lifted."""
+RECURRENT = ("GRU", "LSTM", "RNN")
+"""Operators with the batch on axis 1: to be turned, unless an attribute says otherwise."""
 LENGTHS = ("Shape", "Size", "Constant")
 """Operators that give constants; they are seen where they are added to a frame of zeros."""
 DEFAULT_AXES = {"ArgMax": 0, "ArgMin": 0, "Gather": 0, "Split": 0, "Shape": 0}
@@ -51,7 +53,7 @@ def ways(case):
     choices = {name: {name} for name in ports or [""]} | {"all inputs": {*ports}}
     if "expanded" in case.name:
         choices = dict([*choices.items()][:1])
-    lone = not operators_of(case).isdisjoint(LONE)
+    lone = not operators_of(case).isdisjoint((*LONE, *RECURRENT))
     known = set()
     for name, varying in choices.items():
         for lifted in (False,) if lone or "expanded" in case.name else (False, True):
@@ -106,8 +108,37 @@ def _way(case, varying, lifted):
             outputs = [_shown(model, kept, np.asarray(outputs[0])[0])]
     elif lengths:
         return None
+    elif model.graph.node[0].op_type in RECURRENT and len(model.graph.node) == 1:
+        outputs = _turn(model, kept, outputs)
     model.graph.initializer.extend(numpy_helper.from_array(x, n) for n, x in constants.items())
     return model, kept, outputs
+
+
+def _turn(model, kept, outputs):
+    """Turns what varies, and what is given, so that the batch comes first; what is given then."""
+    (node,) = model.graph.node
+    if any(a.name == "layout" and a.i for a in node.attribute):
+        return outputs
+    before, behind = [], []
+    for port in model.graph.input:
+        name, kept[port.name] = f"{port.name} turned", kept[port.name].swapaxes(0, 1)
+        places = [n for n, given in enumerate(node.input) if given == port.name]
+        for place in places:
+            node.input[place] = name
+        before.append(helper.make_node("Transpose", [port.name], [name], perm=[1, 0, 2]))
+        kind = port.type.tensor_type.elem_type
+        port.CopyFrom(helper.make_tensor_value_info(port.name, kind, kept[port.name].shape))
+    turned = []
+    for port, y in zip(model.graph.output, outputs, strict=True):
+        perm, name = [2, 0, 1, 3] if np.ndim(y) == 4 else [1, 0, 2], f"{port.name} turned"
+        node.output[list(node.output).index(port.name)] = name
+        behind.append(helper.make_node("Transpose", [name], [port.name], perm=perm))
+        port.type.tensor_type.ClearField("shape")
+        turned.append(np.transpose(y, perm))
+    nodes = [*before, *model.graph.node, *behind]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return turned
 
 
 def _liftable(node, kept, constants):

@@ -9,6 +9,7 @@ import recurrent_oracle
 from onnx import helper
 from onnx_models import assert_equals_onnx, model_of, outputs_of, refusal, saved, seeded
 
+import bitblocks
 from bitblocks import import_onnx
 from bitblocks.layers import Concat, Gru, Linear, Lstm, Rearrange, Rnn
 
@@ -466,3 +467,30 @@ def test_rnn_of_pytorch_step_by_step(tmp_path):
     nodes.append(helper.make_node("Transpose", ["sequence"], ["y"], perm=TO_STEPS))
     proto = model_of(nodes, {"x": (STEPS, INPUTS)}, ["y"], constants, opset=18)
     assert_equals_onnx(proto, tmp_path, {"x": (STEPS, INPUTS)})
+
+
+BUILT = {
+    "rnn, both ways": lambda: model("RNN", direction="bidirectional", outputs=("Y",), clip=0.75),
+    "lstm": lambda: model("LSTM", ("B", "P"), outputs=("Y", "", "Y_c")),
+    "gru": lambda: model(
+        "GRU",
+        ("B", "h0"),
+        outputs=("Y",),
+        frames={"h0": (1, UNITS)},
+        activations=["HardSigmoid", "Tanh"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_verilog_equals_the_model(name, tmp_path):
+    proto = BUILT[name]()
+    data = {
+        port.name: seeded(32, *(n.dim_value for n in port.type.tensor_type.shape.dim[1:]))
+        for port in proto.graph.input
+    }
+    bitblocks.build(saved(proto, tmp_path), tmp_path / "build", calibration=data)
+    found = bitblocks.verify(tmp_path / "build", frames=12)
+    assert found.problems == ()
+    assert found.frames == 12
+    assert found.interval_measured == found.interval_predicted

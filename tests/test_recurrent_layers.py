@@ -15,7 +15,7 @@ from blocks import Recur
 from quant import from_float, to_float
 
 STEPS, INPUTS, UNITS = 4, 3, 3
-NOISE = 10 ** (-30 / 20)
+NOISE = 10 ** (-34 / 20)
 """Of 8 bits, against the signal: most of what is off is far less than it could be."""
 HARD = ("hardsigmoid", (0.25, 0.5))
 

@@ -83,6 +83,8 @@ class Recurrent(Layer):
     block: ClassVar[Any]
     gates: ClassVar[tuple[int, ...]] = ()
     states: ClassVar[tuple[str, ...]] = ("h",)
+    held: ClassVar[tuple[str, ...]] = ("h",)
+    """What has the format of h, by its name in a step."""
 
     def __post_init__(self) -> None:
         short = tuple(
@@ -281,7 +283,8 @@ class Recurrent(Layer):
         seen = self._run(("before", *limits), *floats) | {"x": floats[0]}
         signed = any(source.format.signed for source in stage.sources[1:])
         signed |= any(bool((x < 0).any()) for x in self._initial if x is not None)
-        whole = replace(stage, target=seen["h"], bits=self._state_bits(stage))
+        target = np.concatenate([seen[name] for name in self.held])
+        whole = replace(stage, target=target, bits=self._state_bits(stage))
         state = whole.range_format(_below(limits["h"]), signed or self._signed)
         formats = self._formats(stage, seen, limits) | {"output_format": state}
         own = {name: formats[FORMATS[name]] for name in self.states}
@@ -655,6 +658,7 @@ class Gru(Recurrent):
 
     block = staticmethod(blocks.gru)
     gates = (3,)
+    held = ("h", "taken")
     decides = (*WEIGHTED, "sum_format", "gate_format")
 
     def shape(self, source: Shape, *given: Shape) -> Any:
@@ -685,9 +689,9 @@ class Gru(Recurrent):
         n = self._value(1, sums[:, 2])
         return {
             "before": h,
-            "left": left,
             "sums": sums,
             "gates": np.stack([z, r], 1),
+            "taken": n,
             "h": n + z * (h - n),
         }
 
@@ -706,7 +710,7 @@ class Gru(Recurrent):
         peak = sums(h) * max(1.0, gate)
         taken = self._magnitude(1, peak)
         given = max(taken, h) if self._mixes else (1 + gate) * taken + gate * h
-        return {"sums": peak, "gates": gate, "left": h * max(1.0, gate), "h": given}
+        return {"sums": peak, "gates": gate, "taken": taken, "h": max(given, taken)}
 
     def _state_bits(self, stage: Stage) -> int:
         """As many as a cell has: it takes small steps."""
