@@ -4,7 +4,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property, lru_cache, partial
 from math import gcd
 from typing import Any
 
@@ -459,7 +459,7 @@ class Network:
                 offers.setdefault(output, []).extend(new)
 
         for node in flat.nodes:
-            timing = node.block.timing(plan.plans[node.name])
+            timing = flat._timing(node, plan.plans[node.name])
             leaving = {n: f"{node.name}.{timing.port(port)}" for n, port in node.tensors.items()}
             starts |= leaving
             if node.name in flat.loops:
@@ -492,7 +492,7 @@ class Network:
                     last = n == len(elements) - 1 and route.node
                     following = ends[route.name] if last else f"{route.name}.{kind}"
                     between = {"i": event, "o": following}
-                    include(_EVENTS[kind](size, words), "", between, [following])
+                    include(_element_events(kind, size, words), "", between, [following])
                     if kind == "fifo":
                         graph.ports |= {
                             f"{route.name}.write": event,
@@ -505,6 +505,21 @@ class Network:
             for edge in offers.get(start, []):
                 graph.after(branch, edge.source, edge.delay, edge.index)
         return graph
+
+    def _timing(self, node: Node, plan: Any) -> Events:
+        """Of a node; the last one is kept, since a search changes few plans from one to the next.
+
+        Nobody changes a graph that is included in another.
+        """
+        known = self._timings.get(node.name)
+        if known is None or known[0] != plan:
+            known = self._timings[node.name] = plan, node.block.timing(plan)
+        return known[1]
+
+    @cached_property
+    def _timings(self) -> dict[str, tuple[Any, Events]]:
+        """Node -> the plan that its timing was last asked for, and that."""
+        return {}
 
     def node(self, name: str) -> Node:
         """The node of a name."""
@@ -616,7 +631,11 @@ class NetworkSession:
         self._session.reset()
 
 
-_EVENTS = {"scatter": Scatter.events, "fifo": Fifo.events, "gather": Gather.events}
+@lru_cache(maxsize=256)  # many are alike
+def _element_events(kind: str, size: int, words: int) -> Events:
+    """Of an element of a route."""
+    of = {"scatter": Scatter.events, "fifo": Fifo.events, "gather": Gather.events}
+    return of[kind](size, words)
 
 
 def grouped(routes: list[Route]) -> dict[str, list[Route]]:

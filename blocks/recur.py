@@ -303,13 +303,14 @@ class Recur:
 
     def _candidate(self, plan: NetworkPlan, target: Target) -> Candidate:
         plan = self.roomy(plan)
+        step = self.cell.timing(plan)
         few = [min(self.steps, n) for n in (ESTIMATED, 2 * ESTIMATED)]
-        short, long = (replace(self, steps=n)._interval(plan) for n in few)
+        short, long = (replace(self, steps=n)._interval(plan, step) for n in few)
         more = (self.steps - few[1]) * (long - short) / ESTIMATED  # a step is like the one before
         return Candidate(plan, ceil(long + more), partial(self.cost, plan, target))
 
-    def _interval(self, plan: NetworkPlan) -> float:
-        graph = self.timing(plan)
+    def _interval(self, plan: NetworkPlan, step: Events) -> float:
+        graph = self._closed(plan, step)
         ports = ([graph.port(p) for p in ports] for ports in (self.inputs, self.outputs))
         return graph.schedule(*ports).interval
 
@@ -376,7 +377,11 @@ class Recur:
         The buffer r of the cell is written by ``r.write`` and read by ``r.read``.
         """
         self.lanes(plan)
-        cell = self.cell.timing(plan).repeated(self.rounds)
+        return self._closed(plan, self.cell.timing(plan))
+
+    def _closed(self, plan: NetworkPlan, step: Events) -> Events:
+        """The timing, that of the cell being ``step``."""
+        cell = step.repeated(self.rounds)
         graph = Events()
         graph.include(cell, "cell.")
         graph.ports = {
