@@ -87,7 +87,7 @@ class NetworkPlan:
     ----------
     plans : node name -> plan of its block
     lanes : port of the network -> numbers in a transfer
-    depths : name of a route -> words in its buffer
+    depths : name of a route -> words in its buffer; 0 for wires
     styles : name of a route -> what the memory of its buffer becomes
     """
 
@@ -382,7 +382,7 @@ class Network:
             route.name: f"{self.names[route.name]}_fifo."
             + ("level" if plan.depths[route.name] > 1 else "o_valid")
             for route in self.routes
-            if self.buffered(route)
+            if self.buffered(route) and plan.depths[route.name]
         } | {
             f"{name}.{inner}": f"{self.names[name]}.{signal}"
             for name, loop in self.loops.items()
@@ -475,7 +475,7 @@ class Network:
             graph.event(starts[name], flat.tensors[name].size // plan.lanes[port])
             graph.ports[port] = starts[name]
         forks = [(event, branch) for event, found in graph.branches.items() for branch in found]
-        graph.branches = {}
+        graph.branches, wires = {}, []
         for source, routes in grouped(flat.routes).items():
             branches = [starts[source]]
             if len(routes) > 1:
@@ -484,10 +484,10 @@ class Network:
                 names = {f"o_{n}": branch for n, branch in enumerate(branches)}
                 graph.include(fork, rename={"i": starts[source], **names})
                 forks += [(starts[source], branch) for branch in branches]
-                if source in flat.input_names:
-                    graph.branches[starts[source]] = tuple(branches)
             for route, event in zip(routes, branches, strict=True):
                 elements = flat.elements(route, plan)
+                if not elements and route.node:
+                    wires.append((event, ends[route.name]))
                 for n, (kind, size, words) in enumerate(elements):
                     last = n == len(elements) - 1 and route.node
                     following = ends[route.name] if last else f"{route.name}.{kind}"
@@ -501,9 +501,25 @@ class Network:
                     event = following
                 if not route.node:
                     graph.ports[route.port] = event
-        for start, branch in forks:  # each branch is offered a word as soon as its source offers it
-            for edge in offers.get(start, []):
-                graph.after(branch, edge.source, edge.delay, edge.index)
+        renamed = graph.unite(wires)
+
+        def now(event: str) -> str:
+            return renamed.get(event, event)
+
+        given: dict[str, list[Edge]] = {}
+        for event, found in offers.items():
+            given[now(event)] = given.get(now(event), []) + found
+        before: dict[str, list[str]] = {}
+        for event, branch in forks:
+            before.setdefault(now(branch), []).append(now(event))
+        entries = [now(starts[name]) for name in flat.input_names]
+        for branch, sources in before.items():  # is offered a word as soon as its source offers it
+            for start in (waiting := list(sources)):
+                waiting += before.get(start, [])
+                for edge in given.get(start, []):
+                    graph.after(branch, now(edge.source), edge.delay, edge.index)
+                if start in entries:
+                    graph.branches[start] = (*graph.branches.get(start, ()), branch)
         return graph
 
     def _timing(self, node: Node, plan: Any) -> Events:
@@ -562,7 +578,7 @@ class Network:
             found.append(("scatter", before // common, size // before))
         if after > common:
             found.append(("gather", after // common, size // after))
-        if self.buffered(route):
+        if self.buffered(route) and plan.depths[route.name]:
             found.append(("fifo", plan.depths[route.name], size // after))
         return found
 

@@ -342,6 +342,35 @@ class Recur:
             **{p: plan.lanes[self._exit(n)] for p, n in zip(self.outputs, exits, strict=True)},
         }
 
+    def _check_buffers(self, plan: NetworkPlan) -> None:
+        """Refuse a plan in which a state goes round by wires alone."""
+        for name in self.states if self.steps > 1 and not self.kept else ():
+            if name in self._passed(name, plan):
+                raise ValueError(
+                    f"Recur state {name} must pass a buffer of a word or more on its way round, "
+                    "not wires alone"
+                )
+
+    def _passed(self, state: str, plan: NetworkPlan) -> list[str]:
+        """The states that a state reaches, steps later too, without passing a buffer.
+
+        Whether a block takes a word may depend at once on whether the next one does; round a loop
+        that must end at a buffer.
+        """
+        cell = self.cell.flat
+        reached, found = [state], []
+        for source in reached:
+            for route in cell.routes:
+                if route.source != source or plan.depths.get(route.name):
+                    continue
+                if route.node:
+                    new = [*cell.node(route.node).tensors]
+                else:
+                    new = [n for n in self.states if self._exit(n) == route.port]
+                    found += new
+                reached += [name for name in new if name not in reached]
+        return found
+
     def levels(self, plan: NetworkPlan) -> dict[str, str]:
         """Name of every buffer of the cell -> signal that counts the words in that."""
         return {name: f"step.{signal}" for name, signal in self.cell.levels(plan).items()}
@@ -369,6 +398,7 @@ class Recur:
 
     def rtl(self, plan: NetworkPlan) -> "RecurRtl":
         """A new circuit."""
+        self._check_buffers(plan)
         return RecurRtl(self, plan)
 
     def timing(self, plan: NetworkPlan) -> Events:
@@ -377,6 +407,7 @@ class Recur:
         The buffer r of the cell is written by ``r.write`` and read by ``r.read``.
         """
         self.lanes(plan)
+        self._check_buffers(plan)
         return self._closed(plan, self.cell.timing(plan))
 
     def _closed(self, plan: NetworkPlan, step: Events) -> Events:

@@ -9,7 +9,7 @@ Source: F. Baccelli, G. Cohen, G. J. Olsder, J.-P. Quadrat, Synchronization and 
 chapter 2 (timed event graphs).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import lcm
 
@@ -118,6 +118,40 @@ class Events:
             known_as = (*self.branches.get(names[name], ()), *(names[b] for b in branches))
             self.branches[names[name]] = known_as
 
+    def unite(self, pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+        """Make one event of each pair, that of the first name; the names that changed, old -> new.
+
+        Both ends of a wire are one event.
+        """
+        parent: dict[str, str] = {}
+
+        def root(name: str) -> str:
+            while name in parent:
+                name = parent[name]
+            return name
+
+        for first, second in pairs:
+            first, second = root(first), root(second)
+            if first != second:
+                parent[second] = first
+                known, firings = self.firings[first], self.firings.pop(second)
+                if known != firings:
+                    raise ValueError(
+                        f"Events {first} must have {known} firings a frame, not {firings}"
+                    )
+        names = {name: root(name) for name in parent}
+        self.edges = [
+            Edge(
+                names.get(edge.target, edge.target),
+                names.get(edge.source, edge.source),
+                edge.index,
+                edge.delay,
+            )
+            for edge in self.edges
+        ]
+        self.ports = {port: names.get(event, event) for port, event in self.ports.items()}
+        return names
+
     def repeated(self, times: int) -> "Events":
         """The graph whose frame is ``times`` frames of this one."""
         if times == 1:
@@ -180,6 +214,8 @@ def chain(*graphs: Events) -> Events:
             ends[graph.port("o")] = "o" if n == len(graphs) - 1 else f"link_{n + 1}"
         elif n < len(graphs) - 1:
             raise ValueError("chain graphs must have registers between their ports")
+        else:
+            result.ports["o"] = ends[graph.port("i")]
         result.include(graph, f"{n}.", ends)
     return result
 
