@@ -95,3 +95,17 @@ def test_what_is_not_exact_says_how_wrong_it_is(name):
     frames = [np.zeros((1, *tensor.shape), int) for tensor in block.inputs.values()]
     ranges = any(isinstance(y, Within) for y in exact(block, *frames))
     assert ranges == ("Error" in read(type(block), "Error").labels)
+
+
+def test_every_figure_has_a_command_that_exists_and_every_benchmark_is_named():
+    page = (DOCS / "figures.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^\|.*\|(.*)\|$", page, re.MULTILINE)
+    assert all("`" in command or command.strip() in ("command", "---") for command in commands)
+    named = re.findall(r"`python -m benchmarks\.(\w+)`", page)
+    unmeasured = {"__main__", "calibrate"}
+    modules = {path.stem for path in (ROOT / "benchmarks").glob("*.py")} - unmeasured
+    assert set(named) == modules
+    for command in re.findall(r"`python -m pytest ([^`]*)`", page):
+        files = [word for word in command.split() if word.startswith("tests/")]
+        assert files
+        assert all((ROOT / file).is_file() for file in files)

@@ -12,6 +12,7 @@ from amaranth_bench import run
 from circuit_check import check_circuit, plain
 from narrow_oracle import OVERFLOWS, ROUNDINGS, exact_fit, exact_round
 
+from blocks import Linear, Tensor, Unrolled
 from hdl import Requantisation, Requantiser, chain, joined, pipeline_events
 from hdl.requantise import read_bits
 from quant import Format, Overflow, Rounding
@@ -287,3 +288,18 @@ def test_numbers_depend_on_every_bit_of_the_sums_that_is_read(seed):
             if not gaps >> place & 1:
                 flipped = {n: ((n ^ 1 << place) + 32) % 64 - 32 for n in sums}
                 assert any(results[n] != results[flipped[n]] for n in sums), (place, shift, modes)
+
+
+@pytest.mark.parametrize("unit", [-16, 8, 3])
+def test_rows_of_one_sum_read_as_much_of_it_as_their_constants_ask_for(unit):
+    """A constant that carries from low bits reads more than one that does not."""
+    bias = np.array([-28, -10, 4, 0, 7])
+    block = Linear(
+        Tensor((1,), Format(7, 0)), np.full((5, 1), unit), bias, Format(6, 3), Format(6, -2)
+    )
+    x = np.arange(-64, 64)
+    sent = {"i": [[n] for n in x.tolist()]}
+    exact = [[Fraction(int(n) * unit + b, 2**5) for b in bias.tolist()] for n in x]
+    wanted = [[exact_fit(exact_round(y, "RND"), 6, True, "SAT") for y in row] for row in exact]
+    found = run(block.rtl(Unrolled(1)), sent, {"o": len(x)})
+    assert [plain(word) for _, word in found["o"]] == wanted
