@@ -4,7 +4,7 @@
 from . import activation
 from .activation import Piecewise, PReLU
 from .attention import Projection, attention, causal, gate, multi_head_attention
-from .binary import Add, Gate, Maximum, Minimum, Mul, Sub
+from .binary import Add, Gate, Maximum, Minimum, Mul, Prompt, Sub
 from .block import Block, Candidate, Lanes, Tensor
 from .convolution import Columns, Convolution, TransposedConvolution
 from .deinterleave import Deinterleave
@@ -87,6 +87,7 @@ __all__ = [
     "Piecewise",
     "Pooled",
     "Projection",
+    "Prompt",
     "ReLU",
     "Reads",
     "Rearrange",

@@ -39,6 +39,24 @@ from .elementwise import ElementwiseBlock
 
 
 @dataclass(frozen=True)
+class Prompt:
+    """Plan of a block of two streams that has fewer registers than usual, for short loops.
+
+    Parameters
+    ----------
+    lanes : int, dividing the numbers of a frame
+    stages : int, 1 for a register behind the narrowed result alone, or 0 for none
+    """
+
+    lanes: int
+    stages: int = 1
+
+    def __post_init__(self) -> None:
+        if self.stages not in (0, 1):
+            raise ValueError(f"Prompt stages must be 0 or 1, not {self.stages!r}")
+
+
+@dataclass(frozen=True)
 class Binary(ElementwiseBlock):
     """``y = narrow(operation(a, b))``: a stage for the exact result, another if that is narrowed.
 
@@ -105,9 +123,10 @@ class Binary(ElementwiseBlock):
         """One lane, ..., all numbers of a frame at once."""
         return (c for c in super().plans(target) if self._fits(c.plan.lanes))
 
-    def lanes(self, plan: Lanes) -> dict[str, int]:
+    def lanes(self, plan: Lanes | Prompt) -> dict[str, int]:
         """Port name -> numbers in a transfer."""
-        lanes, name = check_lanes(plan, self._size, type(self).__name__), type(self).__name__
+        name, kind = type(self).__name__, Prompt if isinstance(plan, Prompt) else Lanes
+        lanes = check_lanes(plan, self._size, name, kind)
         if not self._fits(lanes):
             raise ValueError(
                 f"{name} lanes must be a divisor or a multiple of {self._shared}, not {lanes}"
@@ -160,8 +179,13 @@ class Binary(ElementwiseBlock):
         modes = self.output_format, self.rounding, self.overflow
         return Narrowing(self.exact_format, low, high, *modes)
 
-    def circuit(self, lanes: int) -> Elementwise:
-        """The circuit of so many lanes."""
+    def mapped(self, plan: Lanes | Prompt) -> Elementwise:
+        """The circuit of a plan."""
+        stages = plan.stages if isinstance(plan, Prompt) else 2
+        return self.circuit(self.lanes(plan)["o"], stages)
+
+    def circuit(self, lanes: int, stages: int = 2) -> Elementwise:
+        """The circuit of so many lanes, in so many stages or fewer."""
         a, b, number = self.input_a.format, self.input_b.format, self.exact_format
         gain_a, gain_b = self._gains
         on_values = self._on_values
@@ -170,10 +194,11 @@ class Binary(ElementwiseBlock):
             return on_values(x << gain_a, y << gain_b)
 
         gates, product = self._arithmetic(gain_a, gain_b), isinstance(self, Mul)
-        step = Step(exact, number, gates, sources=self._sources, product=product)
         narrowing = self._narrowing
         same = number == self.output_format and narrowing.bounds == self._bounds
-        function = LaneFunction((step,), narrowing, not same)
+        registered = stages > (not same)
+        step = Step(exact, number, gates, registered, self._sources, product)
+        function = LaneFunction((step,), narrowing, not same and stages > 0)
         return Elementwise({"i_a": a, "i_b": b}, lanes, (function,), self._shared)
 
     @property
@@ -442,6 +467,8 @@ def binary_configurations(
         target = draw_fitting(random, *exact._bounds, exact._frac)
         block = kind(a, b, target, *draw_modes(random, index))
         known = [n for n in divisors(a.size) if n <= 16 and block._fits(n)]
-        return Configuration(block, Lanes(int(random.choice(known))))
+        lanes = int(random.choice(known))
+        plan = Prompt(lanes) if index % 4 == 2 else Lanes(lanes)
+        return Configuration(block, plan)
 
     return configuration

@@ -423,7 +423,7 @@ def _design(block: ConvolutionBlock, plan: Plan) -> Design:
     )
     if isinstance(plan, Unrolled):
         sums = Parallel(block._matrix(), block.input.format, plan.adders_per_stage)
-        return block._raster, *requantised(sums, *rest)
+        return block._raster, *requantised(sums, *rest, stages=plan.narrow_stages)
     if isinstance(plan, Columns) and block.by_columns is not None:
         inner = block.by_columns
         styles = plan.weight_style, plan.buffer_style

@@ -70,18 +70,21 @@ class ElementwiseBlock(ABC):
         lanes = check_lanes(plan, self._size, type(self).__name__)
         return dict.fromkeys((*self.inputs, *self.outputs), lanes)
 
-    def rtl(self, plan: Lanes) -> ElementwiseArray:
+    def mapped(self, plan: Any) -> Any:
+        """The circuit of a plan."""
+        return self.circuit(self.lanes(plan)["o"])
+
+    def rtl(self, plan: Any) -> ElementwiseArray:
         """A new circuit."""
-        return ElementwiseArray(self.circuit(self.lanes(plan)["o"]))
+        return ElementwiseArray(self.mapped(plan))
 
-    def timing(self, plan: Lanes) -> Events:
+    def timing(self, plan: Any) -> Events:
         """When every transfer of a frame happens."""
-        lanes = self.lanes(plan)["o"]
-        return self.circuit(lanes).events(self._size // lanes)
+        return self.mapped(plan).events(self._size // self.lanes(plan)["o"])
 
-    def cost(self, plan: Lanes, target: Target) -> Cost:
+    def cost(self, plan: Any, target: Target) -> Cost:
         """What it takes on a target."""
-        return self.circuit(self.lanes(plan)["o"]).inventory().cost(target)
+        return self.mapped(plan).inventory().cost(target)
 
 
 @dataclass(frozen=True)

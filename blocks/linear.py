@@ -66,9 +66,18 @@ class Unrolled:
     Parameters
     ----------
     adders_per_stage : int, adders between two registers
+    narrow_stages : int, registers behind those: 2 behind the sum with its constant and behind the
+        narrowed number, 1 behind the latter alone, or 0
     """
 
     adders_per_stage: int = 1
+    narrow_stages: int = 2
+
+    def __post_init__(self) -> None:
+        if self.narrow_stages not in (0, 1, 2):
+            raise ValueError(
+                f"Unrolled narrow_stages must be 0, 1 or 2, not {self.narrow_stages!r}"
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,7 +271,7 @@ def _design(linear: Linear, plan: Folded | Unrolled) -> tuple[Mac | Parallel, Re
         channels = linear.input.channels
         weight = np.where([low < high for low, high in channels], linear.weight, 0)
         part = Parallel(weight, linear.input.format, plan.adders_per_stage, channels)
-        return requantised(part, *rest)
+        return requantised(part, *rest, stages=plan.narrow_stages)
     styles = plan.weight_style, plan.buffer_style
     mac = Mac(linear.weight, linear.input.format, plan.pe, plan.simd, *styles)
     core, requantisation = requantised(mac.core, *rest)
@@ -395,7 +404,7 @@ def _linear_plan(random: np.random.Generator, block: Linear, index: int) -> Fold
     plans = [candidate.plan for candidate in block.plans(Target.named("ecp5"))]
     folded = [p for p in plans if isinstance(p, Folded) and p.pe * p.simd <= 64]
     if not folded or index % 3 == 2:
-        return Unrolled(1 + index % 2)
+        return Unrolled(1 + index % 2, (1, 2, 0)[index // 3 % 3])
     return folded[random.integers(len(folded))]
 
 

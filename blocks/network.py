@@ -3,8 +3,8 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache, partial
 from math import gcd
 from typing import Any
 
@@ -99,7 +99,7 @@ class NetworkPlan:
     ----------
     plans : node name -> plan of its block
     lanes : port of the network -> numbers in a transfer
-    depths : name of a route -> words in its buffer
+    depths : name of a route -> words in its buffer; 0 for wires
     styles : name of a route -> what the memory of its buffer becomes
     """
 
@@ -421,7 +421,7 @@ class Network:
             route.name: f"{self.names[route.name]}_fifo."
             + ("level" if plan.depths[route.name] > 1 else "o_valid")
             for route in self.routes
-            if self.buffered(route)
+            if self.buffered(route) and plan.depths[route.name]
         } | {
             f"{name}.{inner}": f"{self.names[name]}.{signal}"
             for name, loop in self.loops.items()
@@ -498,7 +498,7 @@ class Network:
                 offers.setdefault(output, []).extend(new)
 
         for node in flat.nodes:
-            timing = node.block.timing(plan.plans[node.name])
+            timing = flat._timing(node, plan.plans[node.name])
             leaving = {n: f"{node.name}.{timing.port(port)}" for n, port in node.tensors.items()}
             starts |= leaving
             if node.name in flat.loops:
@@ -514,7 +514,7 @@ class Network:
             graph.event(starts[name], flat.tensors[name].size // plan.lanes[port])
             graph.ports[port] = starts[name]
         forks = [(event, branch) for event, found in graph.branches.items() for branch in found]
-        graph.branches = {}
+        graph.branches, wires = {}, []
         for source, routes in grouped(flat.routes).items():
             branches = [starts[source]] * len(routes)
             if len(routes) > 1 and not flat.marks(source):
@@ -523,15 +523,15 @@ class Network:
                 names = {f"o_{n}": branch for n, branch in enumerate(branches)}
                 graph.include(fork, rename={"i": starts[source], **names})
                 forks += [(starts[source], branch) for branch in branches]
-                if source in flat.input_names:
-                    graph.branches[starts[source]] = tuple(branches)
             for route, event in zip(routes, branches, strict=True):
                 elements = flat.elements(route, plan)
+                if not elements and route.node:
+                    wires.append((event, ends[route.name]))
                 for n, (kind, size, words) in enumerate(elements):
                     last = n == len(elements) - 1 and route.node
                     following = ends[route.name] if last else f"{route.name}.{kind}"
                     between = {"i": event, "o": following}
-                    include(_EVENTS[kind](size, words), "", between, [following])
+                    include(_element_events(kind, size, words), "", between, [following])
                     if kind == "fifo":
                         graph.ports |= {
                             f"{route.name}.write": event,
@@ -540,16 +540,47 @@ class Network:
                     event = following
                 if not route.node:
                     graph.ports[route.port] = event
-        for start, branch in forks:  # each branch is offered a word as soon as its source offers it
-            for edge in offers.get(start, []):
-                graph.share(edge, branch)
+        renamed = graph.unite(wires)
+
+        def now(event: str) -> str:
+            return renamed.get(event, event)
+
+        given: dict[str, list[Edge]] = {}
+        for event, found in offers.items():
+            given[now(event)] = given.get(now(event), []) + found
+        before: dict[str, list[str]] = {}
+        for event, branch in forks:
+            before.setdefault(now(branch), []).append(now(event))
+        entries = [now(starts[name]) for name in flat.input_names]
+        for branch, sources in before.items():  # is offered a word as soon as its source offers it
+            for start in (waiting := list(sources)):
+                waiting += before.get(start, [])
+                for edge in given.get(start, []):
+                    graph.share(replace(edge, source=now(edge.source)), branch)
+                if start in entries:
+                    graph.branches[start] = (*graph.branches.get(start, ()), branch)
         if flat.marked:
-            Start.mark_events(graph, starts[RESET], starts[flat.input_names[0]])
+            Start.mark_events(graph, now(starts[RESET]), now(starts[flat.input_names[0]]))
         return graph
 
     def marks(self, source: str) -> bool:
         """Whether a source is the input of marks, which is handed on with the first input."""
         return self.marked and source == RESET
+
+    def _timing(self, node: Node, plan: Any) -> Events:
+        """Of a node; the last one is kept, since a search changes few plans from one to the next.
+
+        Nobody changes a graph that is included in another.
+        """
+        known = self._timings.get(node.name)
+        if known is None or known[0] != plan:
+            known = self._timings[node.name] = plan, node.block.timing(plan)
+        return known[1]
+
+    @cached_property
+    def _timings(self) -> dict[str, tuple[Any, Events]]:
+        """Node -> the plan that its timing was last asked for, and that."""
+        return {}
 
     def node(self, name: str) -> Node:
         """The node of a name."""
@@ -592,7 +623,7 @@ class Network:
             found.append(("scatter", before // common, size // before))
         if after > common:
             found.append(("gather", after // common, size // after))
-        if self.buffered(route):
+        if self.buffered(route) and plan.depths[route.name]:
             found.append(("fifo", plan.depths[route.name], size // after))
         return found
 
@@ -691,7 +722,11 @@ def with_marks(block: Any, frames: Sequence[ArrayLike]) -> tuple[ArrayLike, ...]
     return (*frames, np.zeros((*batch, *RESETS.shape), np.int64))
 
 
-_EVENTS = {"scatter": Scatter.events, "fifo": Fifo.events, "gather": Gather.events}
+@lru_cache(maxsize=256)  # many are alike
+def _element_events(kind: str, size: int, words: int) -> Events:
+    """Of an element of a route."""
+    of = {"scatter": Scatter.events, "fifo": Fifo.events, "gather": Gather.events}
+    return of[kind](size, words)
 
 
 def grouped(routes: list[Route]) -> dict[str, list[Route]]:

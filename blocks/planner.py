@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """The planner: the cheapest way to map a network so that it takes a frame every so many cycles."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from fractions import Fraction
+from functools import partial
 from math import gcd, inf
 from typing import Any
 
+import numpy as np
+
 from hdl import Deadlock, Events, Schedule, Target
 from hdl.cost import Cost, memory_style
+from hdl.events import MAX_FRAMES, NEVER
 
 from .block import Candidate
 from .network import Network, NetworkPlan, Node
@@ -169,46 +173,66 @@ def with_smallest_buffers(network: Network, plan: NetworkPlan, target: Target) -
     Each buffer is the smallest by itself: one word less in any of them lengthens the interval.
     Every buffer holds at least one word.
     """
-    with_depths = _buffering(network, plan, target)
-    names, joins = list(network.buffers(plan)), network.joins
+    with_depths, words = _buffering(network, plan, target), _words(network, plan)
 
-    @cache
-    def interval_of(*sizes: int) -> float:
-        graph = network.timing(with_depths(dict(zip(names, sizes, strict=True))))
+    def interval(depths: dict[str, int]) -> float:
+        graph = network.timing(with_depths(depths))
         try:
             return _schedule(network, graph).interval
         except Deadlock:  # too small to hold what one branch needs before the other moves
             return inf
 
-    def interval(depths: dict[str, int]) -> float:
-        return interval_of(*(depths[name] for name in names))
-
-    def grown(depths: dict[str, int], chosen: Collection[str]) -> dict[str, int]:
-        """Twice as much in the chosen buffers, as long as that makes the network faster."""
-        best = interval(depths)
-        while True:
-            larger = {n: 2 * depth if n in chosen else depth for n, depth in depths.items()}
-            faster = interval(larger)
-            if faster == best < inf:
-                return depths
-            depths, best = larger, faster
-
-    # Where branches meet, one waits for the other; elsewhere two words do nearly always.
-    depths = dict.fromkeys(names, 2)
-    if network.loops:  # a loop hangs where its own buffers do not hold a state
-        depths = grown(depths, names)
-    depths = grown(grown(depths, joins), names)
-    best = interval(depths)
-    for name in sorted(names, key=lambda name: name not in joins):
-        low, high = 0, depths[name]  # too small, large enough
-        while high - low > 1:
-            middle = (low + high) // 2
-            if interval({**depths, name: middle}) > best:
-                low = middle
+    depths, best = _ample(network, with_depths, words)
+    depths = _sufficient(network, with_depths(depths), best)
+    for name in sorted(words, key=lambda name: name not in network.joins):
+        # A buffer of one word moves a word every two cycles.
+        low, high = int(2 * words[name] > best), depths[name]  # too small, large enough
+        depth = high - 1  # most are right
+        while low < depth < high:
+            if interval({**depths, name: depth}) > best:
+                low = depth
             else:
-                high = middle
+                high = depth
+            depth = (low + high) // 2
         depths[name] = high
     return with_depths(depths)
+
+
+def _ample(
+    network: Network, with_depths: Callable[[dict[str, int]], NetworkPlan], words: dict[str, int]
+) -> tuple[dict[str, int], float]:
+    """Depths of all buffers that are as good as unbounded ones, and the interval with them."""
+    depths, best = {name: 2 * count for name, count in words.items()}, inf
+    while True:
+        graph = network.timing(with_depths(depths))
+        try:
+            found = _schedule(network, graph).interval
+        except Deadlock:
+            found = inf
+        # No event happens twice in a cycle.
+        if found == max(graph.firings.values()) or found == best < inf:
+            return depths, found
+        depths, best = {name: 2 * depth for name, depth in depths.items()}, found
+
+
+def _sufficient(network: Network, plan: NetworkPlan, interval: float) -> dict[str, int]:
+    """Words that every buffer needs for frames that come in this interval and never wait.
+
+    They are read off one schedule with the buffers of ``plan``, whose times then satisfy every
+    constraint still: frames that come as early as they can are no slower.
+    """
+    graph = network.timing(plan)
+    cycles, together = Fraction(interval).limit_denominator(MAX_FRAMES).as_integer_ratio()
+    for name in network.inputs:
+        port = graph.port(name)
+        first = np.arange(graph.firings[port]) == 0
+        earlier = np.where(first, -together * graph.firings[port], NEVER)
+        graph.after(port, port, cycles, earlier)
+    schedule = _schedule(network, graph)
+    return {
+        name: schedule.room(graph.port(f"{name}.write"), graph.port(f"{name}.read"))
+        for name in network.buffers(plan)
+    }
 
 
 def _buffering(

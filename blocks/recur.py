@@ -323,13 +323,14 @@ class Recur:
 
     def _candidate(self, plan: NetworkPlan, target: Target) -> Candidate:
         plan = self.roomy(plan)
+        step = self.cell.timing(plan)
         few = [min(self.steps, n) for n in (ESTIMATED, 2 * ESTIMATED)]
-        short, long = (replace(self, steps=n)._interval(plan) for n in few)
+        short, long = (replace(self, steps=n)._interval(plan, step) for n in few)
         more = (self.steps - few[1]) * (long - short) / ESTIMATED  # a step is like the one before
         return Candidate(plan, ceil(long + more), partial(self.cost, plan, target))
 
-    def _interval(self, plan: NetworkPlan) -> float:
-        graph = self.timing(plan)
+    def _interval(self, plan: NetworkPlan, step: Events) -> float:
+        graph = self._closed(plan, step)
         ports = ([graph.port(p) for p in ports] for ports in (self.inputs, self.outputs))
         return graph.schedule(*ports).interval
 
@@ -362,6 +363,35 @@ class Recur:
             **{p: plan.lanes[self._exit(n)] for p, n in zip(self.outputs, exits, strict=True)},
         }
 
+    def _check_buffers(self, plan: NetworkPlan) -> None:
+        """Refuse a plan in which a state goes round by wires alone."""
+        for name in self.states if self.steps > 1 and not self.kept else ():
+            if name in self._passed(name, plan):
+                raise ValueError(
+                    f"Recur state {name} must pass a buffer of a word or more on its way round, "
+                    "not wires alone"
+                )
+
+    def _passed(self, state: str, plan: NetworkPlan) -> list[str]:
+        """The states that a state reaches, steps later too, without passing a buffer.
+
+        Whether a block takes a word may depend at once on whether the next one does; round a loop
+        that must end at a buffer.
+        """
+        cell = self.cell.flat
+        reached, found = [state], []
+        for source in reached:
+            for route in cell.routes:
+                if route.source != source or plan.depths.get(route.name):
+                    continue
+                if route.node:
+                    new = [*cell.node(route.node).tensors]
+                else:
+                    new = [n for n in self.states if self._exit(n) == route.port]
+                    found += new
+                reached += [name for name in new if name not in reached]
+        return found
+
     def levels(self, plan: NetworkPlan) -> dict[str, str]:
         """Name of every buffer of the cell -> signal that counts the words in that."""
         return {name: f"step.{signal}" for name, signal in self.cell.levels(plan).items()}
@@ -389,6 +419,7 @@ class Recur:
 
     def rtl(self, plan: NetworkPlan) -> "RecurRtl":
         """A new circuit."""
+        self._check_buffers(plan)
         return RecurRtl(self, plan)
 
     def timing(self, plan: NetworkPlan) -> Events:
@@ -397,7 +428,12 @@ class Recur:
         The buffer r of the cell is written by ``r.write`` and read by ``r.read``.
         """
         self.lanes(plan)
-        cell = self.cell.timing(plan).repeated(self.rounds)
+        self._check_buffers(plan)
+        return self._closed(plan, self.cell.timing(plan))
+
+    def _closed(self, plan: NetworkPlan, step: Events) -> Events:
+        """The timing, that of the cell being ``step``."""
+        cell = step.repeated(self.rounds)
         graph = Events()
         graph.include(cell, "cell.")
         graph.ports = {

@@ -99,7 +99,7 @@ def log_softmax(input: Tensor, output_format: Format, error: float = 1.0) -> Net
     """``x - log(sum(exp(x)))`` along the last axis, less than ``error`` output units wrong.
 
     The sum s of the exponentials, at least 1 and wrong by at most ``n * d * 2**-p``, is narrowed to
-    16 bits at most; a share r of it is an error of ``r / (1 - r)`` in its logarithm.
+    as few bits as do, 16 at most; a share r of it is an error of ``r / (1 - r)`` in its logarithm.
 
     Error: less than ``error`` units of the output, 1 if left out, by the bound above
 
@@ -124,8 +124,11 @@ def log_softmax(input: Tensor, output_format: Format, error: float = 1.0) -> Net
     net = Composition(x=input)
     count, shape = input.shape[-1], input.shape
     largest = _distances(net)
-    bits = 15 - count.bit_length()  # of the sum's fraction: with its whole part 16 at most
     unit = Fraction(1, 2) ** output_format.frac
+    spare = (Fraction(error) - Fraction(5, 8)) * unit  # without the last rounding and the logarithm
+    most = 15 - count.bit_length()  # of the sum's fraction: with its whole part 16 at most
+    shares = ((bits, Fraction(3, 4 << bits)) for bits in range(1, most))  # 3/4 of its last bit
+    bits = next((bits for bits, share in shares if share / (1 - share) < spare), most)
     terms_frac = max(4, bits + count.bit_length() + 2)
     form = _decay(net.tensors["distance"].format, terms_frac)
     net.add("power", Nonlinearity(net.tensors["distance"], form), "distance")

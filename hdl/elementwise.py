@@ -112,7 +112,7 @@ class LaneFunction:
     ----------
     steps : from one number of each input to their exact result, in ``narrowing.source``
     narrowing : of the exact result
-    narrow_stage : whether it has a register
+    narrow_stage : whether the narrowed result has a register
     """
 
     steps: tuple[Step, ...]
@@ -138,10 +138,11 @@ class LaneFunction:
             total += step.arithmetic + logic(step.choice, len(step.stored(needed)))
             if step.product:
                 a, b = inputs
-                total += _product(a, b, needed)
+                total += _product(a, b, needed, step.registered)
             elif step.registered:
                 total += register(len(step.stored(needed)))
-        return total + self.narrowing.inventory() if self.narrow_stage else total
+        narrowing = self.narrowing
+        return total + (narrowing.inventory() if self.narrow_stage else narrowing.logic())
 
 
 def product_of(a: Format, b: Format, needed: int) -> Product:
@@ -150,9 +151,11 @@ def product_of(a: Format, b: Format, needed: int) -> Product:
     return Product(min(a.width, width), a.signed, min(b.width, width), b.signed, width)
 
 
-def _product(a: Format, b: Format, needed: int) -> Inventory:
-    """A multiplier and the register behind it."""
+def _product(a: Format, b: Format, needed: int, registered: bool) -> Inventory:
+    """A multiplier and the register behind it, if there is one."""
     product = product_of(a, b, needed)
+    if not registered:
+        return multiplier(*product[:5])
     unread = product.y_width - needed.bit_count()
     return multiplier(*product[:5]) + product_register(product, unread)
 
@@ -259,5 +262,7 @@ class ElementwiseArray(wiring.Component):
             if function.narrow_stage:
                 narrowing = function.narrowing
                 values = [narrowing.register(m, enables[-1], values[0], f"narrowed_{p}")]
+            else:
+                values = [function.narrowing.value(values[0])]
             m.d.comb += o.payload[p].eq(values[0])
         return m

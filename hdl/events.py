@@ -9,7 +9,7 @@ Source: F. Baccelli, G. Cohen, G. J. Olsder, J.-P. Quadrat, Synchronization and 
 chapter 2 (timed event graphs).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import lcm
 
@@ -126,6 +126,40 @@ class Events:
             known_as = (*self.branches.get(names[name], ()), *(names[b] for b in branches))
             self.branches[names[name]] = known_as
 
+    def unite(self, pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+        """Make one event of each pair, that of the first name; the names that changed, old -> new.
+
+        Both ends of a wire are one event.
+        """
+        parent: dict[str, str] = {}
+
+        def root(name: str) -> str:
+            while name in parent:
+                name = parent[name]
+            return name
+
+        for first, second in pairs:
+            first, second = root(first), root(second)
+            if first != second:
+                parent[second] = first
+                known, firings = self.firings[first], self.firings.pop(second)
+                if known != firings:
+                    raise ValueError(
+                        f"Events {first} must have {known} firings a frame, not {firings}"
+                    )
+        names = {name: root(name) for name in parent}
+        self.edges = [
+            Edge(
+                names.get(edge.target, edge.target),
+                names.get(edge.source, edge.source),
+                edge.index,
+                edge.delay,
+            )
+            for edge in self.edges
+        ]
+        self.ports = {port: names.get(event, event) for port, event in self.ports.items()}
+        return names
+
     def repeated(self, times: int) -> "Events":
         """The graph whose frame is ``times`` frames of this one."""
         if times == 1:
@@ -135,7 +169,8 @@ class Events:
         frames = np.arange(times)[:, None]
         for edge in self.edges:
             index = (edge.index + frames * self.firings[edge.source]).ravel()
-            result.edges.append(Edge(edge.target, edge.source, index, np.tile(edge.delay, times)))
+            delay = (edge.delay + 0 * frames).ravel()  # faster than np.tile
+            result.edges.append(Edge(edge.target, edge.source, index, delay))
         return result
 
     def times(self, frames: int) -> dict[str, NDArray[np.int64]]:
@@ -147,11 +182,12 @@ class Events:
 
     def schedule(self, inputs: list[str], outputs: list[str]) -> "Schedule":
         """Latency, interval and the rest, once the schedule has become periodic."""
-        evaluation, parts, memory = _Evaluation(self), self._parts(), self._memory()
+        evaluation = _Evaluation(self)
+        parts = [evaluation.columns(part) for part in self._parts()]
         frames = 4
         while frames <= MAX_FRAMES:
-            times = evaluation.run(frames)
-            found = [_period([times[name] for name in part], frames, memory) for part in parts]
+            evaluation.run(frames)
+            found = [_period(evaluation.times[:, part], evaluation.memory) for part in parts]
             if all(found):
                 start = max(part[0] for part in found if part)
                 period = lcm(*(part[1] for part in found if part))
@@ -176,15 +212,6 @@ class Events:
             groups.setdefault(root(name), []).append(name)
         return list(groups.values())
 
-    def _memory(self) -> int:
-        """How many frames back a firing may depend on another."""
-        reach = 1
-        for edge in self.edges:
-            real = edge.index[edge.index > NEVER // 2]
-            if real.size:
-                reach = max(reach, -(int(real.min()) // self.firings[edge.source]))
-        return reach
-
 
 def chain(*graphs: Events) -> Events:
     """The graphs one after the other, the ``o`` of each being the ``i`` of the next."""
@@ -195,6 +222,8 @@ def chain(*graphs: Events) -> Events:
             ends[graph.port("o")] = "o" if n == len(graphs) - 1 else f"link_{n + 1}"
         elif n < len(graphs) - 1:
             raise ValueError("chain graphs must have registers between their ports")
+        else:
+            result.ports["o"] = ends[graph.port("i")]
         result.include(graph, f"{n}.", ends)
     return result
 
@@ -264,9 +293,23 @@ class Schedule:
         writes, reads = self.times[written].ravel(), self.times[read].ravel()
         return int((np.arange(1, len(writes) + 1) - np.searchsorted(reads, writes, "right")).max())
 
+    def room(self, written: str, read: str) -> int:
+        """Fewest words with which a buffer between two events would hold neither of them back.
+
+        A word takes the place of one that was read in a cycle before.
+        """
+        writes, reads = self.times[written].ravel(), self.times[read].ravel()
+        return int((np.arange(1, len(writes) + 1) - np.searchsorted(reads, writes, "left")).max())
+
 
 class _Evaluation:
-    """Times of an event graph, frame after frame; later calls continue where earlier ended."""
+    """Times of an event graph, frame after frame; later calls continue where earlier ended.
+
+    Members
+    -------
+    times : so far, shape (frames, firings of all events)
+    memory : how many frames back a firing may depend on another
+    """
 
     def __init__(self, graph: Events):
         from . import event_times  # imports a compiler
@@ -286,6 +329,10 @@ class _Evaluation:
             np.concatenate([np.empty(0, np.int64), *(edge.index for edge in edges)]),
         )
         delays = np.concatenate([np.empty(0, np.int64), *(edge.delay for edge in edges)])
+        sources = np.repeat(np.maximum(self.firings, 1)[self.edges[1]], lengths)
+        index = self.edges[3]
+        earlier = np.where(index > NEVER // 2, -(index // sources), 0)
+        self.memory = int(earlier.max(initial=1))
         self.sequence, _ = event_times.order(self.firings, self.first, *self.edges, 1)
         self.times = np.empty((0, int(self.firings.sum())), np.int64)
         if self._complete:
@@ -297,6 +344,13 @@ class _Evaluation:
     def _complete(self) -> bool:
         """Whether every firing of a frame has its place in the order, which goes for any frame."""
         return len(self.sequence) == self.times.shape[1]
+
+    def columns(self, names: list[str]) -> slice | NDArray[np.int64]:
+        """Where the firings of some events stand in ``times``."""
+        if len(names) == len(self.names):
+            return slice(None)
+        chosen = np.isin(self.names, names)
+        return np.flatnonzero(np.repeat(chosen, self.firings))
 
     def run(self, frames: int) -> dict[str, NDArray[np.int64]]:
         """Cycle of every firing in the first ``frames`` frames, shape (frames, firings)."""
@@ -321,17 +375,22 @@ class _Evaluation:
         }
 
 
-def _period(times: list[NDArray[np.int64]], frames: int, memory: int) -> tuple[int, int] | None:
+def _period(times: NDArray[np.int64], memory: int) -> tuple[int, int] | None:
     """(first frame, frames) of the period of some events, or None if it is not seen yet.
 
     Firings depend on no more than ``memory`` earlier frames, so two runs of that many frames with
     equal times, up to one constant, repeat for ever.
+
+    Parameters
+    ----------
+    times : shape (frames, firings)
     """
+    frames = len(times)
 
     def step(early: int, late: int) -> int | None:
         """Cycles from one frame to another, or None if they are not the same for all events."""
-        cycles = int(times[0][late, 0] - times[0][early, 0])
-        return cycles if all((t[late] - t[early] == cycles).all() for t in times) else None
+        cycles = int(times[late, 0] - times[early, 0])
+        return cycles if (times[late] - times[early] == cycles).all() else None
 
     for period in range(1, (frames - memory) // 2 + 1):
         start = frames - memory - period

@@ -211,6 +211,12 @@ class Narrowing:
         """What the register and the logic before it are made of."""
         if self.stored is None:
             return Inventory()
+        return self.logic() + register(self.stored.width)
+
+    def logic(self) -> Inventory:
+        """What the logic before the register is made of."""
+        if self.stored is None:
+            return Inventory()
         drop = self.source.frac - self.target.frac
         low, high = self._rounded
         width = (low < 0) + max((~n if n < 0 else n).bit_length() for n in (low, high))
@@ -222,14 +228,18 @@ class Narrowing:
             logic += constant_adder(width)  # else it joins the adder that rounds
         if low < target.min or high > target.max:
             logic += saturate(width, low < 0, target.width, target.signed, self.overflow)
-        return logic + register(self.stored.width)
+        return logic
+
+    def value(self, value: Value) -> Value:
+        """The narrowed number without a register."""
+        return narrow(value, *self._modes, (self.low, self.high), self.offset)
 
     def register(self, m: Module, enable: Value, value: Value, name: str) -> Value:
         """Add the register, loaded where ``enable``; return it in the shape of ``target``."""
         low, _ = self.bounds
         if self.stored is None:
             return Const(low, shape(self.target))
-        y = narrow(value, *self._modes, (self.low, self.high), self.offset)
+        y = self.value(value)
         register = Signal(shape(self.stored), name=name, reset_less=True)
         with m.If(enable):
             m.d.sync += register.eq(y[self.unchanging :])

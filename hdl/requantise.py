@@ -18,9 +18,7 @@ from .cost import elastic as elastic_stages
 from .events import Events, pipeline_events
 from .memory import Rom, Tables
 from .narrow import Narrowing, below_zero, divide, simplest_rounding, trailing_zeros
-from .stream import elastic, shape, stream_signature
-
-STAGES = 2
+from .stream import joined, shape, stream_signature
 
 FIRST_DROP = 31
 """Bits that sums which are rounded twice lose first, as in gemmlowp's fixed-point products."""
@@ -226,8 +224,6 @@ def _lanes(
 class Requantisation:
     """``y = narrow((sum << shift) + bias)``, ``lanes`` rows a transfer.
 
-    Two stages: the sum with its constant, and the narrowed number.
-
     Parameters
     ----------
     sums : Format of each distinct sum
@@ -242,6 +238,8 @@ class Requantisation:
     left : None, or ints, shape (groups * lanes,): 31 bits of each sum with its bias are rounded off
         first, ties up, and the rest is shifted by these; ``frac`` counts the fraction bits of that
     cut : low bits of the sum with its constant that are cut off before anything is rounded
+    stages : registers: 2 behind the sum with its constant and behind the narrowed number, 1 behind
+        the latter alone, or 0
 
     Members
     -------
@@ -266,7 +264,9 @@ class Requantisation:
         offset: int = 0,
         left: Ints | None = None,
         cut: int = 0,
+        stages: int = 2,
     ):
+        self.stages = stages
         self.inverted = inverted or [False] * len(sources)
         self.sums, self.sources, self.lanes = sums, sources, len(sources)
         self.groups, self.target, self.style = len(bias) // self.lanes, target, style
@@ -296,7 +296,7 @@ class Requantisation:
 
     def inventory(self) -> Inventory:
         """What it is made of."""
-        total = elastic_stages(STAGES)
+        total = elastic_stages(self.stages)
         tables = self.tables
         if tables is not None and tables.width:
             total += counter(tables.depth) + mux2((tables.depth - 1).bit_length())
@@ -311,13 +311,15 @@ class Requantisation:
             narrowing = lane.narrowing
             changing = narrowing.needed >> narrowing.fixed
             sums = adder if self.tables is not None else constant_adder
-            total += sums(lane.kept) + register(changing.bit_count())
-            total += narrowing.inventory()
+            total += sums(lane.kept)
+            if self.stages > 1:
+                total += register(changing.bit_count())
+            total += narrowing.inventory() if self.stages else narrowing.logic()
         return total
 
     def events(self) -> Events:
         """Transfers of ``i`` and ``o``, one a frame."""
-        return pipeline_events(STAGES)
+        return pipeline_events(self.stages)
 
 
 def requantised(
@@ -331,6 +333,7 @@ def requantised(
     offset: int = 0,
     left: Ints | None = None,
     cut: int = 0,
+    stages: int = 2,
 ) -> tuple[Any, Requantisation]:
     """Exact sums without what nobody reads of them, and what narrows them.
 
@@ -339,7 +342,7 @@ def requantised(
     part : MacCore, Parallel or Scale
     shift, bias : ints: row j stands for ``(row << shift[j]) + bias[j]``; where they are more than
         the rows of the part, these come again and again
-    frac, target, rounding, overflow, offset, left, cut : of :class:`Requantisation`
+    frac, target, rounding, overflow, offset, left, cut, stages : of :class:`Requantisation`
     """
     modes = frac, target, rounding, overflow
 
@@ -349,7 +352,7 @@ def requantised(
 
     bias, lanes = bias + (np.resize(part.offset, bias.shape) << shift), len(part.sources)
     part = part.reading(*read_bits(*rows(part), lanes, *modes, offset, left, cut))
-    more: Any = (part.inverted, "logic", offset, left, cut)
+    more: Any = (part.inverted, "logic", offset, left, cut, stages)
     return part, Requantisation(part.sums, part.sources, *rows(part), *modes, *more)
 
 
@@ -375,21 +378,24 @@ class Requantiser(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         design, i, o = self.design, self.i, self.o
-        enables, valids = elastic(m, i.valid, STAGES, o.ready)
-        m.d.comb += [i.ready.eq(enables[0]), o.valid.eq(valids[-1])]
-        constants = self._constants(m, i.valid & enables[0])
+        enables = joined(m, [i], design.stages, o)
+        constants = self._constants(m, i.valid & i.ready)
         results: list[Value] = []
         for p, lane in enumerate(design.rows):
             if design.twins[p] < p:
                 results.append(results[design.twins[p]])
                 continue
-            biased = self._biased(m, enables[0], p, constants)
-            results.append(lane.narrowing.register(m, enables[1], biased, f"narrowed_{p}"))
+            biased = self._biased(m, enables, p, constants)
+            if design.stages:
+                y = lane.narrowing.register(m, enables[-1], biased, f"narrowed_{p}")
+            else:
+                y = lane.narrowing.value(biased)
+            results.append(y)
         m.d.comb += [o.payload[p].eq(y) for p, y in enumerate(results)]
         return m
 
-    def _biased(self, m: Module, enable, p: int, constants) -> Value:
-        """Register of the sum of lane p with its constant, without the bits that never change."""
+    def _biased(self, m: Module, enables, p: int, constants) -> Value:
+        """The sum of lane p with its constant, without the bits that never change, perhaps kept."""
         lane = self.design.rows[p]
         narrowing = lane.narrowing
         number, fixed = shape(narrowing.source), narrowing.fixed
@@ -404,8 +410,11 @@ class Requantiser(wiring.Component):
         changing = Signal(
             Shape(number.width - fixed, number.signed), name=f"biased_{p}", reset_less=True
         )
-        with m.If(enable):
-            m.d.sync += changing.eq(rest)
+        if self.design.stages > 1:
+            with m.If(enables[0]):
+                m.d.sync += changing.eq(rest)
+        else:
+            m.d.comb += changing.eq(rest)
         biased = Signal(number, name=f"sum_{p}")
         m.d.comb += biased.eq(Cat(Const(narrowing.low % (1 << fixed), fixed), changing))
         return biased

@@ -506,7 +506,9 @@ PLANNED = ["identity", "relu", "add", "sub", "mul", "minimum", "maximum", "resha
 def test_plans_of_another_kind_or_size_are_refused(name):
     block = BLOCKS[name]
     kind = type(block).__name__
-    with refused(TypeError, f"{kind} plan must be Lanes, not Unrolled(adders_per_stage=1)"):
+    with refused(
+        TypeError, f"{kind} plan must be Lanes, not Unrolled(adders_per_stage=1, narrow_stages=2)"
+    ):
         block.rtl(Unrolled())
     for lanes in (0, 4, 12, -1):
         with refused(ValueError, f"{kind} lanes must divide 6, not be {lanes}"):

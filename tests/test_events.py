@@ -278,6 +278,38 @@ def test_occupancy_is_the_most_words_at_the_end_of_a_cycle(seed):
     reads = schedule.times["read"].ravel()
     held = [(writes <= t).sum() - (reads <= t).sum() for t in range(writes[-1] + 1)]
     assert schedule.occupancy("write", "read") == max(held)
+    room = schedule.room("write", "read")
+
+    def waits(depth):
+        """Whether some word would come before the one whose place it takes is read."""
+        return (writes[depth:] <= reads[: len(reads) - depth]).any()
+
+    assert waits(room - 1)
+    assert not waits(room)
+
+
+def test_a_wire_makes_one_event_of_its_ends():
+    graph = Fifo.events(2, 3)
+    graph.include(Fifo.events(2, 3), "next.")
+    graph.ports["x"] = "next.i"
+    assert graph.unite([("o", "next.i")]) == {"next.i": "o"}
+    assert graph.ports["x"] == "o"
+    assert list(graph.firings) == ["i", "o", "next.o"]
+    chained = chain(Fifo.events(2, 3), Fifo.events(2, 3)).schedule(["i"], ["o"])
+    found = graph.schedule(["i"], ["next.o"])
+    assert (found.latency, found.interval) == (chained.latency, chained.interval)
+
+
+def test_ends_of_a_wire_with_other_numbers_of_firings_are_refused():
+    graph = Scatter.events(2, 3)
+    with refused(ValueError, "Events i must have 3 firings a frame, not 6"):
+        graph.unite([("i", "o")])
+
+
+def test_a_chain_may_end_with_wires():
+    graph = chain(Fifo.events(2, 3), pipeline_events(0, 3))
+    assert graph.port("o") == "link_1"
+    assert graph.schedule(["i"], ["link_1"]).latency == 3
 
 
 def test_a_full_buffer_holds_its_depth():

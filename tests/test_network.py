@@ -367,3 +367,13 @@ def test_plans_may_be_of_any_lanes_between_blocks():
     )
     with_relu = Network.chain(RELU, linear(Tensor((4,), U6), 4))
     check_verilog([(network, changed), (with_relu, mixed)], STALLS[:2])
+
+
+def test_the_timing_of_a_plan_does_not_depend_on_what_was_asked_before():
+    """Timings of blocks are kept from one plan to the next."""
+    made = [plan(nested(), TARGET, interval) for interval in (8, 64)]
+    network = nested()
+    for one in (*made, *made):
+        fresh = nested().timing(one).times(2)
+        for event, times in network.timing(one).times(2).items():
+            np.testing.assert_array_equal(times, fresh[event])

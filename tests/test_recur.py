@@ -4,6 +4,7 @@
 from dataclasses import replace
 from fractions import Fraction
 
+import conformance as ask
 import numpy as np
 import pytest
 from conformance import alone, no_buffer_has_a_word_too_many, schedule
@@ -15,16 +16,23 @@ from blocks import (
     Deinterleave,
     Lanes,
     Linear,
+    Mul,
     Network,
+    NetworkPlan,
     Node,
+    Nonlinearity,
+    Prompt,
     Recur,
+    TableLanes,
     Tensor,
+    Unrolled,
     bidirectional,
     gru,
     lstm,
     plan,
     rnn,
 )
+from blocks.configurations import Configuration
 from blocks.planner import choices, chosen_candidates, mapped
 from blocks.recurrent import smallest
 from hdl import Deadlock, Target
@@ -339,6 +347,74 @@ def test_a_step_takes_the_latency_of_its_loop(steps, streams, interval):
     network = delay_line(steps, streams)
     found = schedule(network, plan(network, TARGET, interval)).interval
     assert found == pytest.approx(interval, abs=3)
+
+
+@pytest.mark.parametrize(("stages", "depth", "step"), [(1, 1, 2), (1, 2, 2), (0, 2, 1)])
+def test_a_loop_of_wires_takes_its_registers_alone(stages, depth, step):
+    network = delay_line(10)
+    depths = {"add.i_a": 2, "add.i_b": depth}  # a state is given when x has been taken
+    inner = NetworkPlan(
+        {"add": Prompt(1, stages)},
+        {"i_x": 1, "i_h": 1, "o": 1},
+        depths,
+        dict.fromkeys(depths, "registers"),
+    )
+    made = NetworkPlan({"block": inner}, {"i": 1, "o": 1}, {"block.i": 0}, {})
+    timing = network.timing(made)
+    assert np.diff(timing.times(1)[timing.port("o")][0]).tolist() == [step] * 9
+    ask.verilog_equals_reference(ask.subjects("wires", [Configuration(network, made)]))
+
+
+@pytest.mark.parametrize("adders", [2, 3])
+def test_a_step_of_an_lstm_takes_its_registers_alone(adders):
+    """Sums of x ahead; a buffer, sums of h, gates, products, cell and its tanh are in the loop."""
+    units, steps = 3, 4
+    parts = draw(5, (4,))
+    network = lstm(
+        Tensor((steps, 4), X), *parts, W, R, SUM, GATE, TANH, CELL, H, choose=plain_table
+    )
+    loop = network.nodes[0].block
+    plans = {}
+    for node in loop.cell.nodes:
+        size = next(iter(node.block.outputs.values())).size
+        if isinstance(node.block, Linear):
+            plans[node.name] = Unrolled(adders, 0)
+        elif isinstance(node.block, Add | Mul):
+            plans[node.name] = Prompt(size, 0 if node.name == "h_next" else 1)
+        else:
+            kind = TableLanes if isinstance(node.block, Nonlinearity) else Lanes
+            plans[node.name] = kind(units)
+    depths = {route.name: 0 for route in loop.cell.routes if loop.cell.buffered(route)}
+    depths |= {"h_sums.i": 1, "kept.i_b": 2, "sums.i_a": 2}
+    lanes = {"i_x": 4, "i_h": units, "i_c": units, "o_h": units, "o_c": units}
+    styles = dict.fromkeys(depths, "registers")
+    inner = NetworkPlan(plans, lanes, depths, styles)
+    made = NetworkPlan({"loop": inner}, {"i": 4, "o": units}, {"loop.i": 0}, {})
+    sums, _ = loop.cell.node("h_sums").block.design(plans["h_sums"])
+    step = 1 + sums.stages + 5
+    times = network.timing(made).times(1)
+    assert np.diff(times[network.timing(made).port("o")][0]).tolist() == [step] * (steps - 1)
+    subject = ask.subjects("short", [Configuration(network, made)])
+    ask.verilog_equals_reference(subject)
+    ask.verilog_is_clean(subject)
+
+
+def test_a_loop_whose_only_word_waits_for_itself_hangs():
+    """A full buffer of one word takes no other in the cycle in which it gives its own."""
+    network = delay_line(10)
+    depths = {"add.i_a": 2, "add.i_b": 1}
+    inner = NetworkPlan({"add": Prompt(1, 0)}, {"i_x": 1, "i_h": 1, "o": 1}, depths, {})
+    with pytest.raises(Deadlock):
+        schedule(network, NetworkPlan({"block": inner}, {"i": 1, "o": 1}, {"block.i": 0}, {}))
+
+
+def plain_table(name, source, target):
+    """A look-up of every code, a stage."""
+    return next(
+        form
+        for form in candidates(FUNCTIONS[name], source, target, degrees=(0,))
+        if form.symmetry is None
+    )
 
 
 def test_no_buffer_of_a_loop_has_a_word_too_many():

@@ -196,6 +196,13 @@ ACTIONS = {
     "recur lanes": lambda: running_sum()().lanes(
         NetworkPlan({"sum": Lanes(1)}, {"i_x": 1, "i_total": 2, "o": 1})
     ),
+    "recur wires": lambda: running_sum()().rtl(
+        NetworkPlan(
+            {"sum": Lanes(1)}, {"i_x": 1, "i_total": 1, "o": 1}, {"sum.i_a": 1, "sum.i_b": 0}
+        )
+    ),
+    "unrolled stages": lambda: blocks.Unrolled(1, 3),
+    "prompt stages": lambda: blocks.Prompt(1, 2),
     "recur unread": running_sum(outputs={"x_again": "x"}),
     "recur frames": lambda: running_sum()().reference(),
     "rescale shape": lambda: rescale([1], S, S, [[1]], [[1]], Rule.ONNX),
@@ -324,6 +331,12 @@ MESSAGES = {
         ValueError,
         "Recur state total must enter with as many lanes as it leaves, 1, not 2",
     ),
+    "recur wires": (
+        ValueError,
+        "Recur state total must pass a buffer of a word or more on its way round, not wires alone",
+    ),
+    "unrolled stages": (ValueError, "Unrolled narrow_stages must be 0, 1 or 2, not 3"),
+    "prompt stages": (ValueError, "Prompt stages must be 0 or 1, not 2"),
     "recur unread": (
         ValueError,
         "Recur cell output x_again must be a state, a sequence or a final, not unread",
