@@ -203,6 +203,36 @@ class Endless:
         self.formats = wide
 
 
+def test_biases_take_up_what_weights_lose_in_the_mean():
+    """With 3 bits a weight is off by up to an eighth, and inputs are around 3."""
+    layer = replace(layer_of(Rnn, functions=(("affine", (1.0, 0.0)),)), recurrent=np.eye(UNITS) / 8)
+    graph, x = graph_of(layer), 3 + frames(40, size=0.25)
+    network, report = quantise(graph, x, weight_bits=3)
+    y, want = results(network, report, graph, x)["h"], evaluate(graph, x)["r"]
+    assert np.abs((y - want).mean(axis=(0, 1))).max() < 0.01
+
+
+@pytest.mark.parametrize("name", ["rnn", "rnn relu", "lstm", "gru", "gru of others"])
+def test_bounds_hold_whatever_comes(name, monkeypatch):
+    """The next layer's formats stand on them."""
+    found, layer = [], LAYERS[name]()
+    quantised = type(layer).quantise
+
+    def noted(self, stage):
+        found.append(quantised(self, stage))
+        return found[-1]
+
+    monkeypatch.setattr(type(layer), "quantise", noted)
+    network, report = quantise(graph_of(layer), frames())
+    (decision,), format = found, report.precision["x"].output_format
+    random = np.random.default_rng(5)
+    y = network.reference(random.choice([format.min, format.max], (40, STEPS, INPUTS)))
+    y = y if isinstance(y, tuple) else (y,)
+    for values, (low, high) in zip(y, decision.bounds, strict=True):
+        assert (low <= values).all()
+        assert (values <= high).all()
+
+
 REFUSED = {
     "weights": (
         lambda: layer_of(Rnn, rows=2),
