@@ -38,6 +38,9 @@ from .network import RESET, RESETS, Network, NetworkPlan, Node, with_marks
 ROOM = 8
 """Words more than two steps have, for what is under way."""
 
+AT_ONCE = 2**12
+"""Most products of a matrix in a cycle that a search looks at."""
+
 ESTIMATED = 3
 """Steps of which a plan's interval is computed, and twice as many, to tell that of all."""
 
@@ -293,11 +296,15 @@ class Recur:
     def plans(self, target: Target) -> Iterator[Candidate]:
         """From slow to fast and dear: mappings of the cell that none beats in both respects.
 
-        Buffers are so large that none holds the loop back.
+        Buffers are so large that none holds the loop back. Mappings of very many
+        products at a time are left out, for the price of each must be known.
         """
         from .planner import MANNERS, choices, chosen_candidates, mapped, weight
 
         known = choices(self.cell, target)
+        for name, own in known.items():
+            least = max(candidate.interval for candidate in own) // AT_ONCE
+            known[name] = [candidate for candidate in own if candidate.interval >= least]
         fastest = max(min(c.interval for c in own) for own in known.values())
         found: dict[str, tuple[float, Candidate]] = {}
         for interval in sorted({c.interval for own in known.values() for c in own}):

@@ -605,7 +605,9 @@ def gru_configuration(random: np.random.Generator, index: int) -> Configuration:
     if index % 4 == 1:
         backward = _arguments(random, index, (3,)) | {"gate_format": Format(5, 5, False)}
         backward["input"] = parts["input"]
-        for name in ("weight", "recurrent", "bias"):
-            backward[name] = random.permutation(parts[name].ravel()).reshape(parts[name].shape)
+        for name in ("weight", "recurrent", "bias", "shift", "recurrent_shift"):
+            if name in parts:
+                values = random.permutation(parts[name].ravel())
+                backward[name] = values.reshape(parts[name].shape)
         network = bidirectional(network, gru(**backward))
     return _planned(network, random, index)
