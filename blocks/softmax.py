@@ -266,7 +266,8 @@ def _check(name: str, input: Tensor, output_format: Format, error: float) -> Non
 
 def _configuration(compose: Callable[..., Network], positive: bool, masks: bool = False) -> Any:
     def configuration(random: np.random.Generator, index: int) -> Configuration:
-        count = 1 if index == 0 else int(random.integers(2, 5 + index // 3))
+        # a logarithm of 1 alone is constant: yosys leaves half of its circuit out
+        count = 1 if index == 0 and positive else int(random.integers(2, 5 + index // 3))
         shape = (count,) if index % 3 else (int(random.integers(1, 4)), count)
         width = int(random.integers(3, 8))
         x = Tensor(shape, Format(width, width - int(random.integers(2, 4)), bool(index % 2)))

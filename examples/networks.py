@@ -202,8 +202,11 @@ def _mnist_lstm() -> Graph:
     return graph(MNIST_LSTM)
 
 
-def _keywords(name: str, steps: int) -> Example:
-    """The utterances are calibration data too, since there are no others."""
+def keywords(name: str, steps: int) -> Example:
+    """One of Arm's networks of this many steps.
+
+    The utterances are calibration data too, since there are no others.
+    """
 
     def data() -> Data:
         from examples.published.keywords import utterances
@@ -220,7 +223,7 @@ def _keywords(name: str, steps: int) -> Example:
     return Example(weights, data, 5, TWO_OF_FORTY, WIDE, graph=made)
 
 
-def _wakeword(kept: bool) -> Example:
+def _wakeword(kept: bool, interval: int) -> Example:
     """The recording is calibration data too, since there is no other."""
 
     def data() -> Data:
@@ -236,7 +239,8 @@ def _wakeword(kept: bool) -> Example:
         return graph(model, 1 if kept else WINDOW, kept)
 
     model = WAKEWORD / "hey_mycroft.tflite"
-    return Example(model, data, 83 if kept else 55, ALWAYS, WIDE, graph=made)
+    options = {**WIDE, "interval": interval}
+    return Example(model, data, 83 if kept else 55, ALWAYS, options, graph=made)
 
 
 def _random(*shape: int) -> Callable[[], Data]:
@@ -283,11 +287,11 @@ NETWORKS: dict[str, Example] = {
     "shapes3d": _own("shapes3d", _shapes3d, 50, A_POINT),
     "copy_ntm": _copying(),
     "mnist_cnn": Example(MNIST / "mnist-conv.onnx", _mnist, 20, HALF_A_POINT),
-    "mnist_lstm": Example(MNIST_LSTM, _mnist_rows, 20, A_POINT, graph=_mnist_lstm),
-    "basic_lstm_s": _keywords("Basic_LSTM_S", 49),
-    "lstm_s": _keywords("LSTM_S", 25),
-    "precise_gru": _wakeword(kept=True),
-    "precise_gru_windows": _wakeword(kept=False),
+    "mnist_lstm": Example(
+        MNIST_LSTM, _mnist_rows, 20, A_POINT, {"interval": 8192}, graph=_mnist_lstm
+    ),
+    "precise_gru": _wakeword(kept=True, interval=512),
+    "precise_gru_windows": _wakeword(kept=False, interval=16384),
     **_published("conv1d_small_keras", 100, 10, 4),
     **_published("conv2d_small_keras", 100, 8, 8, 1),
     **_published("two_layer_pytorch", RANDOM_FRAMES, 10),
