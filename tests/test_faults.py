@@ -30,7 +30,6 @@ import hdl.mac
 import hdl.merge
 import hdl.parallel
 import hdl.rearrange
-import hdl.requantise
 import hdl.sort
 import hdl.stream
 import hdl.tree
@@ -534,7 +533,6 @@ def test_a_stall_that_loses_a_word_is_caught_by_the_values(name):
         for module in (
             hdl.stream,
             hdl.mac,
-            hdl.requantise,
             hdl.parallel,
             hdl.rearrange,
             hdl.merge,
