@@ -296,15 +296,15 @@ class Recur:
     def plans(self, target: Target) -> Iterator[Candidate]:
         """From slow to fast and dear: mappings of the cell that none beats in both respects.
 
-        Buffers are so large that none holds the loop back. Mappings of very many
-        products at a time are left out, for the price of each must be known.
+        Buffers are so large that none holds the loop back. Mappings of very many products at a
+        time are left out, for the price of each must be known.
         """
         from .planner import MANNERS, choices, chosen_candidates, mapped, weight
 
         known = choices(self.cell, target)
         for name, own in known.items():
-            least = max(candidate.interval for candidate in own) // AT_ONCE
-            known[name] = [candidate for candidate in own if candidate.interval >= least]
+            shortest = max(candidate.interval for candidate in own) // AT_ONCE
+            known[name] = [candidate for candidate in own if candidate.interval >= shortest]
         fastest = max(min(c.interval for c in own) for own in known.values())
         found: dict[str, tuple[float, Candidate]] = {}
         for interval in sorted({c.interval for own in known.values() for c in own}):
