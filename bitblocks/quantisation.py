@@ -27,6 +27,7 @@ from bitblocks.graph import (
     without_unread,
 )
 from bitblocks.precision import LayerPrecision, Precision
+from blocks.linear import MAX_SHIFT
 from quant import (
     Format,
     Ints,
@@ -50,8 +51,6 @@ OUTPUT_BITS = 16
 """Width to which a final output may stay as exact as its sums."""
 CODES_LIMIT = 2**16
 """Most integers of which a function of one variable is looked at."""
-MAX_SHIFT = 4
-"""Most fraction bits by which the output channels of one Linear differ."""
 OFFSETS = (0, -1, 1, 2, 3, 4, 5, 6)
 """Fraction bits tried, counted from those that just hold the largest number; ties go forward."""
 PATIENCE = 3
@@ -477,9 +476,9 @@ def weighted(stage: Stage, weight: Floats, bias: Floats, sums: Sums) -> Weighted
 
     fracs = _weight_fracs(stage, rows, wanted.reshape(-1, outputs), exact_sums)
     override = stage.settings.weight_format
-    frac, shift = _aligned(fracs, None if override is None else override.frac)
+    frac, shift = aligned(fracs, None if override is None else override.frac)
     weight_format = Format(bits, frac)
-    codes = _rounded(rows, bits, frac - shift)
+    codes = rounded(rows, bits, frac - shift)
     matrix = codes << shift[:, np.newaxis]
     exact = exact_sums(matrix)
     sum_frac = frac + source.format.frac
@@ -527,7 +526,7 @@ def _weight_fracs(
     best, least, idle = start, np.full(len(peaks), math.inf), 0
     for offset in OFFSETS:
         fracs = start + offset
-        weight = _rounded(rows, bits, fracs)
+        weight = rounded(rows, bits, fracs)
         if stage.calibrated:
             sums = exact_sums(weight).astype(np.float64)
             error = np.ldexp(sums, -fracs - input_frac) - wanted
@@ -848,13 +847,13 @@ def _formats_around(
     return [Format(bits, n, signed) for n in fracs]
 
 
-def _rounded(weight: Floats, bits: int, fracs: Ints) -> Ints:
+def rounded(weight: Floats, bits: int, fracs: Ints) -> Ints:
     """Each row of ``weight`` in ``bits`` bits, of which ``fracs`` are fraction bits."""
     scaled = np.ldexp(weight, fracs[:, np.newaxis])  # exact, or far below half a unit
     return from_float(scaled, Format(bits, 0))
 
 
-def _aligned(fracs: list[int | None], given: int | None) -> tuple[int, Ints]:
+def aligned(fracs: list[int | None], given: int | None) -> tuple[int, Ints]:
     """One fraction for all rows, and how many bits less each row has, 0 to MAX_SHIFT."""
     used = [frac for frac in fracs if frac is not None]
     if given is None:

@@ -21,10 +21,18 @@ from bitblocks.graph import Floats, Layer, Shape
 from bitblocks.layers.activation import KINDS
 from bitblocks.layers.dense import ordered_product
 from bitblocks.precision import INSIDE
-from bitblocks.quantisation import Decision, Quantised, Stage, frac_for, means, rounded_bias
+from bitblocks.quantisation import (
+    Decision,
+    Quantised,
+    Stage,
+    aligned,
+    frac_for,
+    means,
+    rounded,
+    rounded_bias,
+)
 from blocks import activation
 from blocks.composition import Composition
-from blocks.linear import MAX_SHIFT
 from blocks.recurrent import extremes, smallest
 from quant import Format, Ints, Overflow, Rounding, from_float, narrow_bounds, to_float
 
@@ -435,14 +443,12 @@ def _rounded(stage: Stage, name: str, weight: Floats, data: Floats) -> Rounded:
     """Each row with as many fraction bits as its largest weight allows."""
     rows, places = weight.reshape(-1, weight.shape[-1]), weight.shape[:-1]
     peaks = np.abs(rows).max(axis=1)
-    bits = stage.settings.inside.get(name, Format(stage.settings.weight_bits, 0)).width
-    wanted = [frac_for(float(peak), bits, True) if peak else None for peak in peaks]
-    known = [frac for frac in wanted if frac is not None] or [0]
-    most = min(max(known), min(known) + MAX_SHIFT)
-    format = stage.settings.inside.get(name, Format(bits, most))
-    fracs = [format.frac if frac is None else frac for frac in wanted]
-    shift = np.clip(format.frac - np.array(fracs), 0, MAX_SHIFT)
-    codes = from_float(np.ldexp(rows, -shift[:, np.newaxis]), format)
+    override = stage.settings.inside.get(name)
+    bits = stage.settings.weight_bits if override is None else override.width
+    fracs = [frac_for(float(peak), bits, True) if peak else None for peak in peaks]
+    frac, shift = aligned(fracs, None if override is None else override.frac)
+    format = Format(bits, frac)
+    codes = rounded(rows, bits, frac - shift)
     lost = rows - np.ldexp(to_float(codes, format), shift[:, np.newaxis])
     data = data.reshape(-1, weight.shape[-1])
     mean = means(data) if stage.calibrated else np.zeros(weight.shape[-1])
