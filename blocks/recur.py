@@ -184,7 +184,8 @@ class Recur:
         return (self.streams,) if self.streams > 1 else ()
 
     @property
-    def inputs(self) -> dict[str, Tensor]:
+    def entries(self) -> dict[str, Tensor]:
+        """The inputs by their names in the cell; that of marks is RESET."""
         x = self.cell.input_names[0]
         tensor = self.tensor(x)
         tensors = {x: replace(tensor, shape=(self.steps, *self._each, *tensor.shape))}
@@ -194,8 +195,13 @@ class Recur:
                 tensors[name] = replace(tensor, shape=(*self._each, *tensor.shape))
         if self.kept:
             tensors[RESET] = RESETS
+        return tensors
+
+    @property
+    def inputs(self) -> dict[str, Tensor]:
+        tensors = self.entries
         if len(tensors) == 1:
-            return {"i": tensors[x]}
+            return {"i": next(iter(tensors.values()))}
         return {f"i_{name}": tensor for name, tensor in tensors.items()}
 
     @property
@@ -614,9 +620,7 @@ def recur_configuration(random: np.random.Generator, index: int) -> Configuratio
     steps, kept = int(random.integers(1, 5)), index % 5 == 1 and index % 4 != 3
     streams = 1 + (index % 4 == 1)
     loop = Recur(cell, steps, tuple(initial), sequences, finals, streams, kept)
-    inputs = {port.removeprefix("i_"): tensor for port, tensor in loop.inputs.items()}
-    if len(inputs) == 1:
-        inputs = {"x": loop.inputs["i"]}
+    inputs = loop.entries
     node = Node("loop", loop, tuple(inputs))
     outputs = {f"y{n}": tensor for n, tensor in enumerate(node.tensors)}
     network = Network(inputs, (node,), outputs)

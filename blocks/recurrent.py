@@ -520,9 +520,7 @@ def looped(
     settings = {"initial": zeros, "sequences": ("h",), **options}
     streams = input.shape[1] if len(input.shape) == 3 else 1
     loop = Recur(cell, input.shape[0], streams=streams, **settings)
-    inputs = {port.removeprefix("i_"): tensor for port, tensor in loop.inputs.items()}
-    if len(inputs) == 1:
-        inputs = {"x": loop.inputs["i"]}
+    inputs = loop.entries
     given = (*loop.sequences, *(f"{name}_last" for name in loop.finals))
     node = Node("loop", loop, tuple(inputs))
     return Network(inputs, (node,), dict(zip(given, node.tensors, strict=True)))
