@@ -74,8 +74,9 @@ class Parallel:
         ``kept`` bits of each, the skipped ones included, are read, but those in the masks ``gaps``.
         """
         part = copy(self)
-        for name in ("pipeline", "_keys", "fields", "sources", "sums"):  # of what was read before
-            vars(part).pop(name, None)
+        for name, member in vars(Parallel).items():
+            if isinstance(member, cached_property):  # of what was read before
+                vars(part).pop(name, None)
         part._kept = np.maximum(kept - skipped, 0)
         part._gaps, part._skipped = gaps >> skipped, skipped
         part.scale = self.scale + skipped
