@@ -12,13 +12,11 @@ from math import ceil, floor, lcm
 from typing import Any
 
 import numpy as np
-from amaranth.lib import wiring
 from numpy.typing import ArrayLike
 
 import quant
 from hdl import (
     Elementwise,
-    ElementwiseArray,
     LaneFunction,
     Narrowing,
     Pieces,
@@ -444,11 +442,6 @@ class PReLU(ElementwiseBlock):
     def kernel(self) -> Kernel:
         """The reference on tiles."""
         return PlainKernel(self.reference, (self.input.shape,), self.input.size)
-
-    def rtl(self, plan: Lanes) -> wiring.Component:
-        """A new circuit."""
-        circuit = self.circuit(self.lanes(plan)["o"])
-        return circuit.circuit() if isinstance(circuit, Scaling) else ElementwiseArray(circuit)
 
     def circuit(self, lanes: int) -> Elementwise | Scaling:
         """The circuit of so many lanes."""

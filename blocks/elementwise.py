@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 from amaranth import Module, Mux, Value
+from amaranth.lib import wiring
 from numpy.typing import ArrayLike
 
 import quant
-from hdl import Cost, Elementwise, ElementwiseArray, Events, LaneFunction, Narrowing, Step, Target
+from hdl import Cost, Elementwise, Events, LaneFunction, Narrowing, Step, Target
 from hdl.cost import logic
 from quant import Format, Ints, Kernel, Overflow, Rounding, SumKernel
 
@@ -53,7 +54,7 @@ class ElementwiseBlock(ABC):
 
     @abstractmethod
     def circuit(self, lanes: int) -> Any:
-        """The circuit of so many lanes, with ``events(words)`` and ``inventory()``."""
+        """Of so many lanes, with ``circuit()``, ``events(words)`` and ``inventory()``."""
 
     @property
     def _size(self) -> int:
@@ -74,9 +75,9 @@ class ElementwiseBlock(ABC):
         """The circuit of a plan."""
         return self.circuit(self.lanes(plan)["o"])
 
-    def rtl(self, plan: Any) -> ElementwiseArray:
+    def rtl(self, plan: Any) -> wiring.Component:
         """A new circuit."""
-        return ElementwiseArray(self.mapped(plan))
+        return self.mapped(plan).circuit()
 
     def timing(self, plan: Any) -> Events:
         """When every transfer of a frame happens."""

@@ -219,6 +219,10 @@ class Elementwise:
             del graph.ports[port]
         return graph
 
+    def circuit(self) -> "ElementwiseArray":
+        """A new circuit."""
+        return ElementwiseArray(self)
+
 
 class ElementwiseArray(wiring.Component):
     """Hardware of :class:`Elementwise`.
