@@ -4,7 +4,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from math import ceil, inf, prod
+from math import ceil, prod
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -312,20 +313,22 @@ class Recur:
             shortest = max(candidate.interval for candidate in own) // AT_ONCE
             known[name] = [candidate for candidate in own if candidate.interval >= shortest]
         fastest = max(min(c.interval for c in own) for own in known.values())
-        found: dict[str, tuple[float, Candidate]] = {}
+        found: dict[str, tuple[float, int, NetworkPlan]] = {}
         for interval in sorted({c.interval for own in known.values() for c in own}):
             for manner in MANNERS if interval >= fastest else ():
                 chosen = chosen_candidates(self.cell, known, target, interval, False, manner=manner)
                 plan = self.with_lanes(mapped(self.cell, chosen))
                 if repr(plan) not in found:
                     price = sum(weight(candidate.cost, target) for candidate in chosen.values())
-                    found[repr(plan)] = price, self._candidate(plan, target)
-        best, least = [], inf
-        for price, candidate in sorted(found.values(), key=lambda one: (one[1].interval, one[0])):
-            if price < least:
-                best.append(candidate)
-                least = price
-        yield from reversed(best)
+                    shortest = self.rounds * max(c.interval for c in chosen.values())
+                    found[repr(plan)] = price, shortest, plan
+        best: list[Candidate] = []
+        for _, shortest, plan in sorted(found.values(), key=itemgetter(0, 1)):
+            if not best or shortest < best[-1].interval:
+                candidate = self._candidate(plan, target)
+                if not best or candidate.interval < best[-1].interval:
+                    best.append(candidate)
+        yield from best
 
     def roomy(self, plan: NetworkPlan) -> NetworkPlan:
         """The plan with buffers for all words of two steps."""

@@ -202,7 +202,7 @@ def _mnist_lstm() -> Graph:
     return graph(MNIST_LSTM)
 
 
-def keywords(name: str, steps: int) -> Example:
+def _keywords(name: str, steps: int, interval: int) -> Example:
     """One of Arm's networks of this many steps.
 
     The utterances are calibration data too, since there are no others.
@@ -220,7 +220,8 @@ def keywords(name: str, steps: int) -> Example:
         return graph(weights, steps)
 
     weights = KEYWORDS / f"{name}_weights.npz"
-    return Example(weights, data, 5, TWO_OF_FORTY, WIDE, graph=made)
+    options = {**WIDE, "interval": interval}
+    return Example(weights, data, 5, TWO_OF_FORTY, options, graph=made)
 
 
 def _wakeword(kept: bool, interval: int) -> Example:
@@ -290,6 +291,8 @@ NETWORKS: dict[str, Example] = {
     "mnist_lstm": Example(
         MNIST_LSTM, _mnist_rows, 20, A_POINT, {"interval": 8192}, graph=_mnist_lstm
     ),
+    "basic_lstm_s": _keywords("Basic_LSTM_S", 49, 65536),
+    "lstm_s": _keywords("LSTM_S", 25, 65536),
     "precise_gru": _wakeword(kept=True, interval=512),
     "precise_gru_windows": _wakeword(kept=False, interval=16384),
     **_published("conv1d_small_keras", 100, 10, 4),

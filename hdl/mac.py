@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Multiply-accumulate array: the folded product of a constant matrix and a stream of vectors."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
@@ -68,6 +69,7 @@ class MacCore:
     scale : ints, shape (groups * pe,): the sum stands for ``W @ x >> scale``, without the powers of
         two that all rows of a lane share
     low, high : ints, shape (groups * pe,): bounds of each row's sum
+    priced : the multiplier of each product
     """
 
     def __init__(
@@ -143,7 +145,8 @@ class MacCore:
                 zeros = trailing_zeros(table)
                 if zeros >= min(read, number.width):
                     continue
-                low, high = dot_bounds((table >> zeros)[:, None], self.number)
+                ends = np.array([[table.min()], [table.max()]]) >> zeros  # no other goes further
+                low, high = dot_bounds(ends, self.number)
                 kept = within(int(low.min()), int(high.max()), number.width - zeros)
                 key = (k, table.tobytes(), kept)
                 if key not in known:
@@ -153,6 +156,7 @@ class MacCore:
                 places.append(known[key])
             rows.append(places)
         self.tables = Tables(tables, self.style, self.in_turn)
+        self.priced = [self._priced(n) for n in range(len(tables))]
         self.tree_stages = (max(map(len, rows)) - 1).bit_length() if tables else 0
         level: Sequence[Product | Adder] = self.products
         for _ in range(self.tree_stages):
@@ -165,6 +169,13 @@ class MacCore:
             self.adders.append(list(adders))
             level = self.adders[-1]
         self.totals = [places[0] if places else None for places in rows]
+
+    def _priced(self, n: int) -> cost.Product:
+        """The multiplier of a product."""
+        kept, table = self.products[n].format, self.tables.formats[n]
+        width = 0 if self.tables.constants[n] == 1 else table.width
+        a_width = min(self.number.width, kept.width)
+        return cost.Product(a_width, self.number.signed, width, table.signed, kept.width)
 
     @property
     def stages(self) -> int:
@@ -191,21 +202,6 @@ class MacCore:
         """Bits of a word that are in use."""
         return sum(mask.bit_count() for mask in self.elements.values())
 
-    @property
-    def priced(self) -> list[cost.Product]:
-        """The multipliers."""
-        tables = self.tables
-        return [
-            cost.Product(
-                min(self.number.width, product.format.width),
-                self.number.signed,
-                0 if tables.constants[n] == 1 else tables.formats[n].width,
-                tables.formats[n].signed,
-                product.format.width,
-            )
-            for n, product in enumerate(self.products)
-        ]
-
     def inventory(self) -> Inventory:
         """What it is made of."""
         total = cost.elastic(self.stages) + cost.register(1) + cost.logic(3, 2)
@@ -223,12 +219,12 @@ class MacCore:
             low = min(low, product.y_width)
             total += cost.multiplier(*product[:5]) + cost.product_register(product, low)
         readers = self.adders[0] if self.adders else []
-        uses = [t for adder in readers for t in adder.terms] if readers else self.totals
+        uses = Counter([t for adder in readers for t in adder.terms] if readers else self.totals)
 
         def alone(n: int, zeros: int) -> cost.Product | None:
             """A product that one adder alone reads, for what a multiplier block takes in."""
             below = self.products[n].zeros - zeros
-            return products[n]._replace(zeros=below) if uses.count(n) == 1 else None
+            return products[n]._replace(zeros=below) if uses[n] == 1 else None
 
         for level, adders in enumerate(self.adders):
             for adder, low in zip(adders, unread[level + 1], strict=True):

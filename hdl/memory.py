@@ -8,7 +8,6 @@ from amaranth import Cat, Const, Module, Value
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
-from numpy.typing import NDArray
 
 from quant import Format, Ints
 
@@ -49,12 +48,12 @@ class Tables:
                     places.append(columns.setdefault(column.tobytes(), len(columns)))
             self._places.append(places)
         self.width = len(columns)
-        stored: NDArray[np.uint8] = np.array(
-            [np.frombuffer(c, np.uint8) for c in columns], np.uint8
-        )
         count = len(tables[0]) if self.width else 1
-        bits = stored.reshape(self.width, count).T.tolist()
-        words = [int("".join(map(str, word[::-1])) or "0", 2) for word in bits]
+        stored = np.zeros((self.width, count), np.uint8)
+        for key, place in columns.items():
+            stored[place] = np.frombuffer(key, np.uint8)
+        packed = np.packbits(stored, axis=0, bitorder="little").T
+        words = [int.from_bytes(word.tobytes(), "little") for word in packed]
         periods = (d for d in range(1 if in_turn else count, count + 1) if count % d == 0)
         self.depth = next(d for d in periods if words == words[:d] * (count // d))
         self.words = words[: self.depth]
