@@ -16,6 +16,7 @@ from hdl.events import MAX_FRAMES, NEVER
 
 from .block import Candidate
 from .network import Network, NetworkPlan, Node
+from .recur import Recur
 
 
 def plan(
@@ -29,7 +30,7 @@ def plan(
     Parameters
     ----------
     interval : cycles from frame to frame; left out, a cycle for each number of the largest tensor,
-        or as few as the slowest block takes at best
+        that of a loop for every step anew, or as few as the slowest block takes at best
     unroll : every matrix as a shift-add graph instead, a position a cycle
 
     Raises
@@ -38,11 +39,19 @@ def plan(
     """
     asked = interval is not None
     if interval is None:
-        interval = max(tensor.size for tensor in network.flat.tensors.values())
+        interval = _numbers(network)
     if type(interval) is not int or interval < 1:
         raise ValueError(f"plan interval must be a whole number of cycles above 0, not {interval}")
     chosen = chosen_candidates(network, choices(network, target), target, interval, asked, unroll)
     return with_smallest_buffers(network, mapped(network, chosen), target)
+
+
+def _numbers(network: Network) -> int:
+    """Of the largest tensor, which inside a loop comes in every step."""
+    flat = network.flat
+    sizes = [tensor.size for tensor in flat.tensors.values()]
+    loops = [node.block for node in flat.nodes if isinstance(node.block, Recur)]
+    return max(sizes + [loop.rounds * _numbers(loop.cell) for loop in loops])
 
 
 @dataclass(frozen=True)

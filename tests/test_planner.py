@@ -11,7 +11,7 @@ from amaranth_bench import run
 from oracles import exact
 from refusal import refused
 
-from blocks import Add, Folded, Linear, Network, Node, ReLU, Tensor, Unrolled, plan
+from blocks import Add, Folded, Linear, Network, Node, Recur, ReLU, Tensor, Unrolled, plan
 from blocks.catalogue import random_network
 from blocks.planner import worthwhile_intervals
 from hdl import Target
@@ -87,6 +87,21 @@ def test_no_interval_is_a_cycle_for_each_number_of_the_largest_tensor(network):
     else:  # as fast as it can be
         made = plan(network, TARGET)
         assert ask.schedule(network, made).interval <= max(fastest, conversion(network, made))
+
+
+def test_a_tensor_inside_a_loop_counts_in_every_step():
+    x, state = Tensor((4,), S8), Tensor((4,), S8)
+    wide = linear(x, 16)
+    narrow = linear(wide.outputs["o"], 4, S8, 1)
+    nodes = (
+        Node("wide", wide, ("x",)),
+        Node("narrow", narrow, ("wide",)),
+        Node("sum", Add(narrow.outputs["o"], state, S8), ("narrow", "state")),
+    )
+    cell = Network({"x": x, "state": state}, nodes, {"state": "sum"})
+    loop = Recur(cell, 6, (np.zeros(4, int),), ("state",))
+    network = Network(loop.inputs, (Node("loop", loop, ("i",)),), {"y": "loop"})
+    assert plan(network, TARGET) == plan(network, TARGET, 6 * 16)
 
 
 @every_network
