@@ -308,10 +308,6 @@ def _read(path: Path, offset: int, size: int | None, limit: int | None) -> bytes
             return file.read(length if size is None else size)
     except OSError as error:
         raise InputError(f"{shown(path)} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{shown(path)} is no path to a file") from error  # a zero byte in it
 
 
 def titled(node: Any) -> str:

@@ -99,7 +99,7 @@ class ProjectPort:
             )
         if codes:
             if array.dtype.kind not in "iu":
-                raise InputError(f"codes for input {self.name} must be integers, not floats")
+                raise InputError(f"codes for input {self.name} must be integers, not {array.dtype}")
             try:
                 return self.to_stream(self.format.check(array, f"codes for input {self.name}"))
             except ValueError as error:
@@ -202,7 +202,8 @@ class Project:
             x = {names[0]: x}
         if sorted(x) != sorted(names):
             raise InputError(
-                f"data must be given for the inputs {', '.join(names)}, not {', '.join(x)}"
+                f"data must be given for the inputs {', '.join(names)}, "
+                f"not {', '.join(x) or 'none'}"
             )
         batch = [port.codes(x[port.name], codes) for port in self.inputs]
         if len({len(frames) for frames in batch}) > 1:
@@ -378,7 +379,10 @@ def _read_json(folder: Path) -> dict[str, Any]:
                 f"{str(folder)!r} must be a build directory, with a network.json in it"
             )
         if path.stat().st_size > JSON_LIMIT:
-            raise InputError(f"{str(path)!r} must have at most {JSON_LIMIT >> 20} MiB")
+            raise InputError(
+                f"{str(path)!r} must have at most {JSON_LIMIT >> 20} MiB, "
+                f"not {path.stat().st_size >> 20} MiB"
+            )
         data = json.loads(path.read_bytes())
     except InputError:
         raise

@@ -400,7 +400,9 @@ class Stage:
             return settings.output_format
         codes = self.codes
         if codes is None:
-            raise InputError(f"layer {self.name} must read numbers of at most 16 bits")
+            raise InputError(
+                f"layer {self.name} must read numbers of at most 16 bits, not {x.format}"
+            )
         values = function(to_float(codes, x.format))
         signed = bool((values < 0).any())
         if not self.calibrated or settings.overflow == Overflow.WRAP:

@@ -343,7 +343,7 @@ def test_a_mapping_is_for_a_network_that_nothing_else_maps():
 def test_codes_are_integers(built):
     shape = (1, *built.project.inputs[0].shape)
     name = built.project.inputs[0].name
-    with refused(bitblocks.InputError, f"codes for input {name} must be integers, not floats"):
+    with refused(bitblocks.InputError, f"codes for input {name} must be integers, not float64"):
         built.project.run(np.zeros(shape), codes=True)
 
 
@@ -388,6 +388,10 @@ def test_several_inputs_and_outputs_come_by_name():
         (
             lambda d: d["inputs"][0].update(lanes=5),
             "FILE is damaged: its inputs must be those of its network",
+        ),
+        (
+            lambda d: d["inputs"][0].update(lanes=0),
+            "FILE is damaged: lanes must be a whole number above 0, not 0",
         ),
         (
             lambda d: d.update(latency_cycles="1"),

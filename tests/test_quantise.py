@@ -606,10 +606,10 @@ PRECISIONS = {
             "RND_INF, RND_CONV, TRN, TRN_ZERO, not 'UP'"
         ),
     ),
-    "list": ([], "precision must map layer names to fields, not be a list"),
+    "list": ([], "precision must map layer names to fields, not be of type list"),
     "layer of text": (
         {"fc1": "s8.4"},
-        "precision of 'fc1' must map fields to values, not be a str",
+        "precision of 'fc1' must map fields to values, not be of type str",
     ),
 }
 
