@@ -187,6 +187,12 @@ def check_format(value: object, name: str) -> None:
         raise TypeError(f"{name} must be a Format, not {value!r}")
 
 
+def check_formats(name: str, **formats: object) -> None:
+    """Likewise for arguments of ``name``, by their names."""
+    for argument, value in formats.items():
+        check_format(value, f"{name} {argument}")
+
+
 def check_tensor(value: object, name: str) -> None:
     """Raise TypeError unless ``value`` is a Tensor."""
     if not isinstance(value, Tensor):
@@ -195,13 +201,21 @@ def check_tensor(value: object, name: str) -> None:
 
 def check_modes(block: Any) -> None:
     """Turn the names of a block's ``rounding`` and ``overflow`` into modes; refuse unknown ones."""
-    for field, modes in (("rounding", Rounding), ("overflow", Overflow)):
-        value = getattr(block, field)
-        if value not in tuple(modes):
-            known = ", ".join(modes)
-            name = type(block).__name__
-            raise ValueError(f"{name} {field} must be one of {known}, not {value!r}")
-        object.__setattr__(block, field, modes(value))
+    modes = to_modes(type(block).__name__, block.rounding, block.overflow)
+    for field, mode in zip(("rounding", "overflow"), modes, strict=True):
+        object.__setattr__(block, field, mode)
+
+
+def to_modes(name: str, rounding: Any, overflow: Any) -> tuple[Rounding, Overflow]:
+    """The modes of ``name``, or of their names; raises ValueError for unknown ones."""
+    for argument, value, kind in (
+        ("rounding", rounding, Rounding),
+        ("overflow", overflow, Overflow),
+    ):
+        if not isinstance(value, str) or value not in tuple(kind):
+            known = ", ".join(kind)
+            raise ValueError(f"{name} {argument} must be one of {known}, not {value!r}")
+    return Rounding(rounding), Overflow(overflow)
 
 
 def check_lanes(plan: Any, size: int, name: str, kind: Any = Lanes) -> int:

@@ -429,8 +429,7 @@ def _design(block: ConvolutionBlock, plan: Plan) -> Design:
         styles = plan.weight_style, plan.buffer_style
         _, *parts = _design(inner, Folded(plan.pe, inner.input.shape[-1], *styles))
         return block._column_raster(), *parts
-    if not isinstance(plan, Folded):
-        raise TypeError(f"Convolution plan must be Folded, not {plan!r}")
+    assert isinstance(plan, Folded)
     axes, _ = block._cropped
     groups, folds, words = block._words(plan.pe, plan.simd)
     window = Window(axes, groups * words, groups, folds, plan.buffer_style)
