@@ -2,7 +2,7 @@
 """What every block is: a specification with four views (reference, rtl, timing, cost)."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from math import gcd, prod
 from typing import Any, Protocol, runtime_checkable
@@ -16,6 +16,10 @@ from hdl.cost import Cost
 from hdl.events import Events
 from hdl.target import Target
 from quant import Format, Ints, Overflow, Rounding
+
+ROM_STYLES = ("block", "logic")
+RAM_STYLES = ("block", "distributed", "registers")
+"""What a memory of constants may become, and one that is written."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +175,9 @@ class Lanes:
 
     lanes: int
 
+    def __post_init__(self) -> None:
+        check_mapping(self)
+
 
 def divisors(n: int) -> list[int]:
     """All divisors, ascending.
@@ -179,6 +186,23 @@ def divisors(n: int) -> list[int]:
     [1, 2, 3, 4, 6, 12]
     """
     return [d for d in range(1, n + 1) if n % d == 0]
+
+
+def check_mapping(plan: Any, rom: str = "", ram: str = "") -> None:
+    """Raise an error unless a plan's counts are ints, and its memories of a style that there is.
+
+    Parameters
+    ----------
+    rom, ram : name of the field with the style of a memory of constants, and of one that is written
+    """
+    styles = {rom: ROM_STYLES, ram: RAM_STYLES}
+    for field in fields(plan):
+        what, value = f"{type(plan).__name__} {field.name}", getattr(plan, field.name)
+        if field.name not in styles and type(value) is not int:
+            raise TypeError(f"{what} must be an int, not {value!r}")
+        if field.name in styles and value not in styles[field.name]:
+            known = ", ".join(styles[field.name])
+            raise ValueError(f"{what} must be one of {known}, not {value!r}")
 
 
 def check_format(value: object, name: str) -> None:

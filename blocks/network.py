@@ -33,7 +33,7 @@ from hdl import (
 from quant import Ints, LoopKernel, MoveKernel, Program, ProgramInput, Session, Step
 
 from .binary import Mul
-from .block import Block, Candidate, Tensor
+from .block import RAM_STYLES, Block, Candidate, Tensor
 
 RESET = "reset"
 """Name of the input with a mark for every frame: 1 where states become the initial ones before."""
@@ -400,6 +400,39 @@ class Network:
             made = plan(self, target, interval=interval)
             yield Candidate(made, interval, partial(self.cost, made, target))
 
+    def check_plan(self, plan: Any) -> None:
+        """Raise TypeError or ValueError unless ``plan`` maps this network."""
+        if not isinstance(plan, NetworkPlan):
+            raise TypeError(f"Network plan must be a NetworkPlan, not {plan!r}")
+        flat = self.flat
+        buffers = [route.name for route in self.routes if self.buffered(route)]
+        for part, names in (
+            ("plans", [node.name for node in flat.nodes]),
+            ("lanes", [*self.inputs, *self.outputs]),
+            ("depths", buffers),
+        ):
+            if missing := [name for name in names if name not in getattr(plan, part)]:
+                raise ValueError(f"Network plan must have {part} of {missing[0]!r}, not none")
+        for node in flat.nodes:
+            node.block.lanes(plan.plans[node.name])
+        for port, tensor in (self.inputs | self.outputs).items():
+            lanes = plan.lanes[port]
+            if type(lanes) is not int or lanes < 1 or tensor.size % lanes:
+                raise ValueError(
+                    f"Network port {port} lanes must divide {tensor.size}, not be {lanes!r}"
+                )
+        for name in buffers:
+            depth, style = plan.depths[name], plan.styles.get(name)
+            if type(depth) is not int or depth < 0:
+                raise ValueError(f"Network buffer {name} must have 0 words or more, not {depth!r}")
+            if depth and style not in RAM_STYLES:
+                known = ", ".join(RAM_STYLES)
+                raise ValueError(
+                    f"Network buffer {name} must have a style of {known}, not {style!r}"
+                )
+        for name, loop in self.loops.items():
+            loop.cell.check_plan(plan.plans[name])
+
     def lanes(self, plan: NetworkPlan) -> dict[str, int]:
         """Port name -> numbers in a transfer."""
         return dict(plan.lanes)
@@ -475,6 +508,7 @@ class Network:
 
     def rtl(self, plan: NetworkPlan) -> "NetworkRtl":
         """A new circuit."""
+        self.check_plan(plan)
         return NetworkRtl(self.flat, plan)
 
     def timing(self, plan: NetworkPlan) -> Events:

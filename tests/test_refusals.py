@@ -216,6 +216,26 @@ def top(**changes):
 
 
 PARTS = [blocks.Projection(np.ones((4, 4), int), ZEROS, S, S)] * 4
+IDENTITY = Network({"x": X}, (Node("y", blocks.Identity(X, S), ("x",)),), {"y": "y"})
+COLUMNS = blocks.Convolution(PIXELS, np.ones((1, 2, 2, 4), int), [0], S, S)
+ROM, RAM = "block, logic", "block, distributed, registers"
+FOLDED, COLUMN = blocks.Folded(1, 1), blocks.Columns(1)
+WRONG_PLANS = {  # plan, field, value -> what the field may be, None for an int
+    (Lanes(1), "lanes", 0.5): None,
+    (blocks.Prompt(1), "lanes", True): None,
+    (FOLDED, "pe", "1"): None,
+    (FOLDED, "weight_style", "fast"): ROM,
+    (FOLDED, "buffer_style", "logic"): RAM,
+    (COLUMN, "pe", None): None,
+    (COLUMN, "weight_style", "registers"): ROM,
+    (blocks.Unrolled(), "adders_per_stage", "1"): None,
+    (blocks.TableLanes(1), "style", "registers"): ROM,
+    (blocks.Reads(1), "table_style", 3): ROM,
+    (blocks.Pooled(1), "buffer_style", "logic"): RAM,
+    (blocks.WholeWindows(), "buffer_style", "logic"): RAM,
+    (blocks.Accumulators(1), "buffer_style", "logic"): RAM,
+    (blocks.Heads("block"), "style", "logic"): RAM,
+}
 TABLE = approximate(FUNCTIONS["tanh"], S, S, degree=0)
 ACTIONS = {
     "gate": lambda: Gate(ROWS, Tensor((4, 2), S), S),
@@ -247,6 +267,26 @@ ACTIONS = {
             {"sum": Lanes(1)}, {"i_x": 1, "i_total": 1, "o": 1}, {"sum.i_a": 1, "sum.i_b": 0}
         )
     ),
+    "unrolled adders": lambda: blocks.Unrolled(0),
+    "no network plan": lambda: IDENTITY.rtl(Lanes(1)),
+    "plan without plans": lambda: IDENTITY.rtl(NetworkPlan({}, {"i": 1, "o": 1}, {"y.i": 0})),
+    "plan without depths": lambda: IDENTITY.rtl(NetworkPlan({"y": Lanes(1)}, {"i": 1, "o": 1})),
+    "plan of other lanes": lambda: IDENTITY.rtl(
+        NetworkPlan({"y": Lanes(1)}, {"i": 1, "o": 3}, {"y.i": 0})
+    ),
+    "plan of half a word": lambda: IDENTITY.rtl(
+        NetworkPlan({"y": Lanes(1)}, {"i": 1, "o": 1}, {"y.i": 0.5})
+    ),
+    "plan of another style": lambda: IDENTITY.rtl(
+        NetworkPlan({"y": Lanes(1)}, {"i": 1, "o": 1}, {"y.i": 2}, {"y.i": "logic"})
+    ),
+    "neuron folding": lambda: blocks.Neuron(X, ONES, 0, S, S).lanes(blocks.Folded(1, 3)),
+    "folding of 0": lambda: blocks.Linear(X, [ONES], [0], S, S).lanes(blocks.Folded(0, 1)),
+    "columns of 0": lambda: COLUMNS.lanes(blocks.Columns(0)),
+    **{
+        f"{type(plan).__name__} {field}": _replaced(plan, field, value)
+        for plan, field, value in WRONG_PLANS
+    },
     "unrolled stages": lambda: blocks.Unrolled(1, 3),
     "prompt stages": lambda: blocks.Prompt(1, 2),
     "recur unread": running_sum(outputs={"x_again": "x"}),
@@ -425,6 +465,36 @@ MESSAGES = {
         ValueError,
         "Recur state total must pass a buffer of a word or more on its way round, not wires alone",
     ),
+    "unrolled adders": (ValueError, "Unrolled adders_per_stage must be at least 1, not 0"),
+    "no network plan": (TypeError, "Network plan must be a NetworkPlan, not Lanes(lanes=1)"),
+    "plan without plans": (ValueError, "Network plan must have plans of 'y', not none"),
+    "plan without depths": (ValueError, "Network plan must have depths of 'y.i', not none"),
+    "plan of other lanes": (ValueError, "Network port o lanes must divide 4, not be 3"),
+    "plan of half a word": (
+        ValueError,
+        "Network buffer y.i must have 0 words or more, not 0.5",
+    ),
+    "plan of another style": (
+        ValueError,
+        "Network buffer y.i must have a style of block, distributed, registers, not 'logic'",
+    ),
+    "neuron folding": (
+        ValueError,
+        "Neuron pe and simd must divide 1 outputs and 4 inputs, not be 1 and 3",
+    ),
+    "folding of 0": (
+        ValueError,
+        "Linear pe and simd must divide 1 outputs and 4 inputs, not be 0 and 1",
+    ),
+    "columns of 0": (ValueError, "Convolution pe must divide 1 outputs, not be 0"),
+    **{
+        (what := f"{type(plan).__name__} {field}"): (
+            (TypeError, f"{what} must be an int, not {value!r}")
+            if known is None
+            else (ValueError, f"{what} must be one of {known}, not {value!r}")
+        )
+        for (plan, field, value), known in WRONG_PLANS.items()
+    },
     "unrolled stages": (ValueError, "Unrolled narrow_stages must be 0, 1 or 2, not 3"),
     "prompt stages": (ValueError, "Prompt stages must be 0 or 1, not 2"),
     "recur unread": (
