@@ -27,9 +27,8 @@ _HERE = -100  # AT_FDCWD
 def write_file(path: str | Path, content: bytes) -> None:
     """Write ``content`` to ``path``, replacing a file; raises InputError where that cannot be."""
     path = Path(path)
+    check_file(path)
     with _written(path, path):
-        if path.is_dir():
-            raise InputError(f"output {str(path)!r} must be a file, not a folder")
         partial = path.parent / _partial_name()
         try:
             partial.write_bytes(content)
@@ -38,6 +37,22 @@ def write_file(path: str | Path, content: bytes) -> None:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
             raise
+
+
+def check_file(path: Path) -> None:
+    """Raise InputError unless a file may be written there."""
+    with _written(path, path):
+        if path.is_dir():
+            raise InputError(f"output {str(path)!r} must be a file, not a folder")
+        probe = path.parent / _partial_name()
+        probe.touch()
+        probe.unlink()
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder unless it is there; raises InputError where that cannot be."""
+    with _written(path, path):
+        path.mkdir(parents=True, exist_ok=True)
 
 
 def check_folder(output: Path, force: bool, replaceable: Callable[[Path], str | None]) -> None:

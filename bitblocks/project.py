@@ -2,6 +2,7 @@
 """The build directory: what a build writes, and what the other commands read."""
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -164,11 +165,16 @@ class Project:
         """Raise ValueError unless the parts fit each other."""
         if not isinstance(self.network, Network) or not isinstance(self.plan, NetworkPlan):
             raise ValueError("it must hold a network and its plan")
+        self.network.check_plan(self.plan)
         if not isinstance(self.name, str) or not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", self.name):
             raise ValueError(f"its name must be an identifier, not {self.name!r}")
         for value in (self.latency, self.interval):
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ValueError(f"its cycles must be numbers, not {value!r}")
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, int | float)
+                or not 0 <= value < math.inf
+            ):
+                raise ValueError(f"its cycles must be finite numbers from 0 on, not {value!r}")
         expected = project_ports(self.network, self.plan)
         for kind, ports, derived in zip(
             ("inputs", "outputs"), (self.inputs, self.outputs), expected, strict=True
@@ -344,10 +350,7 @@ def foreign(folder: Path) -> str | None:
 def write_result(directory: str | Path, name: str, data: Any) -> None:
     """Write ``results/<name>.json`` in a build directory."""
     folder = Path(directory) / "results"
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise InputError(f"output {str(folder)!r} cannot be written: {error.strerror}") from error
+    files.make_folder(folder)
     files.write_file(folder / f"{name}.json", pretty(data).encode())
 
 

@@ -376,6 +376,10 @@ DAMAGE = {
     ),
     "no JSON": (changed("network.json", lambda text: text[:-9]), "'out/network.json' must be JSON"),
     "much": (enlarged, "'out/network.json' must have at most 256 MiB, not 257 MiB"),
+    "plan of another kind": (
+        changed_json("plan", "plans", "fc1", value={"kind": "Lanes", "lanes": 1}),
+        f"{DAMAGED} Linear plan must be Folded or Unrolled, not Lanes(lanes=1)",
+    ),
     "no arrays": (lambda path: (path / "network.npz").unlink(), f"{ARRAYS} does not exist"),
     "one array": (single, "the arrays 'out/network.npz' must be a .npz file"),
     "half of the arrays": (halved, f"{ARRAYS} must be a .npy file of numbers, whole and unpickled"),
@@ -437,12 +441,35 @@ def test_more_frames_than_are_given_are_refused(folder, capsys, built):
         ("y" * 300, f"output '{'y' * 300}' cannot be written: File name too long"),
     ],
 )
-@pytest.mark.parametrize("name", ["run", "estimate"])
+@pytest.mark.parametrize("name", ["run", "estimate", "synth"])
 def test_results_that_cannot_be_written_are_said_so(folder, capsys, built, name, output, sentence):
     np.save("x.npy", np.zeros((3, 4)))
-    options = {"run": ["--input", "x.npy", "--output", output], "estimate": ["--json", output]}
-    assert said(capsys, name, built, *options[name]) == refused(sentence)
+    options = ["--input", "x.npy", "--output", output] if name == "run" else ["--json", output]
+    before = sorted(built.rglob("*"))
+    assert said(capsys, name, built, *options) == refused(sentence)
     assert [path.name for path in folder.iterdir()] == ["x.npy"]
+    assert sorted(built.rglob("*")) == before
+
+
+def test_results_where_they_cannot_be_are_said_so(folder, capsys, built):
+    shutil.copytree(built, "out")
+    Path("out/results/waves.vcd").mkdir()
+    sentence = "output 'out/results/waves.vcd' must be a file, not a folder"
+    assert said(capsys, "verify", "out", "--waves") == refused(sentence)
+    shutil.rmtree("out/results")
+    Path("out/results").touch()
+    sentence = "output 'out/results' cannot be written: File exists"
+    assert said(capsys, "verify", "out", "--waves") == refused(sentence)
+    assert said(capsys, "synth", "out") == refused(sentence)
+
+
+def test_too_little_memory_is_said_so(capsys, monkeypatch, built):
+    def fail(directory, target):
+        raise MemoryError("Unable to allocate 9 TiB")
+
+    monkeypatch.setattr("bitblocks.resources.estimate", fail)
+    sentence = "memory must suffice for what is asked, not end: Unable to allocate 9 TiB"
+    assert said(capsys, "estimate", built) == refused(sentence)
 
 
 # -- outputs ------------------------------------------------------------------------------------

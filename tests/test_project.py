@@ -395,7 +395,31 @@ def test_several_inputs_and_outputs_come_by_name():
         ),
         (
             lambda d: d.update(latency_cycles="1"),
-            "FILE is damaged: its cycles must be numbers, not '1'",
+            "FILE is damaged: its cycles must be finite numbers from 0 on, not '1'",
+        ),
+        (
+            lambda d: d.update(latency_cycles=float("nan")),
+            "FILE is damaged: its cycles must be finite numbers from 0 on, not nan",
+        ),
+        (
+            lambda d: d.update(interval_cycles=-1),
+            "FILE is damaged: its cycles must be finite numbers from 0 on, not -1",
+        ),
+        (
+            lambda d: d["plan"]["plans"].pop("fc1"),
+            "FILE is damaged: Network plan must have plans of 'fc1', not none",
+        ),
+        (
+            lambda d: d["plan"]["plans"].update(fc1=None),
+            "FILE is damaged: Linear plan must be Folded or Unrolled, not None",
+        ),
+        (
+            lambda d: d["plan"]["depths"].clear(),
+            "FILE is damaged: Network plan must have depths of 'fc1.i', not none",
+        ),
+        (
+            lambda d: d["plan"]["lanes"].clear(),
+            "FILE is damaged: Network plan must have lanes of 'i', not none",
         ),
         (
             lambda d: d.update(network=d["plan"]),
