@@ -211,9 +211,9 @@ def read_arrays(path: str | Path, what: str) -> NDArray[Any] | dict[str, NDArray
         return np.array(mapped)
     except OSError as error:
         raise InputError(f"{shown} cannot be read: {error.strerror or error}") from error
-    except InputError:
+    except (InputError, MemoryError):
         raise
-    except (ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile, SyntaxError) as error:
+    except Exception as error:  # whatever the libraries make of a file without sense
         raise InputError(f"{shown} must be a .npy file of numbers, whole and unpickled") from error
 
 

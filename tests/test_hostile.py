@@ -19,7 +19,7 @@ import pytest
 import tiny_network
 
 import bitblocks
-from bitblocks import command
+from bitblocks import command, files
 from hdl.names import RESERVED
 
 ROOT = Path(__file__).parents[1]
@@ -151,13 +151,17 @@ def sparse(path):
         stream.truncate(stream.tell() + 5 * 2**30)
 
 
-def boastful(path):
-    """An archive that says to hold 6 GiB."""
-    with zipfile.ZipFile(path, "w") as archive:
-        for name in "ab":
-            archive.writestr(f"{name}.npy", b"")
-        for entry in archive.filelist:
-            entry.file_size = 3 * 2**30
+def archive_of(field, value):
+    """An archive of two files that says this of each."""
+
+    def make(path):
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in "ab":
+                archive.writestr(f"{name}.npy", b"")
+            for entry in archive.filelist:
+                setattr(entry, field, value)
+
+    return make
 
 
 NO_FILE = "must be a file, not a folder or a device"
@@ -175,7 +179,13 @@ DATA = {
     "cut off": (cut_off, WHOLE),
     "endless": (endless, WHOLE),
     "5 GiB": (sparse, "calibration data 'x.npy' must hold at most 4 GiB, not 5 GiB"),
-    "6 GiB": (boastful, "calibration data 'x.npy' must hold at most 4 GiB, not 6 GiB"),
+    "6 GiB": (
+        archive_of("file_size", 3 * 2**30),
+        "calibration data 'x.npy' must hold at most 4 GiB, not 6 GiB",
+    ),
+    "encrypted": (archive_of("flag_bits", 1), WHOLE),
+    "patched": (archive_of("flag_bits", 32), WHOLE),
+    "another compression": (archive_of("compress_type", 99), WHOLE),
     "no names": (
         lambda path: path.write_bytes(b"PK\x05\x06" + bytes(18)),
         "data must be given for the inputs image, not none",
@@ -197,6 +207,36 @@ DATA = {
         "data for input image must be finite, not NaN or infinite",
     ),
 }
+
+
+def damaged(content, generator):
+    """Bytes of a file of which some are others, gone, or new."""
+    start, stop = sorted(generator.integers(0, len(content), 2).tolist())
+    stop = min(stop, start + 20)
+    new = generator.bytes(int(generator.integers(0, 5)))
+    return (content[:start], content[:start] + new + content[stop:])[int(generator.integers(2))]
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "compressed npz"])
+def test_damaged_arrays_are_read_or_refused(folder, kind):
+    """In one sentence, whatever the libraries make of them."""
+    save = {"npy": np.save, "npz": np.savez, "compressed npz": np.savez_compressed}[kind]
+    with Path("x").open("wb") as stream:
+        save(stream, np.arange(12.0).reshape(3, 4))
+    content, told = Path("x").read_bytes(), set()
+    generator = np.random.default_rng(0)
+    for _ in range(300):
+        Path("x").write_bytes(damaged(content, generator))
+        try:
+            files.read_arrays("x", "input")
+        except bitblocks.InputError as error:
+            told.add(str(error))
+    assert told
+    assert told <= {
+        "input 'x' must be a .npy file of numbers",
+        "input 'x' must be a .npy file of numbers, whole and unpickled",
+        "input 'x' cannot be read: Invalid argument",  # from a place before the file
+    }
 
 
 @pytest.mark.parametrize("kind", DATA)
