@@ -391,7 +391,7 @@ def test_file_is_refused(tmp_path):
     huge.graph.initializer[0].dims[:] = [BYTES_LIMIT]
     huge.graph.initializer[0].data_location = TensorProto.EXTERNAL
     huge.graph.initializer[0].external_data.add(key="location", value="weights")
-    expected = "'FOLDER/model.onnx' external data must have at most 256 MiB"
+    expected = "'FOLDER/model.onnx' external data must have at most 256 MiB, not 1024 MiB"
     assert refusal(huge, tmp_path) == expected
     content = plain().SerializeToString().replace(b"\x01c", b"\x01\xff")
     (tmp_path / "bytes.onnx").write_bytes(content)
