@@ -39,7 +39,7 @@ from blocks import (
     saving,
 )
 from blocks.catalogue import CATALOGUE
-from hdl import legal_name, stream_signature, verilog
+from hdl import Target, legal_name, stream_signature, verilog
 from hdl.adder_graph import build_adder_graph
 from hdl.axi import AxiStreamPort, AxiTop
 from hdl.shift_add import Pipeline
@@ -268,6 +268,20 @@ ACTIONS = {
         )
     ),
     "unrolled adders": lambda: blocks.Unrolled(0),
+    "network inputs": lambda: Network(3, IDENTITY.nodes, {"y": "y"}),
+    "network outputs": lambda: Network({"x": X}, IDENTITY.nodes, ("y",)),
+    "network nodes": lambda: Network({"x": X}, (3,), {"y": "y"}),
+    "network sources": lambda: Network(
+        {"x": X}, (Node("y", blocks.Identity(X, S), 3),), {"y": "y"}
+    ),
+    "network name": lambda: Network({3: X}, IDENTITY.nodes, {"y": "y"}),
+    "chain": lambda: Network.chain(3),
+    "planned network": lambda: blocks.plan(3, Target.named("ecp5")),
+    "planned target": lambda: blocks.plan(IDENTITY, "ecp5"),
+    **{
+        f"network {view}": partial(getattr(IDENTITY, view), 3, *more)
+        for view, more in (("lanes", ()), ("timing", ()), ("cost", (Target.named("ecp5"),)))
+    },
     "no network plan": lambda: IDENTITY.rtl(Lanes(1)),
     "plan without plans": lambda: IDENTITY.rtl(NetworkPlan({}, {"i": 1, "o": 1}, {"y.i": 0})),
     "plan without depths": lambda: IDENTITY.rtl(NetworkPlan({"y": Lanes(1)}, {"i": 1, "o": 1})),
@@ -466,6 +480,17 @@ MESSAGES = {
         "Recur state total must pass a buffer of a word or more on its way round, not wires alone",
     ),
     "unrolled adders": (ValueError, "Unrolled adders_per_stage must be at least 1, not 0"),
+    "network inputs": (TypeError, "Network inputs must be a mapping by name, not 3"),
+    "network outputs": (TypeError, "Network outputs must be a mapping by name, not ('y',)"),
+    "network nodes": (TypeError, "Network nodes must be a sequence of Nodes, not (3,)"),
+    "network sources": (TypeError, "Network node y sources must be a tuple, not 3"),
+    "network name": (ValueError, "Network inputs must have identifiers as names, not 3"),
+    "chain": (TypeError, "Network chain must be of blocks, not 3"),
+    "planned network": (TypeError, "plan network must be a Network, not 3"),
+    "planned target": (TypeError, "plan target must be a Target, not 'ecp5'"),
+    "network lanes": (TypeError, "Network plan must be a NetworkPlan, not 3"),
+    "network timing": (TypeError, "Network plan must be a NetworkPlan, not 3"),
+    "network cost": (TypeError, "Network plan must be a NetworkPlan, not 3"),
     "no network plan": (TypeError, "Network plan must be a NetworkPlan, not Lanes(lanes=1)"),
     "plan without plans": (ValueError, "Network plan must have plans of 'y', not none"),
     "plan without depths": (ValueError, "Network plan must have depths of 'y.i', not none"),
