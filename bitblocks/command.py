@@ -59,6 +59,9 @@ def run(arguments: Sequence[str]) -> int:
     except (refusal, InputError) as error:
         say(error.format_message() if isinstance(error, refusal) else str(error))
         return WRONG
+    except MemoryError as error:
+        say(f"memory must suffice for what is asked, not end: {error}")
+        return WRONG
     return status or 0
 
 

@@ -104,6 +104,7 @@ def run(
     from bitblocks.project import Project
 
     project = Project.open(directory)
+    files.check_file(output)
     results = project.run(files.read_arrays(input, "input"), codes)
     content = files.npz(results) if isinstance(results, dict) else files.npy(results)
     files.write_file(output, content)
@@ -155,6 +156,7 @@ def estimate(directory: Directory, target: Target = None, json_file: Json = None
     """Resources, latency and interval, per block and in all, without any tool."""
     from bitblocks import resources, tables
 
+    _check_json(json_file)
     figures = resources.estimate(directory, target)
     _write_json(json_file, figures)
     tables.show_figures(figures)
@@ -171,6 +173,7 @@ def synth(
     """The figures of estimate from yosys, and Fmax from nextpnr."""
     from bitblocks import resources, tables
 
+    _check_json(json_file)
     with _progress() as progress:
         progress("synthesising")
         try:
@@ -196,6 +199,14 @@ def doctor() -> int:
 def needed(tool: Any) -> bool:
     """Whether a tool of ``sim.doctor`` cannot be done without."""
     return "optional" not in tool.needed_for
+
+
+def _check_json(path: Path | None) -> None:
+    """Before the work is done."""
+    if path is not None:
+        from bitblocks import files
+
+        files.check_file(path)
 
 
 def _write_json(path: Path | None, figures: dict[str, Any]) -> None:

@@ -27,8 +27,7 @@ _HERE = -100  # AT_FDCWD
 def write_file(path: str | Path, content: bytes) -> None:
     """Write ``content`` to ``path``, replacing a file; raises InputError where that cannot be."""
     path = Path(path)
-    if path.is_dir():
-        raise InputError(f"output {str(path)!r} must be a file, not a folder")
+    check_file(path)
     with _written(path, path):
         partial = path.parent / _partial_name()
         try:
@@ -38,6 +37,22 @@ def write_file(path: str | Path, content: bytes) -> None:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)
             raise
+
+
+def check_file(path: Path) -> None:
+    """Raise InputError unless a file may be written there."""
+    with _written(path, path):
+        if path.is_dir():
+            raise InputError(f"output {str(path)!r} must be a file, not a folder")
+        probe = path.parent / _partial_name()
+        probe.touch()
+        probe.unlink()
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder unless it is there; raises InputError where that cannot be."""
+    with _written(path, path):
+        path.mkdir(parents=True, exist_ok=True)
 
 
 def check_folder(output: Path, force: bool, replaceable: Callable[[Path], str | None]) -> None:
@@ -180,25 +195,28 @@ def read_arrays(path: str | Path, what: str) -> NDArray[Any] | dict[str, NDArray
         if not path.exists():
             raise InputError(f"{shown} does not exist")
         if not path.is_file():
-            raise InputError(f"{shown} must be a file")
+            raise InputError(f"{shown} must be a file, not a folder or a device")
         with path.open("rb") as stream:
             start = stream.read(6)
         if start[:4] in (b"PK\x03\x04", b"PK\x05\x06"):  # the latter without any array
             with zipfile.ZipFile(path) as archive:
                 size = sum(entry.file_size for entry in archive.infolist())
-            if size > BYTES_LIMIT:
-                raise InputError(f"{shown} must hold at most {BYTES_LIMIT >> 30} GiB")
+            _check_size(size, shown)
             with np.load(path, allow_pickle=False) as members:
                 return {name: members[name] for name in members.files}
         if start != b"\x93NUMPY":
             raise InputError(f"{shown} must be a .npy file of numbers")
         mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-        if mapped.nbytes > BYTES_LIMIT:
-            raise InputError(f"{shown} must hold at most {BYTES_LIMIT >> 30} GiB")
+        _check_size(mapped.nbytes, shown)
         return np.array(mapped)
     except OSError as error:
         raise InputError(f"{shown} cannot be read: {error.strerror or error}") from error
-    except InputError:
+    except (InputError, MemoryError):
         raise
-    except (ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile, SyntaxError) as error:
+    except Exception as error:  # whatever the libraries make of a file without sense
         raise InputError(f"{shown} must be a .npy file of numbers, whole and unpickled") from error
+
+
+def _check_size(size: int, shown: str) -> None:
+    if size > BYTES_LIMIT:
+        raise InputError(f"{shown} must hold at most {BYTES_LIMIT >> 30} GiB, not {size >> 30} GiB")

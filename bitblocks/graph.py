@@ -188,7 +188,8 @@ class Graph:
         names = [port.name for port in self.inputs]
         if sorted(x) != sorted(names):
             raise InputError(
-                f"data must be given for the inputs {', '.join(names)}, not {', '.join(x)}"
+                f"data must be given for the inputs {', '.join(names)}, "
+                f"not {', '.join(x) or 'none'}"
             )
         batch = {port.name: _frames(x[port.name], port) for port in self.inputs}
         lengths = {name: len(frames) for name, frames in batch.items()}

@@ -270,7 +270,8 @@ class Importer:
             del node.input[-1]  # optional inputs left out
         count = len(node.input)
         if not schema.least <= count <= schema.most or not all(node.input[: schema.least]):
-            self.refuse(node, f"must have {schema.least} to {schema.most} inputs")
+            named = sum(map(bool, node.input))
+            self.refuse(node, f"must have {schema.least} to {schema.most} inputs, not {named}")
         if not any(node.output[: operator.outputs if operator else None]):
             self.refuse(node, "must name its output")
         if len({attribute.name for attribute in node.attribute}) < len(node.attribute):

@@ -255,7 +255,10 @@ class Model:
         array = self.array(name)
         values = array.astype(np.float64)
         if array.dtype.kind in "iu" and (np.abs(values) > 2.0**53).any():
-            raise InputError(f"constant {shown(name)} must be below 2**53 to be exact")
+            largest = np.abs(values).max()
+            raise InputError(
+                f"constant {shown(name)} must be below 2**53 to be exact, not {largest:.0f}"
+            )
         if not np.isfinite(values).all():
             raise InputError(f"constant {shown(name)} must be finite, not NaN or infinite")
         return values
@@ -283,7 +286,8 @@ class Model:
             raise InputError(f"{title} external data must have {size} bytes from a valid offset")
         if self.external_bytes > BYTES_LIMIT:
             raise InputError(
-                f"{shown(self.path)} external data must have at most {BYTES_LIMIT >> 20} MiB"
+                f"{shown(self.path)} external data must have at most {BYTES_LIMIT >> 20} MiB, "
+                f"not {self.external_bytes >> 20} MiB"
             )
         return self.onnx.TensorProto(
             dims=value.dims, data_type=value.data_type, raw_data=_read(path, offset, size, None)
@@ -308,10 +312,6 @@ def _read(path: Path, offset: int, size: int | None, limit: int | None) -> bytes
             return file.read(length if size is None else size)
     except OSError as error:
         raise InputError(f"{shown(path)} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{shown(path)} is no path to a file") from error  # a zero byte in it
 
 
 def titled(node: Any) -> str:

@@ -75,7 +75,7 @@ def parse(layers: object) -> Precision:
 
 
 def _kind(value: object) -> str:
-    return f"a {type(value).__name__}"
+    return f"of type {type(value).__name__}"
 
 
 def _layer(name: str, entry: object) -> LayerPrecision:
@@ -179,10 +179,13 @@ def read(path: str | Path) -> Precision:
         if not path.exists():
             raise InputError(f"precision file {str(path)!r} does not exist")
         if not path.is_file():
-            raise InputError(f"precision file {str(path)!r} must be a file")
+            raise InputError(
+                f"precision file {str(path)!r} must be a file, not a folder or a device"
+            )
         if path.stat().st_size > BYTES_LIMIT:
             raise InputError(
-                f"precision file {str(path)!r} must have at most {BYTES_LIMIT >> 20} MiB"
+                f"precision file {str(path)!r} must have at most {BYTES_LIMIT >> 20} MiB, "
+                f"not {path.stat().st_size >> 20} MiB"
             )
         content = path.read_bytes()
     except OSError as error:

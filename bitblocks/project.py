@@ -2,6 +2,7 @@
 """The build directory: what a build writes, and what the other commands read."""
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -99,7 +100,7 @@ class ProjectPort:
             )
         if codes:
             if array.dtype.kind not in "iu":
-                raise InputError(f"codes for input {self.name} must be integers, not floats")
+                raise InputError(f"codes for input {self.name} must be integers, not {array.dtype}")
             try:
                 return self.to_stream(self.format.check(array, f"codes for input {self.name}"))
             except ValueError as error:
@@ -164,11 +165,16 @@ class Project:
         """Raise ValueError unless the parts fit each other."""
         if not isinstance(self.network, Network) or not isinstance(self.plan, NetworkPlan):
             raise ValueError("it must hold a network and its plan")
+        self.network.check_plan(self.plan)
         if not isinstance(self.name, str) or not re.fullmatch("[A-Za-z][A-Za-z0-9_]*", self.name):
             raise ValueError(f"its name must be an identifier, not {self.name!r}")
         for value in (self.latency, self.interval):
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise ValueError(f"its cycles must be numbers, not {value!r}")
+            if (
+                isinstance(value, bool)
+                or not isinstance(value, int | float)
+                or not 0 <= value < math.inf
+            ):
+                raise ValueError(f"its cycles must be finite numbers from 0 on, not {value!r}")
         expected = project_ports(self.network, self.plan)
         for kind, ports, derived in zip(
             ("inputs", "outputs"), (self.inputs, self.outputs), expected, strict=True
@@ -202,7 +208,8 @@ class Project:
             x = {names[0]: x}
         if sorted(x) != sorted(names):
             raise InputError(
-                f"data must be given for the inputs {', '.join(names)}, not {', '.join(x)}"
+                f"data must be given for the inputs {', '.join(names)}, "
+                f"not {', '.join(x) or 'none'}"
             )
         batch = [port.codes(x[port.name], codes) for port in self.inputs]
         if len({len(frames) for frames in batch}) > 1:
@@ -343,10 +350,7 @@ def foreign(folder: Path) -> str | None:
 def write_result(directory: str | Path, name: str, data: Any) -> None:
     """Write ``results/<name>.json`` in a build directory."""
     folder = Path(directory) / "results"
-    try:
-        folder.mkdir(exist_ok=True)
-    except OSError as error:
-        raise InputError(f"output {str(folder)!r} cannot be written: {error.strerror}") from error
+    files.make_folder(folder)
     files.write_file(folder / f"{name}.json", pretty(data).encode())
 
 
@@ -378,7 +382,10 @@ def _read_json(folder: Path) -> dict[str, Any]:
                 f"{str(folder)!r} must be a build directory, with a network.json in it"
             )
         if path.stat().st_size > JSON_LIMIT:
-            raise InputError(f"{str(path)!r} must have at most {JSON_LIMIT >> 20} MiB")
+            raise InputError(
+                f"{str(path)!r} must have at most {JSON_LIMIT >> 20} MiB, "
+                f"not {path.stat().st_size >> 20} MiB"
+            )
         data = json.loads(path.read_bytes())
     except InputError:
         raise

@@ -400,7 +400,9 @@ class Stage:
             return settings.output_format
         codes = self.codes
         if codes is None:
-            raise InputError(f"layer {self.name} must read numbers of at most 16 bits")
+            raise InputError(
+                f"layer {self.name} must read numbers of at most 16 bits, not {x.format}"
+            )
         values = function(to_float(codes, x.format))
         signed = bool((values < 0).any())
         if not self.calibrated or settings.overflow == Overflow.WRAP:
@@ -634,8 +636,8 @@ class _Quantiser:
                 for name, data in graph.frames(calibration).items()
             }
             for name in missing:
-                if not _peak(frames[name]) < LARGEST:
-                    raise InputError(f"data for input {name} must be below 2**400")
+                if not (peak := _peak(frames[name])) < LARGEST:
+                    raise InputError(f"data for input {name} must be below 2**400, not {peak:.3g}")
                 formats[name] = self._input_format(frames[name])
         elif missing:
             raise InputError(
@@ -647,8 +649,8 @@ class _Quantiser:
         with np.errstate(over="ignore", invalid="ignore"):
             self.exact = evaluate_frames(graph, frames)
         for name, data in self.exact.items():
-            if not _peak(data) < LARGEST:
-                raise InputError(f"layer {name} must give numbers below 2**400")
+            if not (peak := _peak(data)) < LARGEST:
+                raise InputError(f"layer {name} must give numbers below 2**400, not {peak:.3g}")
         self.tensors: dict[str, Quantised] = {}
         self.layers: list[LayerReport] = []
         self.precision: Precision = {}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bitblocks.errors import InputError
+from bitblocks.files import check_file, make_folder
 from bitblocks.project import Project, ProjectPort, write_result
 from quant import Ints
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 FRAMES = 200
 """Frames that are compared unless told otherwise."""
+FRAMES_LIMIT = 2**24
+"""Most that may be."""
 STALLS = 0.3
 """Chance per cycle that a source or a sink stalls, unless told otherwise."""
 RESETS = 0.2
@@ -123,8 +126,10 @@ def verify(
     project = directory if isinstance(directory, Project) else Project.open(directory)
     if simulator not in ("verilator", "icarus"):
         raise InputError(f"simulator must be verilator or icarus, not {simulator!r}")
-    if frames is not None and (type(frames) is not int or frames < 1):
-        raise InputError(f"frames must be a whole number above 0, not {frames!r}")
+    if frames is not None and (type(frames) is not int or not 1 <= frames <= FRAMES_LIMIT):
+        raise InputError(f"frames must be a whole number from 1 to {FRAMES_LIMIT}, not {frames!r}")
+    if type(seed) is not int or seed < 0:
+        raise InputError(f"seed must be a whole number from 0 on, not {seed!r}")
     if not 0 <= stalls <= 0.95:
         raise InputError(f"stalls must be a chance from 0 to 0.95, not {stalls!r}")
     if data is None:
@@ -167,7 +172,8 @@ def verify(
         )
     progress(f"simulating {len(batch[0])} frames")
     if waves is not None:
-        Path(waves).parent.mkdir(parents=True, exist_ok=True)
+        make_folder(Path(waves).parent)
+        check_file(Path(waves))
     try:
         results = sim.simulate(design, jobs, simulator, waves=waves, strict=False)
     except sim.SimulationError as error:

@@ -18,7 +18,7 @@ from hdl import Target
 from quant import Format, Ints, Overflow, Rounding
 
 from .binary import Gate, Mul
-from .block import Tensor, check_format, check_tensor
+from .block import Tensor, check_format, check_formats, check_tensor, to_modes
 from .composition import Composition
 from .configurations import Configuration, draw_format, draw_integers, draw_modes
 from .embedding import Embedding
@@ -66,6 +66,8 @@ def gate(
     """
     check_tensor(input, "gate input")
     check_tensor(gates, "gate gates")
+    check_format(output_format, "gate output_format")
+    rounding, overflow = to_modes("gate", rounding, overflow)
     *lead, channels = input.shape
     alone = list(gates.shape[:-1]) == lead
     if not alone and [*gates.shape[:-2], gates.shape[-1]] != [*input.shape]:
@@ -134,6 +136,9 @@ def attention(
     """
     _check_streams(query, key, value, score_format)
     check_format(output_format, "attention output_format")
+    if share_format is not None:
+        check_format(share_format, "attention share_format")
+    rounding, overflow = to_modes("attention", rounding, overflow)
     (queries, heads, depth), (keys, _, width) = query.shape, value.shape
     scores = queries, heads, keys
     shown = None if mask is None else check_mask(mask, scores, "attention mask")
@@ -319,6 +324,13 @@ def multi_head_attention(
                 f"multi_head_attention {name} must have the axes (tokens, channels), "
                 f"not {tensor.shape}"
             )
+    projections = {"query": query, "key": key, "value": value, "output": output}
+    for name, part in projections.items():
+        if not isinstance(part, Projection):
+            raise TypeError(f"multi_head_attention {name} must be a Projection, not {part!r}")
+    check_formats("multi_head_attention", mixed_format=mixed_format, score_format=score_format)
+    if share_format is not None:
+        check_format(share_format, "multi_head_attention share_format")
     rows = [len(part.weight) for part in (query, key, value)]
     if type(heads) is not int or heads < 1 or rows[0] % heads:
         raise ValueError(

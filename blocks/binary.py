@@ -23,6 +23,7 @@ from .block import (
     Tensor,
     check_format,
     check_lanes,
+    check_mapping,
     check_modes,
     check_tensor,
     divisors,
@@ -52,6 +53,7 @@ class Prompt:
     stages: int = 1
 
     def __post_init__(self) -> None:
+        check_mapping(self)
         if self.stages not in (0, 1):
             raise ValueError(f"Prompt stages must be 0 or 1, not {self.stages!r}")
 

@@ -2,7 +2,7 @@
 """What every block is: a specification with four views (reference, rtl, timing, cost)."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from math import gcd, prod
 from typing import Any, Protocol, runtime_checkable
@@ -16,6 +16,10 @@ from hdl.cost import Cost
 from hdl.events import Events
 from hdl.target import Target
 from quant import Format, Ints, Overflow, Rounding
+
+ROM_STYLES = ("block", "logic")
+RAM_STYLES = ("block", "distributed", "registers")
+"""What a memory of constants may become, and one that is written."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +175,9 @@ class Lanes:
 
     lanes: int
 
+    def __post_init__(self) -> None:
+        check_mapping(self)
+
 
 def divisors(n: int) -> list[int]:
     """All divisors, ascending.
@@ -181,10 +188,33 @@ def divisors(n: int) -> list[int]:
     return [d for d in range(1, n + 1) if n % d == 0]
 
 
+def check_mapping(plan: Any, rom: str = "", ram: str = "") -> None:
+    """Raise an error unless a plan's counts are ints, and its memories of a style that there is.
+
+    Parameters
+    ----------
+    rom, ram : name of the field with the style of a memory of constants, and of one that is written
+    """
+    styles = {rom: ROM_STYLES, ram: RAM_STYLES}
+    for field in fields(plan):
+        what, value = f"{type(plan).__name__} {field.name}", getattr(plan, field.name)
+        if field.name not in styles and type(value) is not int:
+            raise TypeError(f"{what} must be an int, not {value!r}")
+        if field.name in styles and value not in styles[field.name]:
+            known = ", ".join(styles[field.name])
+            raise ValueError(f"{what} must be one of {known}, not {value!r}")
+
+
 def check_format(value: object, name: str) -> None:
     """Raise TypeError unless ``value`` is a Format."""
     if not isinstance(value, Format):
         raise TypeError(f"{name} must be a Format, not {value!r}")
+
+
+def check_formats(name: str, **formats: object) -> None:
+    """Likewise for arguments of ``name``, by their names."""
+    for argument, value in formats.items():
+        check_format(value, f"{name} {argument}")
 
 
 def check_tensor(value: object, name: str) -> None:
@@ -195,13 +225,21 @@ def check_tensor(value: object, name: str) -> None:
 
 def check_modes(block: Any) -> None:
     """Turn the names of a block's ``rounding`` and ``overflow`` into modes; refuse unknown ones."""
-    for field, modes in (("rounding", Rounding), ("overflow", Overflow)):
-        value = getattr(block, field)
-        if value not in tuple(modes):
-            known = ", ".join(modes)
-            name = type(block).__name__
-            raise ValueError(f"{name} {field} must be one of {known}, not {value!r}")
-        object.__setattr__(block, field, modes(value))
+    modes = to_modes(type(block).__name__, block.rounding, block.overflow)
+    for field, mode in zip(("rounding", "overflow"), modes, strict=True):
+        object.__setattr__(block, field, mode)
+
+
+def to_modes(name: str, rounding: Any, overflow: Any) -> tuple[Rounding, Overflow]:
+    """The modes of ``name``, or of their names; raises ValueError for unknown ones."""
+    for argument, value, kind in (
+        ("rounding", rounding, Rounding),
+        ("overflow", overflow, Overflow),
+    ):
+        if not isinstance(value, str) or value not in tuple(kind):
+            known = ", ".join(kind)
+            raise ValueError(f"{name} {argument} must be one of {known}, not {value!r}")
+    return Rounding(rounding), Overflow(overflow)
 
 
 def check_lanes(plan: Any, size: int, name: str, kind: Any = Lanes) -> int:

@@ -38,7 +38,15 @@ from hdl.requantise import requantised
 from hdl.window import steps
 from quant import Format, Ints, Kernel, Overflow, Rounding, WindowKernel
 
-from .block import Candidate, Tensor, check_format, check_modes, check_tensor, divisors
+from .block import (
+    Candidate,
+    Tensor,
+    check_format,
+    check_mapping,
+    check_modes,
+    check_tensor,
+    divisors,
+)
 from .configurations import (
     Configuration,
     draw_fitting,
@@ -68,6 +76,9 @@ class Columns:
     pe: int
     weight_style: str = "logic"
     buffer_style: str = "registers"
+
+    def __post_init__(self) -> None:
+        check_mapping(self, rom="weight_style", ram="buffer_style")
 
 
 Plan = Folded | Columns | Unrolled
@@ -320,7 +331,7 @@ class ConvolutionBlock(ABC):
         if isinstance(plan, Columns):
             if self.by_columns is None:
                 raise ValueError(f"{name} plan must not be Columns for these windows, not {plan!r}")
-            if len(self.weight) % plan.pe:
+            if plan.pe < 1 or len(self.weight) % plan.pe:
                 raise ValueError(
                     f"{name} pe must divide {len(self.weight)} outputs, not be {plan.pe}"
                 )
@@ -429,8 +440,7 @@ def _design(block: ConvolutionBlock, plan: Plan) -> Design:
         styles = plan.weight_style, plan.buffer_style
         _, *parts = _design(inner, Folded(plan.pe, inner.input.shape[-1], *styles))
         return block._column_raster(), *parts
-    if not isinstance(plan, Folded):
-        raise TypeError(f"Convolution plan must be Folded, not {plan!r}")
+    assert isinstance(plan, Folded)
     axes, _ = block._cropped
     groups, folds, words = block._words(plan.pe, plan.simd)
     window = Window(axes, groups * words, groups, folds, plan.buffer_style)

@@ -14,7 +14,7 @@ from hdl import Cost, Events, Lookup, Target
 from hdl.cost import memory_style
 from quant import Format, Ints, PlainKernel
 
-from .block import Candidate, Tensor, check_format, check_tensor, divisors
+from .block import Candidate, Tensor, check_format, check_mapping, check_tensor, divisors
 from .configurations import Configuration, draw_format, draw_integers, draw_shape
 
 
@@ -30,6 +30,9 @@ class Reads:
 
     lanes: int
     table_style: str = "logic"
+
+    def __post_init__(self) -> None:
+        check_mapping(self, rom="table_style")
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,15 @@ from hdl.cost import memory_style
 from hdl.requantise import requantised
 from quant import DenseKernel, Format, Ints, Kernel, Overflow, Rounding
 
-from .block import Candidate, Tensor, check_format, check_modes, check_tensor, divisors
+from .block import (
+    Candidate,
+    Tensor,
+    check_format,
+    check_mapping,
+    check_modes,
+    check_tensor,
+    divisors,
+)
 from .configurations import (
     Configuration,
     draw_ends,
@@ -58,6 +66,9 @@ class Folded:
     weight_style: str = "logic"
     buffer_style: str = "registers"
 
+    def __post_init__(self) -> None:
+        check_mapping(self, rom="weight_style", ram="buffer_style")
+
 
 @dataclass(frozen=True)
 class Unrolled:
@@ -74,6 +85,11 @@ class Unrolled:
     narrow_stages: int = 2
 
     def __post_init__(self) -> None:
+        check_mapping(self)
+        if self.adders_per_stage < 1:
+            raise ValueError(
+                f"Unrolled adders_per_stage must be at least 1, not {self.adders_per_stage}"
+            )
         if self.narrow_stages not in (0, 1, 2):
             raise ValueError(
                 f"Unrolled narrow_stages must be 0, 1 or 2, not {self.narrow_stages!r}"
@@ -233,10 +249,9 @@ class Linear:
     def lanes(self, plan: Folded | Unrolled) -> dict[str, int]:
         """Port name -> numbers in a transfer."""
         outputs, inputs = self.weight.shape
+        _check_folding(plan, outputs, inputs, "Linear")
         if isinstance(plan, Unrolled):
             return {"i": inputs, "o": outputs}
-        if not isinstance(plan, Folded):
-            raise TypeError(f"Linear plan must be Folded or Unrolled, not {plan!r}")
         return {"i": plan.simd, "o": plan.pe}
 
     def design(self, plan: Folded | Unrolled) -> tuple[Mac | Parallel, Requantisation]:
@@ -355,8 +370,7 @@ class Neuron:
         return self.linear.plans(target)
 
     def _mapped(self, plan: Folded | Unrolled) -> Linear:
-        if not isinstance(plan, Folded | Unrolled):
-            raise TypeError(f"Neuron plan must be Folded or Unrolled, not {plan!r}")
+        _check_folding(plan, 1, len(self.weight), "Neuron")
         return self.linear
 
     def lanes(self, plan: Folded | Unrolled) -> dict[str, int]:
@@ -374,6 +388,19 @@ class Neuron:
     def cost(self, plan: Folded | Unrolled, target: Target) -> Cost:
         """What it takes on a target."""
         return self._mapped(plan).cost(plan, target)
+
+
+def _check_folding(plan: Any, outputs: int, inputs: int, name: str) -> None:
+    """Raise an error unless a plan is one for a matrix of this shape."""
+    if not isinstance(plan, Folded | Unrolled):
+        raise TypeError(f"{name} plan must be Folded or Unrolled, not {plan!r}")
+    if isinstance(plan, Unrolled):
+        return
+    if min(plan.pe, plan.simd) < 1 or outputs % plan.pe or inputs % plan.simd:
+        raise ValueError(
+            f"{name} pe and simd must divide {outputs} outputs and {inputs} inputs, "
+            f"not be {plan.pe} and {plan.simd}"
+        )
 
 
 def linear_parts(random: np.random.Generator, index: int, outputs: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import numpy as np
 from hdl import Target
 from quant import Format, Overflow, Rounding, product_format
 
-from .block import Tensor, check_format, check_tensor
+from .block import Tensor, check_format, check_tensor, to_modes
 from .composition import Composition
 from .configurations import Configuration, draw_fitting, draw_format, draw_modes
 from .movement import transpose
@@ -48,6 +48,7 @@ def matmul(
     check_tensor(input_a, "matmul input_a")
     check_tensor(input_b, "matmul input_b")
     check_format(output_format, "matmul output_format")
+    rounding, overflow = to_modes("matmul", rounding, overflow)
     for name, tensor in (("input_a", input_a), ("input_b", input_b)):
         if len(tensor.shape) < 2:
             raise ValueError(f"matmul {name} must have 2 axes or more, not shape {tensor.shape}")

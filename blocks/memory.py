@@ -15,7 +15,7 @@ from hdl import BankedMemory, Banks, Cost, Events, Target
 from hdl.cost import memory_style
 from quant import Format, Ints, PlainKernel
 
-from .block import Candidate, Tensor, check_format
+from .block import Candidate, Tensor, check_format, check_mapping
 from .configurations import Configuration, draw_format, draw_integers
 
 
@@ -29,6 +29,9 @@ class Heads:
     """
 
     style: str
+
+    def __post_init__(self) -> None:
+        check_mapping(self, ram="style")
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,7 +33,7 @@ from hdl import (
 from quant import Ints, LoopKernel, MoveKernel, Program, ProgramInput, Session, Step
 
 from .binary import Mul
-from .block import Block, Candidate, Tensor
+from .block import RAM_STYLES, Block, Candidate, Tensor
 
 RESET = "reset"
 """Name of the input with a mark for every frame: 1 where states become the initial ones before."""
@@ -145,6 +145,16 @@ class Network:
     def __init__(
         self, inputs: Mapping[str, Tensor], nodes: Sequence[Node], outputs: Mapping[str, str]
     ):
+        for argument, given in (("inputs", inputs), ("outputs", outputs)):
+            if not isinstance(given, Mapping):
+                raise TypeError(f"Network {argument} must be a mapping by name, not {given!r}")
+        if not isinstance(nodes, Sequence) or not all(isinstance(node, Node) for node in nodes):
+            raise TypeError(f"Network nodes must be a sequence of Nodes, not {nodes!r}")
+        for node in nodes:
+            if not isinstance(node.sources, tuple):
+                raise TypeError(
+                    f"Network node {node.name} sources must be a tuple, not {node.sources!r}"
+                )
         self.nodes = tuple(_marked(node) for node in nodes)
         if any(len(a.sources) > len(b.sources) for a, b in zip(self.nodes, nodes, strict=True)):
             inputs = {**inputs, RESET: RESETS} if RESET not in inputs else inputs
@@ -154,7 +164,7 @@ class Network:
             if not names:
                 raise ValueError(f"Network {kind} must be at least one, not none")
             for name in names:
-                if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+                if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
                     raise ValueError(f"Network {kind} must have identifiers as names, not {name!r}")
         self.tensors: dict[str, Tensor] = {}
         for name, tensor in inputs.items():
@@ -194,6 +204,8 @@ class Network:
         """Blocks one behind the other, named after their kind and place (``linear_1``)."""
         if not blocks:
             raise ValueError("Network chain must have at least one block, not none")
+        if not isinstance(blocks[0], Block):
+            raise TypeError(f"Network chain must be of blocks, not {blocks[0]!r}")
         nodes, source = [], "x"
         for number, block in enumerate(blocks, 1):
             name = f"{type(block).__name__.lower()}_{number}"
@@ -400,8 +412,41 @@ class Network:
             made = plan(self, target, interval=interval)
             yield Candidate(made, interval, partial(self.cost, made, target))
 
+    def check_plan(self, plan: Any) -> None:
+        """Raise TypeError or ValueError unless ``plan`` maps this network."""
+        _check_kind(plan)
+        flat = self.flat
+        buffers = [route.name for route in self.routes if self.buffered(route)]
+        for part, names in (
+            ("plans", [node.name for node in flat.nodes]),
+            ("lanes", [*self.inputs, *self.outputs]),
+            ("depths", buffers),
+        ):
+            if missing := [name for name in names if name not in getattr(plan, part)]:
+                raise ValueError(f"Network plan must have {part} of {missing[0]!r}, not none")
+        for node in flat.nodes:
+            node.block.lanes(plan.plans[node.name])
+        for port, tensor in (self.inputs | self.outputs).items():
+            lanes = plan.lanes[port]
+            if type(lanes) is not int or lanes < 1 or tensor.size % lanes:
+                raise ValueError(
+                    f"Network port {port} lanes must divide {tensor.size}, not be {lanes!r}"
+                )
+        for name in buffers:
+            depth, style = plan.depths[name], plan.styles.get(name)
+            if type(depth) is not int or depth < 0:
+                raise ValueError(f"Network buffer {name} must have 0 words or more, not {depth!r}")
+            if depth and style not in RAM_STYLES:
+                known = ", ".join(RAM_STYLES)
+                raise ValueError(
+                    f"Network buffer {name} must have a style of {known}, not {style!r}"
+                )
+        for name, loop in self.loops.items():
+            loop.cell.check_plan(plan.plans[name])
+
     def lanes(self, plan: NetworkPlan) -> dict[str, int]:
         """Port name -> numbers in a transfer."""
+        _check_kind(plan)
         return dict(plan.lanes)
 
     @cached_property
@@ -475,6 +520,7 @@ class Network:
 
     def rtl(self, plan: NetworkPlan) -> "NetworkRtl":
         """A new circuit."""
+        self.check_plan(plan)
         return NetworkRtl(self.flat, plan)
 
     def timing(self, plan: NetworkPlan) -> Events:
@@ -482,6 +528,7 @@ class Network:
 
         The buffer of route r is written by ``r.write`` and read by ``r.read``.
         """
+        _check_kind(plan)
         flat, graph = self.flat, Events()
         # Events at which a tensor leaves its source, and at which a node takes it.
         starts = {name: f"input.{name}" for name in flat.input_names}
@@ -629,6 +676,7 @@ class Network:
 
     def cost(self, plan: NetworkPlan, target: Target) -> Cost:
         """What it takes on a target: the blocks, and what lies between them."""
+        _check_kind(plan)
         flat = self.flat
         parts = [node.block.cost(plan.plans[node.name], target) for node in flat.nodes]
         return sum(parts, flat.routing_cost(plan, target))
@@ -735,6 +783,11 @@ def grouped(routes: list[Route]) -> dict[str, list[Route]]:
     for route in routes:
         groups.setdefault(route.source, []).append(route)
     return groups
+
+
+def _check_kind(plan: Any) -> None:
+    if not isinstance(plan, NetworkPlan):
+        raise TypeError(f"Network plan must be a NetworkPlan, not {plan!r}")
 
 
 class NetworkRtl(wiring.Component):

@@ -12,7 +12,7 @@ from hdl import Cost, Events, FunctionArray, FunctionUnit, Target
 from hdl.function import cheapest
 from quant import FUNCTIONS, Approximation, Format, Ints, TableKernel, candidates
 
-from .block import Candidate, Tensor, check_lanes, check_tensor, divisors
+from .block import Candidate, Tensor, check_lanes, check_mapping, check_tensor, divisors
 from .configurations import Configuration, draw_shape
 
 
@@ -28,6 +28,9 @@ class TableLanes:
 
     lanes: int
     style: str = "logic"
+
+    def __post_init__(self) -> None:
+        check_mapping(self, rom="style")
 
 
 @dataclass(frozen=True, eq=False)

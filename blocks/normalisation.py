@@ -119,6 +119,7 @@ def group_norm(
     >>> print(block.reference(np.arange(64).reshape(16, 4))[0])
     [-26 -25 -26 -25]
     """
+    check_tensor(input, "group_norm input")
     if type(groups) is not int or groups < 1 or input.shape[-1] % groups:
         raise ValueError(f"group_norm groups must divide {input.shape[-1]}, not be {groups!r}")
     return _norm("group_norm", input, scale, bias, scale_format, output_format, epsilon, groups)

@@ -37,6 +37,10 @@ def plan(
     ------
     ValueError : some block cannot be that fast
     """
+    if not isinstance(network, Network):
+        raise TypeError(f"plan network must be a Network, not {network!r}")
+    if not isinstance(target, Target):
+        raise TypeError(f"plan target must be a Target, not {target!r}")
     asked = interval is not None
     if interval is None:
         interval = _numbers(network)

@@ -31,7 +31,15 @@ from hdl.window import steps
 from quant import Format, Ints, Kernel, MaximumKernel, Overflow, PlainKernel, Rounding
 from quant.quotient import Reciprocals, narrow_quotient
 
-from .block import Candidate, Tensor, check_format, check_modes, check_tensor, divisors
+from .block import (
+    Candidate,
+    Tensor,
+    check_format,
+    check_mapping,
+    check_modes,
+    check_tensor,
+    divisors,
+)
 from .configurations import Configuration, draw_format, draw_modes, draw_near
 from .convolution import Pairs, check_axes, places_of, raster_axes
 from .reduce import averaged, series
@@ -50,6 +58,9 @@ class Pooled:
     lanes: int
     buffer_style: str = "registers"
 
+    def __post_init__(self) -> None:
+        check_mapping(self, ram="buffer_style")
+
 
 @dataclass(frozen=True)
 class WholeWindows:
@@ -61,6 +72,9 @@ class WholeWindows:
     """
 
     buffer_style: str = "block"
+
+    def __post_init__(self) -> None:
+        check_mapping(self, ram="buffer_style")
 
 
 Plan = Pooled | WholeWindows

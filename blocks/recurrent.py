@@ -20,7 +20,7 @@ from quant import (
 )
 
 from .binary import Add, Mul, Sub
-from .block import Tensor, check_format, check_tensor
+from .block import Tensor, check_format, check_formats, check_tensor
 from .composition import Composition, lossless
 from .configurations import Configuration
 from .deinterleave import Deinterleave
@@ -88,7 +88,14 @@ def rnn(
     [  38 -121    8   53]
     """
     units = _check("rnn", input, weight, recurrent, bias, (), (shift, recurrent_shift))
-    _check_activations((activation,), 1, "relu")
+    _check_functions("rnn", (activation,), 1, choose, "relu")
+    check_formats(
+        "rnn",
+        weight_format=weight_format,
+        recurrent_format=recurrent_format,
+        output_format=output_format,
+        **({} if activation == "relu" else {"sum_format": sum_format}),
+    )
     net = _cell(input, h=Tensor((units,), output_format))
     narrowed = None if activation == "relu" else sum_format
     of_x = _Rows(weight, weight_format, shift)
@@ -169,8 +176,21 @@ def lstm(
     >>> print(block.reference(np.arange(16).reshape(4, 4))[-1])
     [-15 -15 -50  -7]
     """
-    _check_activations(activations, 3)
-    outputs = None if projection is None else len(projection)
+    _check_functions("lstm", activations, 3, choose)
+    check_formats(
+        "lstm",
+        weight_format=weight_format,
+        recurrent_format=recurrent_format,
+        sum_format=sum_format,
+        gate_format=gate_format,
+        tanh_format=tanh_format,
+        cell_format=cell_format,
+        output_format=output_format,
+    )
+    outputs = None
+    if projection is not None:
+        check_shape(projection, ("outputs", "units"), "lstm projection")
+        outputs = len(projection)
     units = _check("lstm", input, weight, recurrent, bias, (4,), (shift, recurrent_shift), outputs)
     cell = Tensor((units,), cell_format)
     net = _cell(input, h=Tensor((outputs or units,), output_format), c=cell)
@@ -214,6 +234,9 @@ def lstm(
     net.add("h_next", lambda a, b: Mul(a, b, mixed_format), "output", "c_tanh")
     last = "h_next"
     if projection is not None:
+        check_shape(projection, (len(projection), units), "lstm projection")
+        if projection_shift is not None:
+            check_shape(projection_shift, (len(projection),), "lstm projection_shift")
         check_format(projection_format, "lstm projection_format")
         assert projection_format is not None
         rows = _Rows(projection, projection_format, projection_shift)
@@ -282,7 +305,15 @@ def gru(
     >>> print(block.reference(np.arange(16).reshape(4, 4))[-1])
     [-32 -66 -80  -4]
     """
-    _check_activations(activations, 2)
+    _check_functions("gru", activations, 2, choose)
+    check_formats(
+        "gru",
+        weight_format=weight_format,
+        recurrent_format=recurrent_format,
+        sum_format=sum_format,
+        gate_format=gate_format,
+        output_format=output_format,
+    )
     units = _check("gru", input, weight, recurrent, bias, (3,), (shift, recurrent_shift))
     own = np.zeros(units, np.int64) if recurrent_bias is None else recurrent_bias
     check_shape(own, (units,), "gru recurrent_bias")
@@ -391,14 +422,16 @@ def _check(
     return units
 
 
-def _check_activations(activations: Any, count: int, *more: str) -> None:
-    """Raise ValueError unless ``activations`` are so many functions."""
+def _check_functions(name: str, activations: Any, count: int, choose: Any, *more: str) -> None:
+    """Raise an error unless ``activations`` are so many functions, and ``choose`` one or None."""
+    if choose is not None and not callable(choose):
+        raise TypeError(f"{name} choose must be a function, not {choose!r}")
     if not isinstance(activations, tuple) or len(activations) != count:
-        raise ValueError(f"recurrent activations must be a tuple of {count}, not {activations!r}")
+        raise ValueError(f"{name} activations must be a tuple of {count}, not {activations!r}")
     for activation in activations:
         if not callable(activation) and activation not in (*FUNCTIONS, *more):
             raise ValueError(
-                "recurrent activation must be a function, a name of one or relu of rnn, "
+                f"{name} activation must be a function, a name of one or relu of rnn, "
                 f"not {activation!r}"
             )
 

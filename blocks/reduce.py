@@ -37,7 +37,15 @@ from hdl.requantise import requantised
 from quant import Format, Ints, Kernel, Overflow, PlainKernel, Rounding
 from quant.quotient import Reciprocals, narrow_quotient
 
-from .block import Candidate, Tensor, check_format, check_modes, check_tensor, divisors
+from .block import (
+    Candidate,
+    Tensor,
+    check_format,
+    check_mapping,
+    check_modes,
+    check_tensor,
+    divisors,
+)
 from .configurations import (
     Configuration,
     draw_fitting,
@@ -62,6 +70,9 @@ class Accumulators:
 
     lanes: int
     buffer_style: str = "registers"
+
+    def __post_init__(self) -> None:
+        check_mapping(self, ram="buffer_style")
 
 
 @dataclass(frozen=True, eq=False)

@@ -39,7 +39,7 @@ class Reshape(ElementwiseBlock):
         check_tensor(self.input, "Reshape input")
         if not isinstance(self.shape, tuple) or not all(type(n) is int for n in self.shape):
             raise TypeError(f"Reshape shape must be a tuple of ints, not {self.shape!r}")
-        if prod(Tensor(self.shape, self.input.format).shape) != self.input.size:
+        if min(self.shape, default=0) < 1 or prod(self.shape) != self.input.size:
             raise ValueError(f"Reshape shape must have {self.input.size} numbers, not {self.shape}")
 
     @property

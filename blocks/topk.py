@@ -60,7 +60,7 @@ class TopK:
             raise ValueError(f"TopK count must be from 1 to {channels}, not {self.count}")
         if type(self.smallest) is not bool:
             raise TypeError(f"TopK smallest must be a bool, not {self.smallest!r}")
-        if self.gives not in GIVEN:
+        if self.gives not in tuple(GIVEN):
             raise ValueError(f"TopK gives must be one of {', '.join(GIVEN)}, not {self.gives!r}")
 
     @property

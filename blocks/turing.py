@@ -19,7 +19,7 @@ from quant import Format, Ints, check_shape, product_format
 
 from .attention import first_largest
 from .binary import Add, Mul, Sub
-from .block import Tensor, check_format, check_tensor
+from .block import Tensor, check_format, check_formats, check_tensor
 from .composition import ONE, Composition, lossless
 from .configurations import Configuration
 from .deinterleave import Deinterleave
@@ -127,6 +127,8 @@ def content_addressing(
     >>> print(block.reference(rows, rows[3:4], [80]))
     [[  1   0  26 201  19   1   1   8]]
     """
+    _check("content_addressing", memory=(memory, 2), key=(key, 2), strength=(strength, 1))
+    check_formats("content_addressing", score_format=score_format, output_format=output_format)
     net = Composition(memory=memory, key=key, strength=strength)
     net.add(
         "score",
@@ -136,7 +138,6 @@ def content_addressing(
         "strength",
     )
     if hard:
-        check_format(output_format, "content_addressing output_format")
         if memory.shape[0] < 2:
             raise ValueError(
                 "content_addressing memory must have at least 2 rows to choose from, not 1"
@@ -200,7 +201,7 @@ def location_addressing(
         raise ValueError(
             f"location_addressing shift must have 3 places or an odd number more, not {places}"
         )
-    check_format(mixed_format, "location_addressing mixed_format")
+    check_formats("location_addressing", mixed_format=mixed_format, output_format=output_format)
     if mixed_format.signed:
         raise ValueError(f"location_addressing mixed_format must be unsigned, not {mixed_format}")
     if type(exponent) is not int or exponent not in (1, 2):
@@ -260,6 +261,7 @@ def soft_read(weighting: Tensor, memory: Tensor, output_format: Format) -> Netwo
     Source: A. Graves, G. Wayne, I. Danihelka, Neural Turing Machines, 2014, section 3.1.
     """
     _check("soft_read", weighting=(weighting, 2), memory=(memory, 2))
+    check_format(output_format, "soft_read output_format")
     if weighting.shape[1] != memory.shape[0]:
         raise ValueError(
             f"soft_read weighting must have {memory.shape[0]} rows like memory, "
@@ -314,6 +316,8 @@ def soft_write(
                 f"soft_write {name} must have shape ({count},) for memory of {memory.shape}, "
                 f"not {tensor.shape}"
             )
+    if output_format is not None:
+        check_format(output_format, "soft_write output_format")
     net = Composition(memory=memory, weighting=weighting, erase=erase, add=add)
     each = {
         name: net.spread(

@@ -356,7 +356,7 @@ class Mac:
         buffer_style: str = "block",
     ):
         outputs, inputs = weight.shape
-        if outputs % pe or inputs % simd:
+        if min(pe, simd) < 1 or outputs % pe or inputs % simd:
             raise ValueError(
                 f"Mac pe and simd must divide {outputs} outputs and {inputs} inputs, "
                 f"not be {pe} and {simd}"

@@ -63,7 +63,7 @@ class Format:
         >>> Format.parse("u5.-1")
         Format(width=5, frac=-1, signed=False)
         """
-        match = re.fullmatch(r"([su])(\d{1,2})\.(-?\d{1,4})", text)
+        match = re.fullmatch(r"([su])(\d{1,2})\.(-?\d{1,4})", text, re.ASCII)
         if not match:
             raise ValueError(f"Format must be written like s8.4 or u5.-1, not {text!r}")
         return cls(int(match[2]), int(match[3]), match[1] == "s")

@@ -3,10 +3,11 @@
 
 In a sentence HOLE stands for what is filled in when it is said. Where it begins with what a
 function is told to call its argument, as in ``check_tensor(x, "Linear input")``, each such call is
-a sentence of its own.
+a sentence of its own; so is each rule that ``refuse`` is told, which names the node before it.
 """
 
 import ast
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -45,10 +46,9 @@ def sentences(folders: Iterable[str]) -> list[Sentence]:
         (path, node, top, call) for path, node, top in functions for call in _own(node, ast.Call)
     ]
     said = {
-        _said(raised.exc.args[0], "", node, top, path, raised.lineno)
-        for path, node, top in functions
-        for raised in _own(node, ast.Raise)
-        if isinstance(raised.exc, ast.Call) and raised.exc.args
+        _said(words, "", node, top, path, call.lineno)
+        for path, node, top, call in calls
+        if (words := _words(call)) is not None
     }
     known = said
     while new := [checker for checker in said if isinstance(checker, _Checker)]:
@@ -61,7 +61,16 @@ def sentences(folders: Iterable[str]) -> list[Sentence]:
             and checker.name in (given := _arguments(call, checker.parameters))
         } - known
         known = known | said
-    return sorted(sentence for sentence in known if isinstance(sentence, Sentence))
+    return sorted(s for s in known if isinstance(s, Sentence) and s.text.strip(HOLE + " "))
+
+
+def _words(call: ast.Call) -> ast.expr | None:
+    """What a call that makes an error says, or one that has a node refused; else None."""
+    if not call.args:
+        return None
+    if _called(call) == "refuse":
+        return call.args[-1]
+    return call.args[0] if _called(call).endswith(("Error", "MissingTool")) else None
 
 
 def _said(
@@ -113,38 +122,28 @@ def _arguments(call: ast.Call, parameters: tuple[str, ...]) -> dict[str, ast.exp
 
 
 def strings(folder: str) -> set[str]:
-    """Every string and f-string of the Python files of a folder, HOLE for what is filled in."""
-    return {
+    """Every string and f-string of the Python files of a folder, HOLE for what is filled in.
+
+    One that starts with ^ is a pattern, and stands for the text that it matches.
+    """
+    found = {
         text_of(node)
         for path in sorted(Path(folder).glob("*.py"))
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.JoinedStr)
         or (isinstance(node, ast.Constant) and isinstance(node.value, str))
     }
+    return {
+        re.sub(r"\\(.)", r"\1", text[1:].removesuffix("$")) if text.startswith("^") else text
+        for text in found
+    }
 
 
-def says(text: str, sentence: str) -> bool:
-    """Whether two texts can be the same once every HOLE is filled in: thing, must, rule.
+def says(sentence: str, texts: Iterable[str]) -> bool:
+    """Whether one of ``texts`` is the sentence, every HOLE filled in, or ends in it.
 
-    What has only a HOLE for its thing says nothing.
+    All that the sentence says itself must be there, word for word.
     """
-    if HOLE not in (text[0], sentence[0]) and text[0] != sentence[0]:
-        return False  # most of them
-    parts = text.partition(" must ")
-    pairs = zip(parts, sentence.partition(" must "), strict=True)
-    return parts[0] != HOLE and all(_meet(*pair) for pair in pairs)
-
-
-def _meet(a: str, b: str) -> bool:
-    waiting, seen = [(0, 0)], set()
-    while waiting:
-        i, j = place = waiting.pop()
-        if place == (len(a), len(b)):
-            return True
-        if place in seen or i == len(a) or j == len(b):
-            continue
-        seen.add(place)
-        if HOLE in (a[i], b[j]) or a[i] == b[j]:
-            waiting.append((i + 1, j + 1))
-        waiting += [(i, j + 1)] * (a[i] == HOLE) + [(i + 1, j)] * (b[j] == HOLE)
-    return False
+    words = "(?:.* )?" + ".*".join(map(re.escape, sentence.split(HOLE)))
+    whole = re.compile(words, re.DOTALL)
+    return any(map(whole.fullmatch, texts))

@@ -421,7 +421,7 @@ REFUSALS = {
     "linear folding": (
         lambda: linear().rtl(Folded(3, 3)),
         ValueError,
-        "Mac pe and simd must divide 4 outputs and 3 inputs, not be 3 and 3",
+        "Linear pe and simd must divide 4 outputs and 3 inputs, not be 3 and 3",
     ),
     "linear zeros": (
         lambda: linear(weight=np.zeros((4, 3), int)).rtl(Folded(1, 1)),

@@ -328,7 +328,12 @@ def test_verify_finds_a_flaw_in_the_verilog(copy, capsys):
     ("options", "sentence"),
     [
         (["--simulator", "vcs"], "simulator must be verilator or icarus, not 'vcs'"),
-        (["--frames", "0"], "frames must be a whole number above 0, not 0"),
+        (["--frames", "0"], "frames must be a whole number from 1 to 16777216, not 0"),
+        (
+            ["--frames", str(10**13)],
+            f"frames must be a whole number from 1 to 16777216, not {10**13}",
+        ),
+        (["--seed", "-1"], "seed must be a whole number from 0 on, not -1"),
         (["--stalls", "1"], "stalls must be a chance from 0 to 0.95, not 1.0"),
         (["--input", "nothing.npy"], "input 'nothing.npy' does not exist"),
     ],

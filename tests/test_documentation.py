@@ -2,12 +2,14 @@
 """The pages that are made from what the code declares: each says what is so."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from oracle_numbers import Within
 from oracles import exact
+from refusal import refused
 from test_function import DEFINITIONS, check_form, fresh
 
 from bitblocks.documentation import blocks, functions
@@ -109,3 +111,19 @@ def test_every_figure_has_a_command_that_exists_and_every_benchmark_is_named():
         files = [word for word in command.split() if word.startswith("tests/")]
         assert files
         assert all((ROOT / file).is_file() for file in files)
+
+
+class Bare:
+    """A block that tells little."""
+
+    def __init__(self, input):
+        self.input = input
+
+
+def test_a_block_that_tells_little_is_refused(monkeypatch):
+    monkeypatch.setitem(CATALOGUE, "Bare", replace(CATALOGUE["ReLU"], kind=Bare))
+    sentence = "Bare docstring must have a Source: and a doctest that makes a block"
+    with refused(ValueError, sentence):
+        blocks.entry("Bare")
+    with refused(ValueError, "Bare docstring must tell its parameter input"):
+        blocks._options(Bare)

@@ -5,10 +5,12 @@ import json
 import os
 import pickle
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ import pytest
 import tiny_network
 
 import bitblocks
-from bitblocks import command
+from bitblocks import command, files
 from hdl.names import RESERVED
 
 ROOT = Path(__file__).parents[1]
@@ -141,11 +143,33 @@ def endless(path):
     path.write_bytes(b"\x93NUMPY\x01\x00\x76\x00" + content + b"\n")
 
 
+def sparse(path):
+    """A file of 5 GiB that takes no room."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": (5 * 2**30,)}
+    with path.open("wb") as stream:
+        np.lib.format.write_array_header_1_0(stream, header)
+        stream.truncate(stream.tell() + 5 * 2**30)
+
+
+def archive_of(field, value):
+    """An archive of two files that says this of each."""
+
+    def make(path):
+        with zipfile.ZipFile(path, "w") as archive:
+            for name in "ab":
+                archive.writestr(f"{name}.npy", b"")
+            for entry in archive.filelist:
+                setattr(entry, field, value)
+
+    return make
+
+
+NO_FILE = "must be a file, not a folder or a device"
 WHOLE = "calibration data 'x.npy' must be a .npy file of numbers, whole and unpickled"
 WRONG_SHAPE = "data for input image must have shape (frames, 4), not"
 DATA = {
     "missing": (lambda path: None, "calibration data 'x.npy' does not exist"),
-    "a folder": (Path.mkdir, "calibration data 'x.npy' must be a file"),
+    "a folder": (Path.mkdir, f"calibration data 'x.npy' {NO_FILE}"),
     "empty": (Path.touch, "calibration data 'x.npy' must be a .npy file of numbers"),
     "text": (
         lambda path: path.write_text("1 2 3"),
@@ -154,6 +178,18 @@ DATA = {
     "objects": (objects, WHOLE),
     "cut off": (cut_off, WHOLE),
     "endless": (endless, WHOLE),
+    "5 GiB": (sparse, "calibration data 'x.npy' must hold at most 4 GiB, not 5 GiB"),
+    "6 GiB": (
+        archive_of("file_size", 3 * 2**30),
+        "calibration data 'x.npy' must hold at most 4 GiB, not 6 GiB",
+    ),
+    "encrypted": (archive_of("flag_bits", 1), WHOLE),
+    "patched": (archive_of("flag_bits", 32), WHOLE),
+    "another compression": (archive_of("compress_type", 99), WHOLE),
+    "no names": (
+        lambda path: path.write_bytes(b"PK\x05\x06" + bytes(18)),
+        "data must be given for the inputs image, not none",
+    ),
     "no zip": (lambda path: path.write_bytes(b"PK\x03\x04 and nothing more"), WHOLE),
     "wrong shape": (array(np.zeros((9, 5))), f"{WRONG_SHAPE} (9, 5)"),
     "one frame": (array(np.zeros(4)), f"{WRONG_SHAPE} (4,)"),
@@ -171,6 +207,36 @@ DATA = {
         "data for input image must be finite, not NaN or infinite",
     ),
 }
+
+
+def damaged(content, generator):
+    """Bytes of a file of which some are others, gone, or new."""
+    start, stop = sorted(generator.integers(0, len(content), 2).tolist())
+    stop = min(stop, start + 20)
+    new = generator.bytes(int(generator.integers(0, 5)))
+    return (content[:start], content[:start] + new + content[stop:])[int(generator.integers(2))]
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "compressed npz"])
+def test_damaged_arrays_are_read_or_refused(folder, kind):
+    """In one sentence, whatever the libraries make of them."""
+    save = {"npy": np.save, "npz": np.savez, "compressed npz": np.savez_compressed}[kind]
+    with Path("x").open("wb") as stream:
+        save(stream, np.arange(12.0).reshape(3, 4))
+    content, told = Path("x").read_bytes(), set()
+    generator = np.random.default_rng(0)
+    for _ in range(300):
+        Path("x").write_bytes(damaged(content, generator))
+        try:
+            files.read_arrays("x", "input")
+        except bitblocks.InputError as error:
+            told.add(str(error))
+    assert told
+    assert told <= {
+        "input 'x' must be a .npy file of numbers",
+        "input 'x' must be a .npy file of numbers, whole and unpickled",
+        "input 'x' cannot be read: Invalid argument",  # from a place before the file
+    }
 
 
 @pytest.mark.parametrize("kind", DATA)
@@ -217,6 +283,14 @@ OPTIONS = {
         "interval and unroll must not be given together",
     ),
     "precision": (["--precision", "p.json"], "precision file 'p.json' does not exist"),
+    "precision of nothing": (
+        ["--precision", "."],
+        "precision file '.' must be a file, not a folder or a device",
+    ),
+    "other digits": (
+        ["--input-format", "s\u0663.4"],
+        "input_format must be a format like 's8.4' or 'u5.-1', not 's\u0663.4'",
+    ),
     "name": (
         ["--name", "a;b"],
         (
@@ -234,6 +308,34 @@ def test_a_bad_option_is_refused(folder, capsys, kind):
     options, sentence = OPTIONS[kind]
     assert build(capsys, *options) == refused(sentence)
     assert [path.name for path in folder.iterdir()] == ["m.onnx"]
+
+
+PRECISIONS = {
+    "no JSON": ("{", "precision file 'p.json' must be JSON"),
+    "no object": ("3", "precision must map layer names to fields, not be of type int"),
+    "no layer": (
+        '{"fc9": {"weight_bits": 4}}',
+        "precision of 'fc9' is for no layer of the network; nearest: fc1",
+    ),
+    "no meaning": (
+        '{"fc1": {"pole": 1}}',
+        (
+            "precision of 'fc1' field 'pole' has no meaning there; it takes output_format, "
+            "weight_format, weight_bits, rounding, overflow"
+        ),
+    ),
+    "much": (" " * (17 << 20), "precision file 'p.json' must have at most 16 MiB, not 17 MiB"),
+}
+
+
+@pytest.mark.parametrize("kind", PRECISIONS)
+def test_a_bad_precision_file_is_refused(folder, capsys, kind):
+    tiny_network.model(Path("m.onnx"))
+    content, sentence = PRECISIONS[kind]
+    Path("p.json").write_text(content)
+    options = ["--input-format", "s8.4", "--precision", "p.json"]
+    assert build(capsys, *options) == refused(sentence)
+    assert sorted(path.name for path in folder.iterdir()) == ["m.onnx", "p.json"]
 
 
 @pytest.mark.parametrize(
@@ -254,6 +356,160 @@ def test_what_is_no_build_directory_is_refused(folder, capsys, name):
     sentence = "'nowhere' must be a build directory, with a network.json in it"
     assert said(capsys, name, "nowhere", *options) == refused(sentence)
     assert list(folder.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A build directory, to be copied."""
+    path = tmp_path_factory.mktemp("built")
+    tiny_network.model(path / "m.onnx")
+    built = bitblocks.build(path / "m.onnx", path / "out", input_format="s8.4", interval=12)
+    return built.project.path
+
+
+def changed(name, change):
+    """That changes a file of the build directory as text."""
+
+    def make(path):
+        (path / name).write_text(change((path / name).read_text()))
+
+    return make
+
+
+def changed_json(*keys, value):
+    """That gives an entry of network.json another value."""
+
+    def change(text):
+        data = part = json.loads(text)
+        for key in keys[:-1]:
+            part = part[key]
+        part[keys[-1]] = value
+        return json.dumps(data)
+
+    return changed("network.json", change)
+
+
+def enlarged(path):
+    os.truncate(path / "network.json", 257 << 20)
+
+
+def halved(path):
+    content = (path / "network.npz").read_bytes()
+    (path / "network.npz").write_bytes(content[: len(content) // 2])
+
+
+def single(path):
+    np.save((path / "network.npz").open("wb"), np.zeros(3))
+
+
+def other_arrays(**arrays):
+    return lambda path: np.savez(path / "network.npz", **arrays)
+
+
+WHOLES = np.zeros((3, 4))
+DAMAGED = "'out/network.json' is damaged:"
+ARRAYS = "the arrays 'out/network.npz'"
+DAMAGE = {
+    "other version": (
+        changed_json("schema", value=2),
+        "'out/network.json' schema must be 1, not 2",
+    ),
+    "no JSON": (changed("network.json", lambda text: text[:-9]), "'out/network.json' must be JSON"),
+    "much": (enlarged, "'out/network.json' must have at most 256 MiB, not 257 MiB"),
+    "plan of another kind": (
+        changed_json("plan", "plans", "fc1", value={"kind": "Lanes", "lanes": 1}),
+        f"{DAMAGED} Linear plan must be Folded or Unrolled, not Lanes(lanes=1)",
+    ),
+    "no arrays": (lambda path: (path / "network.npz").unlink(), f"{ARRAYS} does not exist"),
+    "one array": (single, "the arrays 'out/network.npz' must be a .npz file"),
+    "half of the arrays": (halved, f"{ARRAYS} must be a .npy file of numbers, whole and unpickled"),
+    "other arrays": (
+        other_arrays(other=np.zeros(3, int)),
+        f"{DAMAGED} Saved block array must be there, not missing: 'fc1.weight'",
+    ),
+    "arrays of floats": (
+        other_arrays(**dict.fromkeys(("fc1.bias", "fc1.shift"), [0] * 3), **{"fc1.weight": WHOLES}),
+        f"{DAMAGED} Linear weight must be integers, not float64",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ["run", "verify", "estimate", "synth"])
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_build_directory_is_refused(folder, capsys, built, kind, name):
+    make, sentence = DAMAGE[kind]
+    make(Path(shutil.copytree(built, "out")))
+    np.save("x.npy", np.zeros((3, 4)))
+    before = sorted(folder.rglob("*"))
+    options = ["--input", "x.npy", "--output", "y.npy"] if name == "run" else []
+    assert said(capsys, name, "out", *options) == refused(sentence)
+    assert sorted(folder.rglob("*")) == before
+
+
+VERILOG = {
+    "bytes": (
+        lambda path: (path / "rtl" / "m.v").write_bytes(b"\xff"),
+        "'out/rtl/m.v' must be text in UTF-8",
+    ),
+    "ports": (
+        changed("rtl/m.v", lambda text: text.replace("s_axis_tdata", "data")),
+        "the Verilog must have the ports s_axis_..., as network.json",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", VERILOG)
+def test_verilog_of_something_else_is_refused(folder, capsys, built, kind):
+    make, sentence = VERILOG[kind]
+    make(Path(shutil.copytree(built, "out")))
+    assert said(capsys, "verify", "out") == refused(sentence)
+
+
+def test_more_frames_than_are_given_are_refused(folder, capsys, built):
+    np.save("x.npy", np.zeros((3, 4)))
+    sentence = "frames must be at most the 3 that are given, not 4"
+    arguments = "verify", built, "--input", "x.npy", "--frames", 4
+    assert said(capsys, *arguments) == refused(sentence)
+
+
+@pytest.mark.parametrize(
+    ("output", "sentence"),
+    [
+        (".", "output '.' must be a file, not a folder"),
+        ("nowhere/y", "output 'nowhere/y' cannot be written: No such file or directory"),
+        ("/proc/y", "output '/proc/y' cannot be written: No such file or directory"),
+        ("y" * 300, f"output '{'y' * 300}' cannot be written: File name too long"),
+    ],
+)
+@pytest.mark.parametrize("name", ["run", "estimate", "synth"])
+def test_results_that_cannot_be_written_are_said_so(folder, capsys, built, name, output, sentence):
+    np.save("x.npy", np.zeros((3, 4)))
+    options = ["--input", "x.npy", "--output", output] if name == "run" else ["--json", output]
+    before = sorted(built.rglob("*"))
+    assert said(capsys, name, built, *options) == refused(sentence)
+    assert [path.name for path in folder.iterdir()] == ["x.npy"]
+    assert sorted(built.rglob("*")) == before
+
+
+def test_results_where_they_cannot_be_are_said_so(folder, capsys, built):
+    shutil.copytree(built, "out")
+    Path("out/results/waves.vcd").mkdir()
+    sentence = "output 'out/results/waves.vcd' must be a file, not a folder"
+    assert said(capsys, "verify", "out", "--waves") == refused(sentence)
+    shutil.rmtree("out/results")
+    Path("out/results").touch()
+    sentence = "output 'out/results' cannot be written: File exists"
+    assert said(capsys, "verify", "out", "--waves") == refused(sentence)
+    assert said(capsys, "synth", "out") == refused(sentence)
+
+
+def test_too_little_memory_is_said_so(capsys, monkeypatch, built):
+    def fail(directory, target):
+        raise MemoryError("Unable to allocate 9 TiB")
+
+    monkeypatch.setattr("bitblocks.resources.estimate", fail)
+    sentence = "memory must suffice for what is asked, not end: Unable to allocate 9 TiB"
+    assert said(capsys, "estimate", built) == refused(sentence)
 
 
 # -- outputs ------------------------------------------------------------------------------------

@@ -884,7 +884,7 @@ REFUSED = {
     ),
     "weights beyond 2**53": (
         chain(node("Gemm", ["x", "w"], ["y"]), w=np.full((4, 4), 2**60)),
-        "constant 'w' must be below 2**53 to be exact",
+        "constant 'w' must be below 2**53 to be exact, not 1152921504606846976",
     ),
     "unsorted nodes": (
         chain(node("Relu", ["t"], ["y"], name="act"), FC, w=W),
@@ -947,7 +947,7 @@ REFUSED = {
     ),
     "too few inputs": (
         chain(node("Gemm", ["x"], ["y"])),
-        "Gemm node that gives 'y' must have 2 to 3 inputs",
+        "Gemm node that gives 'y' must have 2 to 3 inputs, not 1",
     ),
 }
 

@@ -270,7 +270,7 @@ REFUSED = {
     "parameter": (
         lambda: model("RNN", activations=["Elu"], activation_alpha=[-1.0]),
         "RNN",
-        "attribute 'activation_alpha' must be above 0 for Elu",
+        "attribute 'activation_alpha' must be above 0 for Elu, not -1",
     ),
     "weights": (
         lambda: _reading_itself(model("RNN")),

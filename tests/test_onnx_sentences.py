@@ -1,17 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the importer refuses, by whole sentences: those that no other test has."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from onnx import AttributeProto, TensorProto, helper
-from onnx_models import model_of, refusal, seeded
+from onnx_models import model_of, refusal, saved, seeded
 from refusal import refused
 
-from bitblocks import InputError, import_onnx
+import bitblocks
+from bitblocks import Graph, InputError, evaluate, import_onnx, quantise
+from bitblocks.graph import Port
 from bitblocks.layers import (
     Arg,
     Attention,
     Concat,
+    Convolution,
     Divide,
     Linear,
     MatMul,
@@ -20,8 +25,11 @@ from bitblocks.layers import (
     PRelu,
     Rearrange,
     Reduce,
+    Reshape,
+    Scale,
     Softmax,
     TopK,
+    TransposedConvolution,
 )
 from bitblocks.onnx_model import BYTES_LIMIT
 
@@ -115,6 +123,37 @@ CASES = {  # nodes, frame, constants, operator set, sentence
         {},
         17,
         ("Concat node that gives 'y' must join equal shapes, not [2, 3] and [6]"),
+    ),
+    "RNN of two axes": (
+        [
+            node("Transpose", ["x"], ["t"], perm=[1, 0]),
+            node("RNN", ["t", "W", "R"], ["y"], hidden_size=2),
+        ],
+        (4,),
+        {"W": seeded(1, 2, 4), "R": seeded(1, 2, 2)},
+        17,
+        "RNN node that gives 'y' must have an input of 3 axes, not 2",
+    ),
+    "product of constants": (
+        [node("MatMul", ["a", "a"], ["c"]), node("Add", ["x", "c"], ["y"])],
+        (4,),
+        {"a": seeded(4, 4)},
+        17,
+        "MatMul node that gives 'c' must multiply frames by a constant",
+    ),
+    "constant of many axes": (
+        [node("ConstantOfShape", ["s"], ["c"]), node("Add", ["x", "c"], ["y"])],
+        (4,),
+        {"s": ints(*[1] * 65)},
+        17,
+        "ConstantOfShape node that gives 'c' must make sense to ONNX: its size is unknown",
+    ),
+    "norm by another bias": (
+        [node("LayerNormalization", ["x", "a", "b"], ["y"])],
+        (2, 4),
+        {"a": seeded(4), "b": seeded(3)},
+        17,
+        "LayerNormalization node that gives 'y' bias must fit shape [4], not have shape [3]",
     ),
     "norm by a frame": (
         [node("BatchNormalization", ["x", "a", "a", "a", "x"], ["y"])],
@@ -221,6 +260,26 @@ CASES = {  # nodes, frame, constants, operator set, sentence
         {},
         17,
         "Resize node that gives 'y' must have scales or sizes",
+    ),
+    "Resize of nothing": (
+        [
+            node(
+                "Resize",
+                ["x", "", "scales"],
+                ["y"],
+                mode="cubic",
+                coordinate_transformation_mode="asymmetric",
+                cubic_coeff_a=4.0,
+                exclude_outside=1,
+            )
+        ],
+        (2, 1),
+        RESIZE,
+        17,
+        (
+            "Resize node that gives 'y' attribute 'exclude_outside' must leave something of each "
+            "place"
+        ),
     ),
     "Resize of another part": (
         [
@@ -332,7 +391,7 @@ def test_file_is_refused(tmp_path):
     huge.graph.initializer[0].dims[:] = [BYTES_LIMIT]
     huge.graph.initializer[0].data_location = TensorProto.EXTERNAL
     huge.graph.initializer[0].external_data.add(key="location", value="weights")
-    expected = "'FOLDER/model.onnx' external data must have at most 256 MiB"
+    expected = "'FOLDER/model.onnx' external data must have at most 256 MiB, not 1024 MiB"
     assert refusal(huge, tmp_path) == expected
     content = plain().SerializeToString().replace(b"\x01c", b"\x01\xff")
     (tmp_path / "bytes.onnx").write_bytes(content)
@@ -340,7 +399,58 @@ def test_file_is_refused(tmp_path):
         import_onnx(tmp_path / "bytes.onnx")
 
 
+X, Y = Port("x", "x", (2,), (0,)), Port("y", "a", (2,), (0,))
+GRAPHS = {
+    "Graph node a must come after its source 'b'": ((Reshape("a", ("b",), (2,)),), (Y,)),
+    "Graph names must be unique, not 'a' twice": ((Reshape("a", ("x",), (2,)),) * 2, (Y,)),
+    "Graph output y must have shape (2,), not (2, 1)": ((Reshape("a", ("x",), (2, 1)),), (Y,)),
+    "Graph output y must have shape (2,), not None": ((), (Y,)),
+}
+
+
+@pytest.mark.parametrize("sentence", GRAPHS)
+def test_graph_is_refused(sentence):
+    with refused(InputError, sentence):
+        Graph((X,), *GRAPHS[sentence])
+
+
+def test_data_of_several_inputs_come_by_name():
+    graph = Graph((X, replace(X, name="z", source="z")), (Reshape("a", ("x",), (2,)),), (Y,))
+    with refused(InputError, "the network has 2 inputs, so data must come by name: x, z"):
+        evaluate(graph, np.zeros((1, 2)))
+
+
+def test_a_function_of_many_codes_is_refused(tmp_path):
+    path = saved(model_of([node("Tanh", ["x"], ["y"])], {"x": (4,)}, ["y"]), tmp_path)
+    sentence = "layer tanh1 must read numbers of at most 16 bits, not s17.4"
+    with refused(InputError, sentence):
+        quantise(import_onnx(path), input_format="s17.4")
+
+
+def test_a_name_with_a_zero_byte_is_that_of_nothing():
+    with refused(InputError, f"{'a' + chr(0)!r} does not exist"):
+        import_onnx("a\0")
+
+
+def test_what_the_package_has_not_is_said():
+    with refused(AttributeError, "module 'bitblocks' has no attribute 'imports'"):
+        bitblocks.imports  # noqa: B018
+
+
 LAYERS = {
+    "Reshape a input must have 3 elements, not shape (4,)": (Reshape("a", ("x",), (3,)), [(4,)]),
+    "Scale a input must have shape (3,), not (4,)": (
+        Scale("a", ("x",), seeded(3), seeded(3)),
+        [(4,)],
+    ),
+    "Convolution a input must have 1 spatial axes and 2 channels, not shape (4, 3)": (
+        Convolution("a", ("x",), seeded(1, 2, 2), seeded(1), (1,), (1,), ((0, 0),)),
+        [(4, 3)],
+    ),
+    "TransposedConvolution a input must have 1 spatial axes and 2 channels, not shape (4, 3)": (
+        TransposedConvolution("a", ("x",), seeded(1, 2, 2), seeded(1), (1,), (1,), ((0, 0),)),
+        [(4, 3)],
+    ),
     "Arg a input must have 2 numbers or more on its last axis, not shape (3, 1)": (
         Arg("a", ("x",), True),
         [(3, 1)],

@@ -343,7 +343,7 @@ def test_a_mapping_is_for_a_network_that_nothing_else_maps():
 def test_codes_are_integers(built):
     shape = (1, *built.project.inputs[0].shape)
     name = built.project.inputs[0].name
-    with refused(bitblocks.InputError, f"codes for input {name} must be integers, not floats"):
+    with refused(bitblocks.InputError, f"codes for input {name} must be integers, not float64"):
         built.project.run(np.zeros(shape), codes=True)
 
 
@@ -390,8 +390,36 @@ def test_several_inputs_and_outputs_come_by_name():
             "FILE is damaged: its inputs must be those of its network",
         ),
         (
+            lambda d: d["inputs"][0].update(lanes=0),
+            "FILE is damaged: lanes must be a whole number above 0, not 0",
+        ),
+        (
             lambda d: d.update(latency_cycles="1"),
-            "FILE is damaged: its cycles must be numbers, not '1'",
+            "FILE is damaged: its cycles must be finite numbers from 0 on, not '1'",
+        ),
+        (
+            lambda d: d.update(latency_cycles=float("nan")),
+            "FILE is damaged: its cycles must be finite numbers from 0 on, not nan",
+        ),
+        (
+            lambda d: d.update(interval_cycles=-1),
+            "FILE is damaged: its cycles must be finite numbers from 0 on, not -1",
+        ),
+        (
+            lambda d: d["plan"]["plans"].pop("fc1"),
+            "FILE is damaged: Network plan must have plans of 'fc1', not none",
+        ),
+        (
+            lambda d: d["plan"]["plans"].update(fc1=None),
+            "FILE is damaged: Linear plan must be Folded or Unrolled, not None",
+        ),
+        (
+            lambda d: d["plan"]["depths"].clear(),
+            "FILE is damaged: Network plan must have depths of 'fc1.i', not none",
+        ),
+        (
+            lambda d: d["plan"]["lanes"].clear(),
+            "FILE is damaged: Network plan must have lanes of 'i', not none",
         ),
         (
             lambda d: d.update(network=d["plan"]),

@@ -606,10 +606,10 @@ PRECISIONS = {
             "RND_INF, RND_CONV, TRN, TRN_ZERO, not 'UP'"
         ),
     ),
-    "list": ([], "precision must map layer names to fields, not be a list"),
+    "list": ([], "precision must map layer names to fields, not be of type list"),
     "layer of text": (
         {"fc1": "s8.4"},
-        "precision of 'fc1' must map fields to values, not be a str",
+        "precision of 'fc1' must map fields to values, not be of type str",
     ),
 }
 
@@ -711,7 +711,7 @@ REFUSED = {
     ),
     "endless numbers": (
         {"calibration": np.full((4, 6), 1e200)},
-        "data for input x must be below 2**400",
+        "data for input x must be below 2**400, not 1e+200",
     ),
     "long sums": (
         {"calibration": frames(), "weight_bits": 32, "activation_bits": 32},

@@ -610,7 +610,7 @@ REFUSALS = {
     "activation": (
         lambda: rnn(Tensor((2, 4), X), *draw(0, ()), W, R, SUM, H, "sine"),
         ValueError,
-        "recurrent activation must be a function, a name of one or relu of rnn, not 'sine'",
+        "rnn activation must be a function, a name of one or relu of rnn, not 'sine'",
     ),
     "axes": (
         lambda: rnn(Tensor((4,), X), *draw(0, ()), W, R, SUM, H),
@@ -625,12 +625,12 @@ REFUSALS = {
     "activations": (
         lambda: lstm(*LSTM, activations=("sigmoid", "tanh")),
         ValueError,
-        "recurrent activations must be a tuple of 3, not ('sigmoid', 'tanh')",
+        "lstm activations must be a tuple of 3, not ('sigmoid', 'tanh')",
     ),
     "relu": (
         lambda: gru(*GRU, activations=("sigmoid", "relu")),
         ValueError,
-        "recurrent activation must be a function, a name of one or relu of rnn, not 'relu'",
+        "gru activation must be a function, a name of one or relu of rnn, not 'relu'",
     ),
     "peephole": (
         lambda: lstm(*LSTM, peephole=np.zeros((3, 2), int), peephole_format=R),

