@@ -90,7 +90,7 @@ def catalogue(count: int, target: Target) -> Batch:
     """Configurations of every block; those that are wires alone leave nothing to compare."""
     texts, estimates, composed = [], {}, []
     for kind, entry in CATALOGUE.items():
-        for n, made in enumerate(entry.first(count)):
+        for n, made in enumerate(entry.some(range(count))):
             estimate = made.block.cost(made.plan, target)
             if estimate != Cost():
                 name = f"{kind}_{n}"  # Gate and gate are two kinds
