@@ -441,7 +441,7 @@ CATALOGUE: dict[str, Entry] = {
         Entry(content_addressing, content_addressing_configuration),
         Entry(location_addressing, location_addressing_configuration),
         Entry(soft_write, soft_write_configuration),
-        Entry(neural_turing_machine, neural_turing_machine_configuration, every=7),
+        Entry(neural_turing_machine, neural_turing_machine_configuration, every=11),
         Entry(Network, network_configuration, (NetworkPlan,)),
     )
 }

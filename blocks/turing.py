@@ -559,13 +559,31 @@ def machine_arguments(random: np.random.Generator, index: int) -> dict[str, Any]
     """Of a small machine: one or two heads of a kind, now and then with several streams, a memory
     that is given and told, or a state that is kept.
     """
-    reads, writes = 1 + index % 2, 1 + (index % 3 == 2)
-    units, rows, columns = int(random.integers(1, 3)), int(random.integers(2, 4)), 1 + index % 2
-    inputs, outputs = (int(n) for n in random.integers(1, 3, 2))
-    weight, hidden = Format(4, 2), Format(4, 3)
-    share = Format(int(random.integers(4, 6)), 4, False)
-    memory = Format(int(random.integers(3, 6)), 3)
-    arguments: dict[str, Any] = {}
+    reads, writes, columns = 1 + index % 2, 1 + (index % 3 == 2), 1 + index % 2
+    units, inputs, outputs = (int(n) for n in random.integers(1, 3, 3))
+    steps, rows = 2 + index % 2, int(random.integers(2, 4))
+    streams = (2,) if index % 4 == 3 else ()
+    x, weight, number = Format(4, 2), Format(4, 2), Format(4, 3)
+    arguments: dict[str, Any] = {
+        "input": Tensor((steps, *streams, inputs), x),
+        "rows": rows,
+        "controller_format": weight,
+        "head_format": weight,
+        "output_weight_format": weight,
+        "sum_format": Format(5, 2),
+        "hidden_format": number,
+        "key_format": number,
+        "strength_format": Format(4, 2, False),
+        "gate_format": Format(4, 4, False),
+        "shift_format": Format(3, 3, False),
+        "score_format": Format(4, 1),
+        "weighting_format": Format(int(random.integers(4, 6)), 4, False),
+        "memory_format": Format(int(random.integers(3, 6)), 3),
+        "read_format": number,
+        "output_format": Format(6, 3),
+        "exponent": 1 + index % 2,
+        "epsilon": float(2.0 ** -random.integers(1, 4)),
+    }
     for name, *shape in (
         ("controller", units, inputs + reads * columns),
         ("reader", reads, columns + 5, units),
@@ -574,25 +592,13 @@ def machine_arguments(random: np.random.Generator, index: int) -> dict[str, Any]
     ):
         arguments[name] = random.integers(weight.min, weight.max + 1, shape)
         arguments[f"{name}_bias"] = random.integers(-50, 50, shape[:-1])
-    streams = (2,) if index % 4 == 3 else ()
-    loop: dict[str, Any] = {}
     if index % 5 == 4:
-        loop = {"kept": True}
+        arguments |= {"kept": True, "finals": ("memory",)}
     elif index % 8 == 7:
         read = random.integers(-4, 4, reads * columns)
         weighting = random.integers(0, 8, (reads + writes, rows))
-        loop = {"initial": (None, read, weighting), "finals": ("memory",)}
-    return {
-        **{"input": Tensor((2 + index % 2, *streams, inputs), Format(4, 2)), "rows": rows},
-        **arguments,
-        **dict.fromkeys(("controller_format", "head_format", "output_weight_format"), weight),
-        **{"sum_format": Format(5, 2), "hidden_format": hidden, "key_format": hidden},
-        **{"strength_format": Format(4, 2, False), "gate_format": Format(4, 4, False)},
-        **{"shift_format": Format(3, 3, False), "score_format": Format(4, 1)},
-        **{"weighting_format": share, "memory_format": memory},
-        **{"read_format": Format(4, 3), "output_format": Format(6, 3)},
-        **{"exponent": 1 + index % 2, "epsilon": float(2.0 ** -random.integers(1, 4)), **loop},
-    }
+        arguments |= {"initial": (None, read, weighting), "finals": ("memory",)}
+    return arguments
 
 
 def neural_turing_machine_configuration(random: np.random.Generator, index: int) -> Configuration:
