@@ -93,7 +93,7 @@ def catalogue(kind: str, count: int, target: Target) -> Batch:
     """
     entry = CATALOGUE[kind]
     texts, estimates = [], {}
-    for n, made in enumerate(entry.first(count)):
+    for n, made in enumerate(entry.some(range(count))):
         estimate = made.block.cost(made.plan, target)
         if estimate != Cost():
             name = f"{kind}_{n}"  # Gate and gate are two kinds

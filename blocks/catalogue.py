@@ -121,6 +121,8 @@ from .turing import (
     content_addressing_configuration,
     location_addressing,
     location_addressing_configuration,
+    neural_turing_machine,
+    neural_turing_machine_configuration,
     soft_write,
     soft_write_configuration,
 )
@@ -137,11 +139,13 @@ class Entry:
     configurations : random generator, index -> Configuration; the first few are degenerate, and
         sizes grow with the index
     parts : other classes that are saved with it: its plans, and what its fields hold
+    every : of how many configurations one is looked at, for a circuit as large as many others
     """
 
     kind: Any
     configurations: Callable[[np.random.Generator, int], Configuration]
     parts: tuple[type, ...] = ()
+    every: int = 1
 
     @property
     def composed(self) -> bool:
@@ -161,9 +165,9 @@ class Entry:
                 break
         return made
 
-    def first(self, count: int) -> Iterator[Configuration]:
-        """The first configurations."""
-        return (self.configuration(index) for index in range(count))
+    def some(self, indices: range) -> Iterator[Configuration]:
+        """Those configurations of a row that are looked at, the first among them."""
+        return (self.configuration(index) for index in indices[:: self.every])
 
 
 def _alive(block: Any) -> bool:
@@ -437,6 +441,7 @@ CATALOGUE: dict[str, Entry] = {
         Entry(content_addressing, content_addressing_configuration),
         Entry(location_addressing, location_addressing_configuration),
         Entry(soft_write, soft_write_configuration),
+        Entry(neural_turing_machine, neural_turing_machine_configuration, every=11),
         Entry(Network, network_configuration, (NetworkPlan,)),
     )
 }

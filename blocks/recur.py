@@ -69,7 +69,8 @@ class Recur:
         ...), each with a state of its own
     kept : whether the state lives on from frame to frame, so that frames of a batch follow each
         other in time; all initial states must then be constant, and the last input is a mark for
-        every frame, 1 where the state becomes the initial one before it
+        every frame, 1 where the state becomes the initial one before it, that of all streams alike:
+        none of them begins anew alone
 
     >>> from blocks import Add, Node
     >>> x, total = Tensor((8,), Format(8, 4)), Tensor((8,), Format(12, 4))

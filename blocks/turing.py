@@ -28,7 +28,7 @@ from .linear import Linear
 from .matmul import matmul
 from .movement import Rearrange, cut
 from .network import Network
-from .planner import plan
+from .planner import plan, quick_plan
 from .recurrent import Chooser, function, looped
 from .softmax import softmax
 from .weight import Weight
@@ -416,6 +416,14 @@ def neural_turing_machine(
 
     Source: A. Graves, G. Wayne, I. Danihelka, Neural Turing Machines, 2014
     (https://arxiv.org/abs/1410.5401)
+
+    >>> x, share, frame = Format(8, 5), Format(8, 8, signed=False), Tensor((2, 2), Format(8, 5))
+    >>> sizes = (4, 4), (4,), (1, 7, 4), (1, 7), (1, 11, 4), (1, 11), (2, 6), (2,)
+    >>> arrays = [np.random.default_rng(0).integers(-64, 64, size) for size in sizes]
+    >>> block = neural_turing_machine(frame, 4, *arrays, *[x] * 6, *[share] * 3, x, share, *[x] * 3)
+    >>> print(block.reference([[16, 32], [-48, 64]]))
+    [[ 12   6]
+     [-63  84]]
     """
     name = "neural_turing_machine"
     check_tensor(input, f"{name} input")
@@ -549,3 +557,54 @@ def soft_write_configuration(random: np.random.Generator, index: int) -> Configu
     target = Format(8, 5) if index % 2 else None
     network = soft_write(Tensor((rows, columns), memory), *vectors, target)
     return Configuration(network, plan(network, Target.named("ecp5"), 1 << 10))
+
+
+def machine_arguments(random: np.random.Generator, index: int) -> dict[str, Any]:
+    """Of a small machine: one or two heads of a kind, now and then with several streams, a memory
+    that is given and told, or a state that is kept.
+    """
+    reads, writes, columns = 1 + index % 2, 1 + (index % 3 == 2), 1 + index % 2
+    units, inputs, outputs = (int(n) for n in random.integers(1, 3, 3))
+    steps, rows = 2 + index % 2, int(random.integers(2, 4))
+    streams = (2,) if index % 4 == 3 else ()
+    x, weight, number = Format(4, 2), Format(4, 2), Format(4, 3)
+    arguments: dict[str, Any] = {
+        "input": Tensor((steps, *streams, inputs), x),
+        "rows": rows,
+        "controller_format": weight,
+        "head_format": weight,
+        "output_weight_format": weight,
+        "sum_format": Format(5, 2),
+        "hidden_format": number,
+        "key_format": number,
+        "strength_format": Format(4, 2, False),
+        "gate_format": Format(4, 4, False),
+        "shift_format": Format(3, 3, False),
+        "score_format": Format(4, 1),
+        "weighting_format": Format(int(random.integers(4, 6)), 4, False),
+        "memory_format": Format(int(random.integers(3, 6)), 3),
+        "read_format": number,
+        "output_format": Format(6, 3),
+        "exponent": 1 + index % 2,
+        "epsilon": float(2.0 ** -random.integers(1, 4)),
+    }
+    for name, *shape in (
+        ("controller", units, inputs + reads * columns),
+        ("reader", reads, columns + 5, units),
+        ("writer", writes, 3 * columns + 5, units),
+        ("output", outputs, units + reads * columns),
+    ):
+        arguments[name] = random.integers(weight.min, weight.max + 1, shape)
+        arguments[f"{name}_bias"] = random.integers(-50, 50, shape[:-1])
+    if index % 5 == 4:
+        arguments |= {"kept": True, "finals": ("memory",)}
+    elif index % 8 == 7:
+        read = random.integers(-4, 4, reads * columns)
+        weighting = random.integers(0, 8, (reads + writes, rows))
+        arguments |= {"initial": (None, read, weighting), "finals": ("memory",)}
+    return arguments
+
+
+def neural_turing_machine_configuration(random: np.random.Generator, index: int) -> Configuration:
+    network = neural_turing_machine(**machine_arguments(random, index))
+    return Configuration(network, quick_plan(network, Target.named("ecp5"), 40))

@@ -26,6 +26,7 @@ ARTICLE = {
         "content_addressing",
         "location_addressing",
         "soft_write",
+        "neural_turing_machine",
     ],
     "residual modules": ["Add"],
     "networks of blocks": ["Network"],

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from amaranth import Cat, Module, Signal
 from amaranth.lib import wiring
+from test_turing import rewired
 
 import blocks.convolution
 import blocks.network
@@ -623,6 +624,16 @@ def test_swapped_gates_are_caught_by_the_values(order):
     network = layer(range(4))
     mapped = {"lstm": (network, blocks.plan(network, hdl.Target.named("ecp5"), 300))}
     caught("lstm", mapped, spec=lambda _: layer(order))
+
+
+def test_reading_a_soft_memory_after_writing_it_is_caught_by_the_values():
+    """The question of values, and not because what waits for what has changed."""
+    made = CATALOGUE["neural_turing_machine"].configuration(0)
+    pairs = {"machine": (made.block, made.plan)}
+    sources = {"read_rows": ("reading", "memory_0")}
+    faulty = subject("machine", pairs, spec=lambda block: rewired(block, sources))
+    with pytest.raises(AssertionError, match=r"Arrays are not equal\n\S+ stalls"):
+        ask.verilog_equals_reference([faulty], SIMULATOR)
 
 
 @pytest.mark.parametrize("name", WINDOWS)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Soft memories: exact but for scores and shares, whose errors are bounded; the whole machine."""
 
+from dataclasses import replace
 from fractions import Fraction
 from math import floor, sqrt
 
@@ -9,6 +10,7 @@ import mpmath
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from oracle_turing import Machine
 from refusal import refused
 
 from blocks import (
@@ -23,9 +25,10 @@ from blocks import (
     soft_write,
 )
 from blocks.composition import Composition
-from blocks.configurations import Configuration
+from blocks.configurations import Configuration, draw_frames
 from blocks.movement import cut
 from blocks.network import Network, Node
+from blocks.turing import machine_arguments
 from examples.copy_ntm.network import mapping, network
 from hdl import Target
 from quant import Format, from_float
@@ -240,6 +243,83 @@ def test_the_machine_is_near_that_in_floats(sizes, options):
     error = np.abs(y / 128 - np.clip(wanted, -4, 511 / 128))
     assert error.max() < 0.06
     assert error.mean() < 0.012
+
+
+def equals_its_equations(layer, arguments):
+    """Every output of every stream and frame, by the equations of the machine."""
+    random, equations = np.random.default_rng(10), Machine(arguments)
+    frames = [draw_frames(random, tensor, 5) for tensor in layer.inputs.values()]
+    results = layer.reference(*frames)
+    results = results if isinstance(results, tuple) else (results,)
+    values = dict(zip(layer.input_names, frames, strict=True))
+    values |= zip(layer.output_names, results, strict=True)
+    steps = values["x"].shape[1]
+    x, y = (v.reshape(5, steps, -1, v.shape[-1]) for v in (values["x"], values["y"]))
+    memory, last = (
+        values[n].reshape(5, -1, *values[n].shape[-2:]) if n in values else None
+        for n in ("memory", "memory_last")
+    )
+    for stream in range(x.shape[2]):
+        state = equations.start()
+        for frame in range(5):
+            if "reset" not in values or values["reset"][frame]:
+                state = equations.start()
+            if memory is not None:
+                state = (memory[frame, stream].tolist(), *state[1:])
+            wanted, state = equations.sequence(x[frame, :, stream], state)
+            assert y[frame, :, stream].tolist() == wanted
+            if last is not None:
+                assert last[frame, stream].tolist() == state[0]
+
+
+@pytest.mark.parametrize("index", range(20))
+def test_the_machine_equals_its_equations(index):
+    arguments = machine_arguments(np.random.default_rng(index), index)
+    equals_its_equations(neural_turing_machine(**arguments), arguments)
+
+
+def rewired(network, sources):
+    """The machine, some nodes of its cell with other sources."""
+    (loop,) = network.nodes
+    cell = loop.block.cell
+    waiting = [replace(n, sources=sources.get(n.name, n.sources)) for n in cell.nodes]
+    known, nodes = {*cell.input_names}, []
+    while waiting:
+        ready = next(node for node in waiting if known.issuperset(node.sources))
+        waiting.remove(ready)
+        nodes.append(ready)
+        known.update(ready.tensors)
+
+    def again(old, nodes):
+        inputs = dict(zip(old.input_names, old.inputs.values(), strict=True))
+        return Network(inputs, nodes, {name: old.source_of(name) for name in old.output_names})
+
+    return again(network, [replace(loop, block=replace(loop.block, cell=again(cell, nodes)))])
+
+
+OF_WRITES = [("moved_0", "erase_0", "add_0"), ("moved_1", "erase_1", "add_1")]
+FAULTS = {
+    "reading after writing": {"read_rows": ("reading", "memory_1")},
+    "reading between two writes": {"read_rows": ("reading", "memory_0")},
+    "showing what was read last": {"read_outputs": ("read",)},
+    "writing in another order": {
+        "memory_0": ("memory", *OF_WRITES[1]),
+        "memory_1": ("memory_0", *OF_WRITES[0]),
+    },
+    "writing where another head is": {
+        "memory_0": ("memory", "moved_1", "erase_0", "add_0"),
+        "memory_1": ("memory_0", "moved_0", "erase_1", "add_1"),
+    },
+}
+
+
+@pytest.mark.parametrize("sources", FAULTS.values(), ids=FAULTS)
+def test_a_machine_in_another_order_does_not_equal_its_equations(sources):
+    arguments = machine_arguments(np.random.default_rng(5), 5)
+    machine = neural_turing_machine(**arguments)
+    equals_its_equations(rewired(machine, {}), arguments)
+    with pytest.raises(AssertionError):
+        equals_its_equations(rewired(machine, sources), arguments)
 
 
 def test_streams_of_the_machine_do_not_see_each_other():
