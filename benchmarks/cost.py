@@ -99,7 +99,7 @@ def catalogue(kind: str, count: int, target: Target) -> Batch:
             name = f"{kind}_{n}"  # Gate and gate are two kinds
             estimates[name] = estimate
             texts.append(verilog(made.block.rtl(made.plan), name))
-    composed = frozenset(() if isinstance(entry.kind, type) else estimates)
+    composed = frozenset(estimates if entry.composed else ())
     return Batch(target, "".join(texts), estimates, composed)
 
 
