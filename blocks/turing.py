@@ -431,7 +431,23 @@ def neural_turing_machine(
         raise ValueError(f"{name} input must have 2 or 3 axes, not {len(input.shape)}")
     if type(rows) is not int or rows < 1:
         raise ValueError(f"{name} rows must be an int from 1, not {rows!r}")
-    check_format(weighting_format, f"{name} weighting_format")
+    check_formats(
+        name,
+        controller_format=controller_format,
+        head_format=head_format,
+        output_weight_format=output_weight_format,
+        sum_format=sum_format,
+        hidden_format=hidden_format,
+        key_format=key_format,
+        strength_format=strength_format,
+        gate_format=gate_format,
+        shift_format=shift_format,
+        score_format=score_format,
+        weighting_format=weighting_format,
+        memory_format=memory_format,
+        read_format=read_format,
+        output_format=output_format,
+    )
     units, inputs = len(controller_bias), input.shape[-1]
     reads, writes = len(reader), len(writer)
     size = np.shape(writer)[1] - np.shape(reader)[1]
