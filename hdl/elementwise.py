@@ -48,25 +48,42 @@ class Step:
 
     def stored(self, needed: int) -> list[int]:
         """Bits of the register, if those in the mask ``needed`` are read."""
-        sources = self.sources or range(self.number.width)
-        return sorted({s for bit, s in enumerate(sources) if s >= 0 and needed >> bit & 1})
+        return stored_bits(self.sources or range(self.number.width), needed)
 
     def register(self, m: Module, enable: Value, value: Value, needed: int, name: str) -> Value:
         """Add the register, loaded where ``enable``; return the number, unread bits being 0."""
+        if self.sources:
+            return source_register(m, enable, value, self.number, self.sources, needed, name)
         result = Signal(shape(self.number), name=name, reset_less=True)
-        if not self.sources:
-            with m.If(enable):
-                m.d.sync += result.eq(value)
-            return result
-        stored = self.stored(needed)
-        bits = Signal(len(stored), name=f"{name}_bits", reset_less=True)
         with m.If(enable):
-            m.d.sync += bits.eq(Cat(value[bit] for bit in stored))
-        sources = self.sources
-        read = [s if needed >> bit & 1 else ZERO for bit, s in enumerate(sources)]
-        parts = [bits[stored.index(s)] if s >= 0 else Const(int(s == ONE), 1) for s in read]
-        m.d.comb += result.eq(Cat(parts))
+            m.d.sync += result.eq(value)
         return result
+
+
+def stored_bits(sources: Iterable[int], needed: int) -> list[int]:
+    """Bits that a register with ``Step.sources`` stores, if those in a mask are read."""
+    return sorted({s for bit, s in enumerate(sources) if s >= 0 and needed >> bit & 1})
+
+
+def source_register(
+    m: Module,
+    enable: Value,
+    value: Value,
+    number: Format,
+    sources: tuple[int, ...],
+    needed: int,
+    name: str,
+) -> Value:
+    """Add a register of :func:`stored_bits`; return the number, unread bits being 0."""
+    result = Signal(shape(number), name=name, reset_less=True)
+    stored = stored_bits(sources, needed)
+    bits = Signal(len(stored), name=f"{name}_bits", reset_less=True)
+    with m.If(enable):
+        m.d.sync += bits.eq(Cat(value[bit] for bit in stored))
+    read = [s if needed >> bit & 1 else ZERO for bit, s in enumerate(sources)]
+    parts = [bits[stored.index(s)] if s >= 0 else Const(int(s == ONE), 1) for s in read]
+    m.d.comb += result.eq(Cat(parts))
+    return result
 
 
 def less(a: Value, b: Value) -> Value:

@@ -4,6 +4,7 @@
 Question 6, refusals, is asked in test_blocks.py and test_network.py, where the messages stand.
 """
 
+from collections.abc import Iterable
 from functools import cache
 
 import conformance as ask
@@ -25,7 +26,7 @@ def is_composed(name: str) -> bool:
     return CATALOGUE[name].composed
 
 
-def chosen(name: str, indices: range) -> list[ask.Subject]:
+def chosen(name: str, indices: Iterable[int]) -> list[ask.Subject]:
     return ask.subjects(name, [CATALOGUE[name].configuration(n) for n in indices])
 
 
@@ -66,6 +67,20 @@ def check_synthesis(name: str, subjects: list[ask.Subject], target: str) -> None
 @pytest.mark.parametrize("name", NAMES)
 def test_synthesis_equals_cost(name, target):
     check_synthesis(name, subjects(name)[:SYNTHESISED], target)
+
+
+ONCE_DEAD = {
+    "Linear": (31,),  # rows of unlike shifts, the lowest bit of whose sum carries nowhere
+    "Convolution": (32,),  # weights between others that no window meets
+    "TransposedConvolution": (54,),  # a bit of the sum that rounding to zero cannot see
+    "Network": (42,),  # bits of a constant times a single bit
+}
+"""Configurations that once held a bit which synthesis found dead, and which."""
+
+
+@pytest.mark.parametrize("name", ONCE_DEAD)
+def test_no_register_holds_what_is_known_before_synthesis(name):
+    ask.synthesis_equals_cost(chosen(name, ONCE_DEAD[name]), Target.named("ecp5"))
 
 
 @pytest.mark.full
