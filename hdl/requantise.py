@@ -168,6 +168,14 @@ class Lane:
         return max(0, self.width - int(self.shift.min()))
 
     @property
+    def added(self) -> int:
+        """Bits of the adder of the constant: from the lowest that it changes."""
+        if not self.bias.any():
+            return 0
+        zeros = trailing_zeros(int(np.bitwise_or.reduce(self.bias)))
+        return max(0, self.width - max(zeros, int(self.shift.min())))
+
+    @property
     def skipped(self) -> int:
         """Low bits of the sum that cannot change y: not read, and no constant carries from them."""
         unread = self.dropped
@@ -340,7 +348,7 @@ class Requantisation:
             total += mux(len(set(lane.left_shift.tolist())), lane.narrowing.source.width)
             narrowing = lane.narrowing
             sums = adder if self.tables is not None else constant_adder
-            total += sums(lane.kept)
+            total += sums(lane.added)
             if self.stages > 1:
                 total += register(lane.stored)
             total += narrowing.inventory() if self.stages else narrowing.logic()

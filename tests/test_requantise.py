@@ -212,6 +212,14 @@ def test_a_bit_below_all_that_rounding_looks_at_is_skipped():
     assert (bin(lane.narrowing.needed), lane.dropped, lane.skipped) == ("0b111100000000", 0, 1)
 
 
+def test_the_adder_of_a_constant_begins_where_the_constant_does():
+    """None for 0; for 12 that of the upper 7 of 9 bits."""
+    sums = [Format(8, 0)] * 2
+    design = requantisation(sums, [-128] * 2, [127] * 2, [0] * 2, [0, 12], target=Format(9, 0))
+    assert [lane.added for lane in design.rows] == [0, 7]
+    assert [lane.width for lane in design.rows] == [8, 9]
+
+
 def test_the_number_of_a_single_bit_has_each_bit_once():
     """10 or 21, in lanes that know it and that do not; of the former two bits are stored."""
     sums = [Format(4, 0, signed=False)] * 2
