@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 
 import quant
 from hdl import (
+    ZERO,
     Elementwise,
     LaneFunction,
     Narrowing,
@@ -178,8 +179,14 @@ class Piecewise(ElementwiseBlock):
         while fixed < last.number.width and last.sources and last.sources[fixed] < 0:
             fixed += 1
         number = Format(last.number.width, frac, last.number.signed)
-        modes = self.output_format, self.rounding, self.overflow
-        return LaneFunction(tuple(steps), Narrowing(number, low, high, *modes, fixed=fixed))
+        modes, half = (self.rounding, self.overflow), frac - self.output_format.frac - 1
+        narrowing = Narrowing(number, low, high, self.output_format, *modes, fixed=fixed)
+        if self.rounding is Rounding.RND and 0 <= half < len(last.sources):
+            if last.sources[half] == ZERO:  # never rounded up, so the sign may say all below 0
+                cut = replace(narrowing, rounding=Rounding.TRN)
+                if len(last.stored(cut.needed)) < len(last.stored(narrowing.needed)):
+                    narrowing = cut
+        return LaneFunction(tuple(steps), narrowing)
 
 
 def _is_polynomial(value: object) -> bool:

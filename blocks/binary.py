@@ -199,9 +199,9 @@ class Binary(ElementwiseBlock):
         narrowing = self._narrowing
         same = number == self.output_format and narrowing.bounds == self._bounds
         registered = stages > (not same)
-        step = Step(exact, number, gates, registered, self._sources, product)
+        step = Step(exact, number, gates, registered, self._sources, product, alone=self._alone)
         function = LaneFunction((step,), narrowing, not same and stages > 0)
-        return Elementwise({"i_a": a, "i_b": b}, lanes, (function,), self._shared)
+        return Elementwise({"i_a": a, "i_b": b}, lanes, (function,), self._shared, self._read)
 
     @property
     def _sources(self) -> tuple[int, ...]:
@@ -212,9 +212,31 @@ class Binary(ElementwiseBlock):
         gap = range(lower.width, max(gain_a, gain_b))
         return tuple(sign if bit in gap else bit for bit in range(self.exact_format.width))
 
+    @property
+    def _alone(self) -> int:
+        """``Step.alone``."""
+        return 0
+
+    @property
+    def _read(self) -> int:
+        """Bits of b that anyone reads."""
+        return self.input_b.format.width
+
+
+class Additive(Binary):
+    """Add or Sub: bits of b, or of -b, where a has none are those of the result."""
+
+    @property
+    def _alone(self) -> int:
+        gain_a, gain_b = self._gains
+        everything, a = (1 << self.exact_format.width) - 1, self.input_a.format
+        if not a.signed and a.width <= gain_b:
+            return everything >> gain_b << gain_b
+        return everything & ((1 << gain_a) - 1)
+
 
 @dataclass(frozen=True)
-class Add(Binary):
+class Add(Additive):
     """``y = narrow(a + b)``, the join of a residual module: a stage, and one to narrow.
 
     Source: K. He et al., Deep Residual Learning for Image Recognition, 2015
@@ -239,6 +261,14 @@ class Add(Binary):
     def _arithmetic(self, gain_a: int, gain_b: int) -> Inventory:
         return adder(self.exact_format.width - max(gain_a, gain_b))
 
+    @property
+    def _read(self) -> int:
+        """Not what rounding cuts off, where nothing carries."""
+        (_, gain), b, needed = self._gains, self.input_b.format, self._narrowing.needed
+        low = range(b.width - b.signed)
+        cut = sum(self._alone >> n + gain & ~needed >> n + gain & 1 for n in low)
+        return b.width - cut
+
     def kernel(self) -> Kernel:
         """The reference on tiles of floats."""
         if self._shared > 1:
@@ -249,7 +279,7 @@ class Add(Binary):
 
 
 @dataclass(frozen=True)
-class Sub(Binary):
+class Sub(Additive):
     """``y = narrow(a - b)``: a stage, and one to narrow.
 
     Source: ONNX Sub (https://onnx.ai/onnx/operators/onnx__Sub.html)

@@ -243,10 +243,18 @@ class ConvolutionBlock(ABC):
 
     @cached_property
     def _cropped(self) -> tuple[list[WindowAxis], Ints]:
-        """Axes and weights without taps that never meet the frame."""
-        axes, kernels = self.axes, self.kernels
-        used: tuple[Any, ...] = tuple(slice(*axis.used) for axis in axes)
-        return [axis.cropped for axis in axes], kernels[(slice(None), *used)]
+        """Axes and weights without taps that never meet the frame.
+
+        Those between others stay, with the weights of the one before: nobody reads them.
+        """
+        axes = [axis.cropped for axis in self.axes]
+        used: tuple[Any, ...] = tuple(slice(*axis.used) for axis in self.axes)
+        kernels = self.kernels[(slice(None), *used)]
+        for n, axis in enumerate(axes):
+            met = np.unique([tap for taps in _met_taps(axis) for tap in taps.tolist()] or [0])
+            before = np.searchsorted(met, np.arange(axis.kernel), "right") - 1
+            kernels = kernels.take(met[before], axis=1 + n)
+        return axes, kernels
 
     def _foldings(self) -> Iterator[tuple[int, int]]:
         """Every pe and simd that leaves no multiplier idle."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Functions of single numbers, applied to one or several streams lane by lane."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -36,6 +37,8 @@ class Step:
         ``ZERO`` or ``ONE``; only the former are stored, as synthesis would find; all by default
     product : whether ``function`` is the product of both inputs
     choice : inputs of the gates behind the arithmetic that make each bit which is read
+    alone : mask of the bits of the result that depend on the last input alone: lanes that meet the
+        same number of it store them once
     """
 
     function: Callable[..., Value]
@@ -45,28 +48,46 @@ class Step:
     sources: tuple[int, ...] = ()
     product: bool = False
     choice: int = 0
+    alone: int = 0
 
     def stored(self, needed: int) -> list[int]:
         """Bits of the register, if those in the mask ``needed`` are read."""
-        sources = self.sources or range(self.number.width)
-        return sorted({s for bit, s in enumerate(sources) if s >= 0 and needed >> bit & 1})
+        return stored_bits(self.sources or range(self.number.width), needed)
 
     def register(self, m: Module, enable: Value, value: Value, needed: int, name: str) -> Value:
         """Add the register, loaded where ``enable``; return the number, unread bits being 0."""
+        if self.sources:
+            return source_register(m, enable, value, self.number, self.sources, needed, name)
         result = Signal(shape(self.number), name=name, reset_less=True)
-        if not self.sources:
-            with m.If(enable):
-                m.d.sync += result.eq(value)
-            return result
-        stored = self.stored(needed)
-        bits = Signal(len(stored), name=f"{name}_bits", reset_less=True)
         with m.If(enable):
-            m.d.sync += bits.eq(Cat(value[bit] for bit in stored))
-        sources = self.sources
-        read = [s if needed >> bit & 1 else ZERO for bit, s in enumerate(sources)]
-        parts = [bits[stored.index(s)] if s >= 0 else Const(int(s == ONE), 1) for s in read]
-        m.d.comb += result.eq(Cat(parts))
+            m.d.sync += result.eq(value)
         return result
+
+
+def stored_bits(sources: Iterable[int], needed: int) -> list[int]:
+    """Bits that a register with ``Step.sources`` stores, if those in a mask are read."""
+    return sorted({s for bit, s in enumerate(sources) if s >= 0 and needed >> bit & 1})
+
+
+def source_register(
+    m: Module,
+    enable: Value,
+    value: Value,
+    number: Format,
+    sources: tuple[int, ...],
+    needed: int,
+    name: str,
+) -> Value:
+    """Add a register of :func:`stored_bits`; return the number, unread bits being 0."""
+    result = Signal(shape(number), name=name, reset_less=True)
+    stored = stored_bits(sources, needed)
+    bits = Signal(len(stored), name=f"{name}_bits", reset_less=True)
+    with m.If(enable):
+        m.d.sync += bits.eq(Cat(value[bit] for bit in stored))
+    read = [s if needed >> bit & 1 else ZERO for bit, s in enumerate(sources)]
+    parts = [bits[stored.index(s)] if s >= 0 else Const(int(s == ONE), 1) for s in read]
+    m.d.comb += result.eq(Cat(parts))
+    return result
 
 
 def less(a: Value, b: Value) -> Value:
@@ -102,6 +123,13 @@ def bit_sources(values: Ints, width: int) -> tuple[int, ...]:
     return tuple(sources)
 
 
+def _merged(first: Value, second: Value, mask: int) -> Value:
+    """Bits of the first number where the mask has any, else of the second."""
+    pairs = zip(first, second, strict=True)
+    bits = Cat(one if mask >> n & 1 else other for n, (one, other) in enumerate(pairs))
+    return bits.as_signed() if second.shape().signed else bits
+
+
 @dataclass(frozen=True, eq=False)
 class LaneFunction:
     """``y = narrow(steps(x, ...))`` of one lane.
@@ -131,8 +159,8 @@ class LaneFunction:
             last = step is self.steps[-1]
             yield step, self.narrowing.needed if last else (1 << step.number.width) - 1
 
-    def inventory(self, inputs: Iterable[Format]) -> Inventory:
-        """What it is made of."""
+    def inventory(self, inputs: Iterable[Format], again: bool = False) -> Inventory:
+        """What it is made of; ``again``: beside a lane that meets the same last input."""
         total = Inventory()
         for step, needed in self.needed:
             total += step.arithmetic + logic(step.choice, len(step.stored(needed)))
@@ -140,7 +168,8 @@ class LaneFunction:
                 a, b = inputs
                 total += _product(a, b, needed, step.registered)
             elif step.registered:
-                total += register(len(step.stored(needed)))
+                own = needed & ~step.alone if again else needed
+                total += register(len(step.stored(own)))
         narrowing = self.narrowing
         return total + (narrowing.inventory() if self.narrow_stage else narrowing.logic())
 
@@ -170,6 +199,7 @@ class Elementwise:
     functions : of equally many stages and one target; the lanes take them round and round
     shared : numbers that follow each other in the first stream and meet one number of the last;
         a divisor or a multiple of the lanes
+    read : bits of a number of the last stream that anyone reads; all by default
 
     Members
     -------
@@ -180,6 +210,7 @@ class Elementwise:
     lanes: int
     functions: tuple[LaneFunction, ...]
     shared: int = 1
+    read: int | None = None
 
     def lanes_of(self, port: str) -> int:
         """Numbers in a transfer of an input."""
@@ -190,12 +221,18 @@ class Elementwise:
     def hold(self) -> Stretch | None:
         times = self.shared // self.lanes
         *_, number = self.inputs.values()
-        return Stretch(np.array([times - 1]), times, number.width, None) if times > 1 else None
+        bits = number.width if self.read is None else self.read
+        return Stretch(np.array([times - 1]), times, bits, None) if times > 1 else None
 
     @property
     def stages(self) -> int:
         """Registers between input and output."""
         return self.functions[0].stages
+
+    def first(self, p: int) -> int:
+        """The first lane that meets the same number of the last stream as lane p."""
+        alike = self.lanes // self.lanes_of([*self.inputs][-1])
+        return p // alike * alike
 
     def of_lane(self, p: int) -> LaneFunction:
         """The function of a lane."""
@@ -204,9 +241,9 @@ class Elementwise:
     def inventory(self) -> Inventory:
         """What it is made of."""
         formats = tuple(self.inputs.values())
-        times = self.lanes // len(self.functions)
-        lanes = sum((f.inventory(formats) for f in self.functions), Inventory())
-        total = times * lanes + elastic(self.stages)
+        kinds = Counter((p % len(self.functions), self.first(p) < p) for p in range(self.lanes))
+        lanes = (n * self.functions[f].inventory(formats, again) for (f, again), n in kinds.items())
+        total = sum(lanes, elastic(self.stages))
         return total if self.hold is None else total + self.hold.inventory()
 
     def events(self, words: int) -> Events:
@@ -251,6 +288,7 @@ class ElementwiseArray(wiring.Component):
             connect(m, flipped(inputs[-1]), hold.i)
             inputs[-1] = hold.o
         enables = joined(m, inputs, design.stages, o)
+        registers: dict[tuple[int, Step], Value] = {}  # by lane
         for p in range(design.lanes):
             values, stage, function = [], 0, design.of_lane(p)
             for i in inputs:
@@ -261,7 +299,13 @@ class ElementwiseArray(wiring.Component):
                 m.d.comb += value.eq(step.function(m, *values))
                 values = [value]
                 if step.registered:
-                    values = [step.register(m, enables[stage], value, needed, name)]
+                    first = registers.get((design.first(p), step))
+                    others = step.alone if first is not None else 0
+                    held = step.register(m, enables[stage], value, needed & ~others, name)
+                    if first is not None and others & needed:
+                        held = _merged(first, held, others)
+                    registers[p, step] = held
+                    values = [held]
                     stage += 1
             if function.narrow_stage:
                 narrowing = function.narrowing

@@ -107,13 +107,30 @@ class FunctionUnit:
         words = list(form.coefficients[:, at])
         words[-1] = words[-1] >> self.zeros
         if form.degree and form.longest > form.shortest:
-            words.append(form.lengths[at] - 1 >> form.shortest)
+            words.append(form.lengths[at] - 1 >> max(form.shortest, self.unread))
         return Tables(words, self.style)
 
     @cached_property
     def zeros(self) -> int:
         """Zeros below the highest coefficient of every segment; none of a table."""
         return trailing_zeros(self.form.coefficients[-1]) if self.form.degree else 0
+
+    @cached_property
+    def constant(self) -> int | None:
+        """y of every code if that is the same: then no lane holds anything."""
+        low, high = int(self.form.results.min()), int(self.form.results.max())
+        return low if low == high else None
+
+    @cached_property
+    def unread(self) -> int:
+        """Low bits of a place above its segment's start that are cut off where it is multiplied.
+
+        Every slope of a line that is 0 or one power of two chooses it or nothing.
+        """
+        if self.form.degree != 1 or not set(self.form.coefficients[1] >> self.zeros) <= {0, 1}:
+            return 0
+        cut = self.form.cut + self.registers["product"].zeros - self.zeros
+        return min(max(0, cut), self.form.longest)
 
     @cached_property
     def values(self) -> dict[str, Ints]:
@@ -167,10 +184,13 @@ class FunctionUnit:
 
     def _lane(self) -> Inventory:
         form, place = self.form, self.place
+        if self.constant is not None:
+            return Inventory()
         total = self._look_up()
         if self._mirrors:
             clamped = place.width < form.input_format.width
-            total += negate(place.width) + register(place.width)
+            low = min(self.unread, form.shortest)  # no part of the address either
+            total += negate(place.width) + register(place.width - low)
             total += logic(form.input_format.width) if clamped else Inventory()
         if self._negates:
             total += register(self.stages - 1) + negate(self.finish.source.width)
@@ -181,12 +201,13 @@ class FunctionUnit:
     def _polynomial(self) -> Inventory:
         """Products and sums of one lane, and what waits beside them."""
         form, tables, registers = self.form, self.tables, self.registers
-        u, lowest = form.longest, tables.columns(0, self._lowest_bits)
+        u, lowest = form.longest - self.unread, tables.columns(0, self._lowest_bits)
         masked = len(tables.formats) > form.degree + 1
         total = adder(self.sum.width + form.guard) + register(self.sum.width)
-        total += logic(2, u - form.shortest) if masked else Inventory()
+        total += logic(2, min(u, form.longest - form.shortest)) if masked else Inventory()
         if form.degree == 1:
-            product = self._product(tables.formats[1], "product", form.cut - self.zeros)
+            cut = form.cut - self.zeros - self.unread
+            product = self._product(tables.formats[1], "product", cut)
             total += register(u) if masked else operand_register(u, [product])
             total += register(len(lowest))
         else:
@@ -212,7 +233,7 @@ class FunctionUnit:
         """A place above its segment's start times ``factor``."""
         kept = self.registers[name]
         whole = kept.format.width + kept.zeros + cut
-        return Product(self.form.longest, False, factor.width, factor.signed, whole)
+        return Product(self.form.longest - self.unread, False, factor.width, factor.signed, whole)
 
     def _look_up(self) -> Inventory:
         tables = self.tables
@@ -263,6 +284,8 @@ class _Lane:
     def result(self, x: Value) -> Value:
         """y of x."""
         m, form, design = self.m, self.form, self.design
+        if design.constant is not None:
+            return Const(design.constant, shape(form.output_format))
         place, negative = self.place(x)
         rom = Rom(design.tables)
         m.submodules[f"rom_{self.lane}"] = rom
@@ -270,15 +293,18 @@ class _Lane:
             rom.address.eq(place >> form.shortest),
             rom.enable.eq(self.enables[self.stage]),
         ]
-        above = self.register("above", place[: form.longest]) if form.degree else Const(0, 0)
+        above = Const(0, 0)
+        if form.degree:
+            above = self.register("above", place[design.unread : form.longest])
         negative = self.register("negative", negative)
         self.stage += 1
         tables = design.tables
         words = [tables.number(n, rom.data) for n in range(len(tables.formats))]
         if form.degree:
             if len(words) > form.degree + 1:
-                mask = Cat(Const((1 << form.shortest) - 1, form.shortest), words.pop())
-                masked = Signal(form.longest, name=f"within_{self.lane}")
+                whole = max(0, form.shortest - design.unread)
+                mask = Cat(Const((1 << whole) - 1, whole), words.pop())
+                masked = Signal(len(above), name=f"within_{self.lane}")
                 m.d.comb += masked.eq(above & mask)
                 above = masked
             y, negative = self.polynomial(words, above, negative)
@@ -322,7 +348,7 @@ class _Lane:
             lowest, above, negative = self.moved(lowest, above, negative)
             whole = slope * above
         else:
-            whole = (slope * above) << self.design.zeros
+            whole = (slope * above) << self.design.zeros + self.design.unread
         product = self.kept("product", whole, form.cut)
         lowest, negative = self.moved(lowest, negative)
         y = self.register("sum", ((lowest + product) >> form.guard), shape(self.design.sum))

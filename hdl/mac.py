@@ -65,6 +65,7 @@ class MacCore:
     sums : Format of each distinct sum that leaves together
     sources : for each of the ``pe`` lanes, which of ``sums`` is its own
     inverted : for each lane False: no sum comes inverted
+    twofold : for each lane False: no sum is known to be one of two
     offset : ints, shape (groups * pe,): zeros, nothing has to be added
     scale : ints, shape (groups * pe,): the sum stands for ``W @ x >> scale``, without the powers of
         two that all rows of a lane share
@@ -86,7 +87,7 @@ class MacCore:
         self.accumulates, self.empties = accumulates, empties
         groups, self.pe, steps, self.simd = weight.shape
         self.depth = groups * steps
-        self.inverted = [False] * self.pe
+        self.inverted = self.twofold = [False] * self.pe
         self.offset = np.zeros(groups * self.pe, np.int64)
         lanes = weight.transpose(1, 0, 2, 3)
         scales = np.array([trailing_zeros(lane) for lane in lanes], np.int64)

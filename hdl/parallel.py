@@ -40,6 +40,7 @@ class Parallel:
     sources, inverted : for each output, which of ``sums`` is its own, and whether it is inverted
     scale, offset : ints, shape (outputs,)
     low, high : ints, shape (outputs,): bounds of each sum
+    twofold : for each output, whether its sum is always one of those, as of a single bit
     """
 
     groups = 1
@@ -60,6 +61,8 @@ class Parallel:
         self.offset = np.array(self.inverted, np.int64) << self.scale
         low, high = (np.array(n, np.int64) for n in zip(*self._graph.output_bounds, strict=True))
         self.low, self.high = ((n >> self.scale) - self.inverted for n in (low, high))
+        spans = np.array([high - low for low, high in ends], object)
+        self.twofold = [list(spans[row != 0]) == [1] for row in weight]
         self._kept, self._gaps = np.full_like(self.scale, 64), np.zeros_like(self.scale)
         self._skipped = np.zeros_like(self.scale)
 

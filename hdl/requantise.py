@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """From exact sums to numbers of a format: align, add a constant, narrow."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,7 @@ from quant import Format, Ints, Overflow, Rounding
 
 from .cost import Inventory, adder, constant_adder, counter, mux, mux2, register, rom
 from .cost import elastic as elastic_stages
+from .elementwise import bit_sources, source_register, stored_bits
 from .events import Events, pipeline_events
 from .memory import Rom, Tables
 from .narrow import Narrowing, below_zero, divide, simplest_rounding, trailing_zeros
@@ -38,6 +39,7 @@ class Lane:
     dropped : low bits of the result that are cut off
     narrowing : of the rest
     left : ints, shape (groups,), or None
+    twofold : whether the narrowed number is always the lowest or the highest, as of a single bit
     """
 
     shift: Ints
@@ -45,6 +47,7 @@ class Lane:
     dropped: int
     narrowing: Narrowing
     left: Ints | None = None
+    twofold: bool = False
 
     @classmethod
     def of(
@@ -140,16 +143,46 @@ class Lane:
         """Low bits of ``(sum << shift) + bias`` that have no register."""
         return self.dropped + (self.narrowing.fixed if self.left is None else 0)
 
+    @cached_property
+    def sources(self) -> tuple[int, ...]:
+        """``Step.sources`` of the number to narrow if some of its bits are copies of others."""
+        narrowing = self.narrowing
+        if not self.twofold:
+            return ()
+        ends = np.array([narrowing.low, narrowing.high])
+        sources = bit_sources(ends, narrowing.source.width)
+        changing = (narrowing.needed >> narrowing.fixed).bit_count()
+        return sources if len(stored_bits(sources, narrowing.needed)) < changing else ()
+
+    @property
+    def stored(self) -> int:
+        """Bits of the register of the sum with its constant."""
+        narrowing = self.narrowing
+        if self.sources:
+            return len(stored_bits(self.sources, narrowing.needed))
+        return (narrowing.needed >> narrowing.fixed).bit_count()
+
     @property
     def kept(self) -> int:
         """Bits of the sum that y depends on, from the lowest."""
         return max(0, self.width - int(self.shift.min()))
 
     @property
+    def added(self) -> int:
+        """Bits of the adder of the constant: from the lowest that it changes."""
+        if not self.bias.any():
+            return 0
+        zeros = trailing_zeros(int(np.bitwise_or.reduce(self.bias)))
+        return max(0, self.width - max(zeros, int(self.shift.min())))
+
+    @property
     def skipped(self) -> int:
-        """Low bits of the sum that cannot change y: cut off, and no constant carries from them."""
+        """Low bits of the sum that cannot change y: not read, and no constant carries from them."""
+        unread = self.dropped
+        if self.left is None and self.narrowing.needed:
+            unread += trailing_zeros(self.narrowing.needed)
         zeros = [
-            min(self.dropped - s, trailing_zeros(b >> s)) if b >> s else self.dropped - s
+            min(unread - s, trailing_zeros(b >> s)) if b >> s else unread - s
             for s, b in zip(self.shift.tolist(), self.bias.tolist(), strict=True)
         ]
         return max(0, min(zeros))
@@ -240,6 +273,7 @@ class Requantisation:
     cut : low bits of the sum with its constant that are cut off before anything is rounded
     stages : registers: 2 behind the sum with its constant and behind the narrowed number, 1 behind
         the latter alone, or 0
+    twofold : for each lane, whether its sum is always the lowest or the highest; by default none
 
     Members
     -------
@@ -265,6 +299,7 @@ class Requantisation:
         left: Ints | None = None,
         cut: int = 0,
         stages: int = 2,
+        twofold: list[bool] | None = None,
     ):
         self.stages = stages
         self.inverted = inverted or [False] * len(sources)
@@ -272,6 +307,9 @@ class Requantisation:
         self.groups, self.target, self.style = len(bias) // self.lanes, target, style
         modes = frac, target, rounding, overflow, offset
         self.rows = _lanes(low, high, shift, bias, left, self.lanes, modes, cut)
+        if twofold is not None and self.groups == 1:
+            pairs = zip(self.rows, twofold, strict=True)
+            self.rows = [replace(lane, twofold=two) for lane, two in pairs]
         keys = [
             (source, inverted, *(n.tobytes() for n in (lane.bias, lane.shift, lane.left_shift)))
             for source, inverted, lane in zip(sources, self.inverted, self.rows, strict=True)
@@ -309,11 +347,10 @@ class Requantisation:
                 total += mux(shifts, self.sums[self.sources[p]].width + shifts - 1)
             total += mux(len(set(lane.left_shift.tolist())), lane.narrowing.source.width)
             narrowing = lane.narrowing
-            changing = narrowing.needed >> narrowing.fixed
             sums = adder if self.tables is not None else constant_adder
-            total += sums(lane.kept)
+            total += sums(lane.added)
             if self.stages > 1:
-                total += register(changing.bit_count())
+                total += register(lane.stored)
             total += narrowing.inventory() if self.stages else narrowing.logic()
         return total
 
@@ -352,7 +389,7 @@ def requantised(
 
     bias, lanes = bias + (np.resize(part.offset, bias.shape) << shift), len(part.sources)
     part = part.reading(*read_bits(*rows(part), lanes, *modes, offset, left, cut))
-    more: Any = (part.inverted, "logic", offset, left, cut, stages)
+    more: Any = (part.inverted, "logic", offset, left, cut, stages, part.twofold)
     return part, Requantisation(part.sums, part.sources, *rows(part), *modes, *more)
 
 
@@ -402,6 +439,13 @@ class Requantiser(wiring.Component):
         if not self.design.changes(p):
             return Const(narrowing.low, number)
         total = constants[p] + self._aligned(m, p, constants)
+        if lane.sources and self.design.stages > 1:
+            whole = Signal(number, name=f"biased_{p}")
+            m.d.comb += whole.eq(divide(total, lane.dropped, Rounding.TRN))
+            sources, needed = lane.sources, narrowing.needed
+            return source_register(
+                m, enables[0], whole, narrowing.source, sources, needed, f"sum_{p}"
+            )
         rest = divide(total, lane.cut, Rounding.TRN)
         left = lane.left_shift
         if left.min() < left.max():
@@ -435,12 +479,15 @@ class Requantiser(wiring.Component):
 
     def _aligned(self, m: Module, p: int, constants):
         """The sum of lane p shifted by its fraction bits."""
-        shift = self.design.rows[p].shift
+        lane = self.design.rows[p]
+        shift = lane.shift
         total = getattr(self.i.payload, f"sum_{self.design.sources[p]}")
         if self.design.inverted[p]:
             total = _inverted(total)
         if shift.min() == shift.max():
             return total << int(shift[0])
+        if lane.skipped:  # shifted further up they look as if they were read
+            total = (total >> lane.skipped) << lane.skipped
         return self._shifted(m, total, shift, constants[self.design.lanes + p], f"aligned_{p}")
 
     def _shifted(self, m: Module, value: Value, shift: Ints, number: Value, name: str) -> Value:

@@ -77,6 +77,11 @@ class Scale:
         return [False] * self.lanes
 
     @property
+    def twofold(self) -> list[bool]:
+        """No sum is known to be one of two."""
+        return [False] * self.lanes
+
+    @property
     def offset(self) -> Ints:
         """Nothing has to be added."""
         return np.zeros(self.lanes, np.int64)

@@ -73,6 +73,25 @@ def test_synthesis_equals_cost(name, target):
     check_synthesis(name, first(name, SYNTHESISED), target)
 
 
+ONCE_DEAD = {
+    "Add": (83, 87),  # bits of a number that many lanes meet alike; what of it is cut off
+    "Sub": (95,),
+    "PReLU": (77,),  # what lies above a number that is never rounded up
+    "Linear": (31,),  # rows of unlike shifts, the lowest bit of whose sum carries nowhere
+    "Convolution": (32,),  # weights between others that no window meets
+    "TransposedConvolution": (54,),  # a bit of the sum that rounding to zero cannot see
+    "Nonlinearity": (29, 58),  # what a slope of one bit cuts off; a function that never changes
+    "Network": (42,),  # bits of a constant times a single bit
+}
+"""Configurations that once held a bit which synthesis found dead, and which."""
+
+
+@pytest.mark.parametrize("name", ONCE_DEAD)
+def test_no_register_holds_what_is_known_before_synthesis(name):
+    dead = [CATALOGUE[name].configuration(n) for n in ONCE_DEAD[name]]
+    ask.synthesis_equals_cost(ask.subjects(name, dead), Target.named("ecp5"))
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("target", ["ice40", "gowin", "xilinxup"])
 @pytest.mark.parametrize("name", NAMES)

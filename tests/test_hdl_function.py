@@ -287,6 +287,40 @@ def test_costs_are_those_of_synthesis(target):
     assert max(errors) < 0.4, errors
 
 
+def test_slopes_of_one_bit_leave_out_what_they_cut_off():
+    asked = [
+        ("silu", S(6, 2), S(3, 0)),
+        ("elu", S(6, 1), S(3, 0)),
+        ("erf", S(8, 3), S(5, 0)),
+        ("softsign", S(7, 4), S(4, 2)),
+    ]
+    lines = [form for function in asked for form in forms_of(*function) if form.degree == 1]
+    designs = [design for form in lines if (design := FunctionUnit(form, 1)).unread]
+    assert len(designs) > 8
+    alike = [design.form.longest == design.form.shortest for design in designs]
+    assert not all(alike)
+    text = verilog(Row(designs), "row")
+    for design, y in zip(designs, results_of(designs, text=text), strict=True):
+        np.testing.assert_array_equal(y, design.form.results)
+    made = [f"u{n}" for n in range(len(designs))]
+    text = "\n".join(verilog(FunctionArray(d), u) for u, d in zip(made, designs, strict=True))
+    found = synthesise_many(text, made, Target.named("ecp5"))
+    for unit, design, same in zip(made, designs, alike, strict=True):
+        price = design.inventory().cost(Target.named("ecp5"))
+        excess = price.ff - found[unit].ff  # of lengths that differ, the longest may have slope 0
+        assert 0 <= excess <= (not same), design.form.statement()
+
+
+def test_a_function_that_never_changes_holds_nothing_but_its_turn():
+    """From 1 on, cut to less."""
+    forms = forms_of("cosh", S(5, 2), S(4, 3))
+    designs = [FunctionUnit(form, 1) for form in forms]
+    assert {design.constant for design in designs} == {7}
+    for design, y in zip(designs, results_of(designs), strict=True):
+        assert (y == 7).all()
+        assert design.inventory().cost(Target.named("ecp5")).ff == design.stages
+
+
 MANY = [
     ("tanh", S(8, 5), S(8, 7)),
     ("sigmoid", S(6, 3), U(6, 6)),

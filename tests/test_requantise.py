@@ -202,6 +202,48 @@ def test_a_shift_leaves_low_bits_that_never_change():
     assert [plain(word) for _, word in found["o"]] == wanted
 
 
+def test_a_bit_below_all_that_rounding_looks_at_is_skipped():
+    """Towards 0 from a number that is never whole: the sign tells what to add."""
+    modes = {"rounding": Rounding.TRN_ZERO, "overflow": Overflow.WRAP}
+    design = requantisation(
+        [Format(9, 0)], [-256], [255], [2], [-838], 8, Format(3, 0, signed=False), **modes
+    )
+    (lane,) = design.rows
+    assert (bin(lane.narrowing.needed), lane.dropped, lane.skipped) == ("0b111100000000", 0, 1)
+
+
+def test_the_adder_of_a_constant_begins_where_the_constant_does():
+    """None for 0; for 12 that of the upper 7 of 9 bits."""
+    sums = [Format(8, 0)] * 2
+    design = requantisation(sums, [-128] * 2, [127] * 2, [0] * 2, [0, 12], target=Format(9, 0))
+    assert [lane.added for lane in design.rows] == [0, 7]
+    assert [lane.width for lane in design.rows] == [8, 9]
+
+
+def test_the_number_of_a_single_bit_has_each_bit_once():
+    """10 or 21, in lanes that know it and that do not; of the former two bits are stored."""
+    sums = [Format(4, 0, signed=False)] * 2
+    zeros, modes = np.zeros(2, np.int64), (Rounding.RND, Overflow.SAT)
+    design = Requantisation(
+        sums,
+        [0, 1],
+        zeros,
+        zeros + 11,
+        zeros,
+        zeros + 10,
+        0,
+        Format(5, 0, signed=False),
+        *modes,
+        twofold=[True, False],
+    )
+    assert [lane.stored for lane in design.rows] == [2, 5]
+    given = [{"sum_0": 11 * (n % 2), "sum_1": n} for n in range(12)]
+    found = run(Requantiser(design), {"i": given}, {"o": 12})
+    assert [plain(word) for _, word in found["o"]] == [
+        [10 + 11 * (n % 2), 10 + n] for n in range(12)
+    ]
+
+
 def test_a_sum_that_never_changes_is_a_constant():
     design = requantisation([Format(4, 0)] * 2, [0, -8], [0, 7], [0, 0], [21, 0])
     assert design.rows[0].narrowing.stored is None
