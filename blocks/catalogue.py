@@ -155,7 +155,8 @@ class Entry:
     def configuration(self, index: int) -> Configuration:
         """The configuration of an index, the same every time.
 
-        From the second on every bit of every output is alive: it changes, and not as another does.
+        From the second on every bit of every output is alive: it changes, and not as another does;
+        and so is every input: outputs change with it.
         (What is composed of other blocks is as it comes.)
         """
         random = np.random.default_rng([index, len(self.kind.__name__)])
@@ -170,14 +171,23 @@ class Entry:
         return (self.configuration(index) for index in indices[:: self.every])
 
 
+def _results(block: Any, frames: list[Any]) -> tuple[Any, ...]:
+    results = block.reference(*frames)
+    return results if isinstance(results, tuple) else (results,)
+
+
 def _alive(block: Any) -> bool:
-    """Whether no bit of any output channel is constant or a copy of another bit of its number."""
+    """Whether no bit of any output channel is constant or a copy of another bit of its number, and
+    no input is one that nobody reads.
+    """
     random = np.random.default_rng(1)
     frames = [draw_frames(random, tensor, 300) for tensor in block.inputs.values()]
-    results = block.reference(*frames)
-    for y, tensor in zip(
-        results if isinstance(results, tuple) else (results,), block.outputs.values(), strict=True
-    ):
+    results = _results(block, frames)
+    for n, tensor in enumerate(block.inputs.values()):
+        other = [*frames[:n], draw_frames(random, tensor, 300), *frames[n + 1 :]]
+        if all(map(np.array_equal, results, _results(block, other))):
+            return False
+    for y, tensor in zip(results, block.outputs.values(), strict=True):
         bits = y.reshape(-1, tensor.shape[-1], 1) >> np.arange(tensor.format.width) & 1
         for channel in bits.transpose(1, 2, 0):
             if len({*map(bytes, channel.astype(np.uint8))}) < len(channel):

@@ -563,6 +563,8 @@ def _arguments(random: np.random.Generator, index: int, gates: tuple[int, ...]) 
     """What all three kinds have in common, the sizes growing with the index."""
     units, inputs = (1, 1) if index == 0 else (int(n) for n in random.integers(2, 5, 2))
     steps = int(random.integers(1, 4))
+    if index and index % 5 != 3:  # a single step reads a state only if it is kept
+        steps = max(2, steps)
     streams = (2,) if index % 4 == 3 else ()
     output = Format(6, 5)
     x = output if index % 2 else Format(int(random.integers(6, 8)), 3)
