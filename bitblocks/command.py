@@ -3,6 +3,7 @@
 
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from types import FrameType
 from typing import Any
@@ -29,6 +30,7 @@ def main() -> None:
         _ignore_signals()  # what is done cannot be interrupted, least of all on the way out
     except Interrupted as interrupt:
         _ignore_signals()
+        warnings.simplefilter("ignore")  # of half a circuit, that nobody uses it
         say(f"interrupted by {signal.Signals(interrupt.number).name}")
         status = 128 + interrupt.number
     except BrokenPipeError:  # whoever read our output has gone; nothing must be flushed any more

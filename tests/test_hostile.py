@@ -656,6 +656,22 @@ def test_an_interrupt_leaves_nothing_behind(folder, number, moment):
         assert left == ["m.onnx"]
 
 
+def test_an_interrupt_says_nothing_of_half_a_circuit(tmp_path):
+    lines = (
+        "import amaranth.hdl, bitblocks.command as command",
+        "def run(arguments):",
+        "    amaranth.hdl.Fragment.get(amaranth.Module(), None)",  # from then on it warns
+        "    module = amaranth.Module()",
+        "    raise command.Interrupted(15)",
+        "command.run = run",
+        "command.main()",
+    )
+    script = tmp_path / "script.py"
+    script.write_text("\n".join(lines))
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert done.stderr == "bitblocks: interrupted by SIGTERM\n"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", [0.4, 1.0, 1.8])
 def test_a_killed_build_leaves_the_former_one_or_the_new_one(folder, capsys, moment):
