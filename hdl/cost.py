@@ -269,13 +269,23 @@ class Product(NamedTuple):
 
 
 def multiplier(
-    a_width: int, a_signed: bool, b_width: int, b_signed: bool, y_width: int | None = None
+    a_width: int,
+    a_signed: bool,
+    b_width: int,
+    b_signed: bool,
+    y_width: int | None = None,
+    b_sources: int = 0,
 ) -> Inventory:
-    """``a * b``, ``y_width`` bits of it, without any register."""
+    """``a * b``, ``y_width`` bits of it, without any register.
+
+    ``b_sources``: of how many bits those of b are copies, if of fewer than it has; else 0.
+    """
     if a_width == 0 or b_width == 0:
         return Inventory()
     y_width = a_width + b_width if y_width is None else y_width
-    return _one("multiplier", Product(a_width, a_signed, b_width, b_signed, y_width))
+    product = Product(a_width, a_signed, b_width, b_signed, y_width)
+    inputs = a_width + b_sources if 0 < b_sources < b_width else None
+    return _one("multiplier", product, inputs)
 
 
 def product_register(product: Product, skipped: int = 0) -> Inventory:
@@ -632,7 +642,7 @@ def _price_saturate(target: Target, kind: str, zero: bool, excess: int, to_width
     return _Price(max(0.0, narrow.lut + share * (wide.lut - narrow.lut)))
 
 
-def _price_multiplier(target: Target, product: Product) -> _Price:
+def _price_multiplier(target: Target, product: Product, inputs: int | None) -> _Price:
     hard, adders, _ = _multipliers(product, target)
     if hard:
         return _measured(target, "adder", adders)._replace(dsp=hard) if adders else _Price(dsp=hard)
@@ -648,7 +658,10 @@ def _price_multiplier(target: Target, product: Product) -> _Price:
         _between(rows, [c.lut for c in columns], b), _between(rows, [c.carry for c in columns], b)
     )
     kept = min(1.0, product.y_width / (a + b))
-    return _Price(whole.lut * kept, whole.carry * kept)
+    lut = whole.lut * kept
+    if inputs is not None and inputs <= target.lut_size:  # a table for each bit
+        lut = min(lut, product.y_width)
+    return _Price(lut, whole.carry * kept)
 
 
 def _price_product_register(target: Target, product: Product) -> _Price:

@@ -214,10 +214,11 @@ class FunctionUnit:
             slope = registers["slope"]
             width = slope.format.width + slope.zeros
             bend = self._product(tables.formats[2], "bend", -self.zeros)
+            bend = bend._replace(y_width=min(bend.y_width, width - self.zeros))
+            kept = registers["bend"]  # what the slope does not reach is not read
+            bent = min(kept.format.width, width - kept.zeros)
             product = self._product(Format(width, 0, slope.format.signed), "product", form.cut)
-            total += multiplier(*bend[:5]) + operand_register(
-                registers["bend"].format.width, [bend]
-            )
+            total += multiplier(*bend[:5]) + operand_register(bent, [bend])
             total += adder(width - form.lift) + operand_register(slope.format.width, [product])
             total += register(2 * u) + operand_register(u, [product])
             straight = tables.columns(1, self._slope_bits)

@@ -216,9 +216,9 @@ class MacCore:
         total += cost.rom(tables.depth, tables.width, self.style, tables.words)
         products = self.priced
         unread = self._unread()
-        for product, low in zip(products, unread[0], strict=True):
-            low = min(low, product.y_width)
-            total += cost.multiplier(*product[:5]) + cost.product_register(product, low)
+        for n, (product, low) in enumerate(zip(products, unread[0], strict=True)):
+            low, bits = min(low, product.y_width), len(tables.columns(n))
+            total += cost.multiplier(*product[:5], bits) + cost.product_register(product, low)
         readers = self.adders[0] if self.adders else []
         uses = Counter([t for adder in readers for t in adder.terms] if readers else self.totals)
 
