@@ -27,8 +27,8 @@ _HERE = -100  # AT_FDCWD
 def write_file(path: str | Path, content: bytes) -> None:
     """Write ``content`` to ``path``, replacing a file; raises InputError where that cannot be."""
     path = Path(path)
-    check_file(path)
     with _written(path, path):
+        _refuse_folder(path)
         partial = path.parent / _partial_name()
         try:
             partial.write_bytes(content)
@@ -42,11 +42,15 @@ def write_file(path: str | Path, content: bytes) -> None:
 def check_file(path: Path) -> None:
     """Raise InputError unless a file may be written there."""
     with _written(path, path):
-        if path.is_dir():
-            raise InputError(f"output {str(path)!r} must be a file, not a folder")
+        _refuse_folder(path)
         probe = path.parent / _partial_name()
         probe.touch()
         probe.unlink()
+
+
+def _refuse_folder(path: Path) -> None:
+    if path.is_dir():
+        raise InputError(f"output {str(path)!r} must be a file, not a folder")
 
 
 def make_folder(path: Path) -> None:
