@@ -16,7 +16,6 @@ from hdl.events import MAX_FRAMES, NEVER
 
 from .block import Candidate
 from .network import Network, NetworkPlan, Node
-from .recur import Recur
 
 
 def plan(
@@ -52,10 +51,8 @@ def plan(
 
 def _numbers(network: Network) -> int:
     """Of the largest tensor, which inside a loop comes in every step."""
-    flat = network.flat
-    sizes = [tensor.size for tensor in flat.tensors.values()]
-    loops = [node.block for node in flat.nodes if isinstance(node.block, Recur)]
-    return max(sizes + [loop.rounds * _numbers(loop.cell) for loop in loops])
+    sizes = [tensor.size for tensor in network.flat.tensors.values()]
+    return max(sizes + [loop.rounds * _numbers(loop.cell) for loop in network.loops.values()])
 
 
 @dataclass(frozen=True)

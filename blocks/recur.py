@@ -4,7 +4,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from math import ceil, prod
+from math import ceil, inf, prod
 from operator import itemgetter
 from typing import Any
 
@@ -323,13 +323,13 @@ class Recur:
                     price = sum(weight(candidate.cost, target) for candidate in chosen.values())
                     shortest = self.rounds * max(c.interval for c in chosen.values())
                     found[repr(plan)] = price, shortest, plan
-        best: list[Candidate] = []
+        least = inf
         for _, shortest, plan in sorted(found.values(), key=itemgetter(0, 1)):
-            if not best or shortest < best[-1].interval:
+            if shortest < least:
                 candidate = self._candidate(plan, target)
-                if not best or candidate.interval < best[-1].interval:
-                    best.append(candidate)
-        yield from best
+                if candidate.interval < least:
+                    least = candidate.interval
+                    yield candidate
 
     def roomy(self, plan: NetworkPlan) -> NetworkPlan:
         """The plan with buffers for all words of two steps."""
