@@ -214,9 +214,9 @@ class FunctionUnit:
             slope = registers["slope"]
             width = slope.format.width + slope.zeros
             bend = self._product(tables.formats[2], "bend", -self.zeros)
-            bend = bend._replace(y_width=min(bend.y_width, width - self.zeros))
-            kept = registers["bend"]  # what the slope does not reach is not read
-            bent = min(kept.format.width, width - kept.zeros)
+            reach = min(bend.y_width, width - self.zeros)  # what is above the slope is not read
+            bend = bend._replace(y_width=reach)
+            bent = reach + self.zeros - registers["bend"].zeros
             product = self._product(Format(width, 0, slope.format.signed), "product", form.cut)
             total += multiplier(*bend[:5]) + operand_register(bent, [bend])
             total += adder(width - form.lift) + operand_register(slope.format.width, [product])
