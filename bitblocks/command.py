@@ -40,12 +40,22 @@ def main() -> None:
 
 
 def _ignore_signals() -> None:
-    for number in _SIGNALS:
+    for number in (*_SIGNALS, signal.SIGALRM):
         signal.signal(number, signal.SIG_IGN)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise Interrupted(number)
+    if _importing(frame):  # a library in C that is left half imported may crash: ask again soon
+        signal.signal(signal.SIGALRM, lambda _, later: _interrupt(number, later))
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+    else:
+        raise Interrupted(number)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None and frame.f_globals.get("__name__") != "importlib._bootstrap":
+        frame = frame.f_back
+    return frame is not None
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -672,6 +672,28 @@ def test_an_interrupt_says_nothing_of_half_a_circuit(tmp_path):
     assert done.stderr == "bitblocks: interrupted by SIGTERM\n"
 
 
+def test_an_interrupt_waits_until_a_library_is_imported(tmp_path):
+    (tmp_path / "library.py").write_text(
+        "import os, time\n"
+        "os.kill(os.getpid(), 15)\n"
+        "time.sleep(0.1)\n"
+        "print('imported', flush=True)\n"
+    )
+    lines = (
+        "import time, bitblocks.command as command",
+        "def run(arguments):",
+        "    import library",
+        "    time.sleep(60)",
+        "command.run = run",
+        "command.main()",
+    )
+    (tmp_path / "script.py").write_text("\n".join(lines))
+    command = [sys.executable, tmp_path / "script.py"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("imported\n", "bitblocks: interrupted by SIGTERM\n")
+    assert done.returncode == 128 + signal.SIGTERM
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", [0.4, 1.0, 1.8])
 def test_a_killed_build_leaves_the_former_one_or_the_new_one(folder, capsys, moment):
