@@ -102,27 +102,33 @@ def selection(bench: Bench) -> None:
 
 
 def memories(bench: Bench) -> None:
-    """Read-only memories in logic by their depth, for random words read by a counter.
+    """Read-only memories in logic by their depth, for random words read by a counter or by data.
 
     The counter matters: yosys builds the memory from the counter's adder, which makes it larger.
     """
-    for depth in (2, 4, 8, 16, 20, 24, 32, 40, 48, 64, 80, 128, 192, 256):
+    for depth in (2, 4, 8, 16, 20, 24, 32, 40, 48, 64, 80, 128, 192, 256, 512, 1024):
         bits = (depth - 1).bit_length()
         source = random.Random(depth)
         words = "".join(
             f"m[{n}] = {COLUMNS}'d{source.getrandbits(COLUMNS)};\n" for n in range(depth)
         )
-        following = f"c == {depth - 1} ? {bits}'d0 : c + {bits}'d1"
-        counting = f"""(* rom_style = "logic" *) reg [{COLUMNS - 1}:0] m [0:{depth - 1}];
+        memory = f"""(* rom_style = "logic" *) reg [{COLUMNS - 1}:0] m [0:{depth - 1}];
 initial begin
 {words}end
-reg [{bits - 1}:0] c;
-always @(posedge clk) if (rst) c <= 0; else if (en) c <= {following};
+always @(posedge clk) if (en) y <= m[c];
 """
-        ports, read = f"input en, output reg [{COLUMNS - 1}:0] y", "if (en) y <= m[c];"
-        body = f"{counting}always @(posedge clk) {read}"
-        bench.add("rom", depth, ports, body, COLUMNS)
-        bench.add("rom_alone", depth, ports, body, COLUMNS, slow=False)
+        ports = f"input en, output reg [{COLUMNS - 1}:0] y"
+        by_data = f"{ports}, input [{bits - 1}:0] c"
+        bench.add("lookup", depth, by_data, memory, COLUMNS)
+        bench.add("lookup_alone", depth, by_data, memory, COLUMNS, slow=False)
+        if depth > 256:
+            continue
+        following = f"c == {depth - 1} ? {bits}'d0 : c + {bits}'d1"
+        counting = f"""reg [{bits - 1}:0] c;
+always @(posedge clk) if (rst) c <= 0; else if (en) c <= {following};
+{memory}"""
+        bench.add("rom", depth, ports, counting, COLUMNS)
+        bench.add("rom_alone", depth, ports, counting, COLUMNS, slow=False)
 
 
 def functions(bench: Bench, target: Target) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from bitblocks.errors import InputError
 from bitblocks.project import Project, write_result
-from blocks import Folded, Lanes, Unrolled
+from blocks import Folded, Lanes, TableLanes, Unrolled
 from hdl import Cost, Target
 from hdl.cost import Inventory, counter, logic, register
 
@@ -104,7 +104,7 @@ def words(plan: Any) -> str:
         return f"folded {plan.pe} x {plan.simd}"
     if isinstance(plan, Unrolled):
         return "unrolled"
-    if isinstance(plan, Lanes):
+    if isinstance(plan, Lanes | TableLanes):
         return f"{plan.lanes} lane{'s' * (plan.lanes > 1)}"
     return type(plan).__name__.lower()
 

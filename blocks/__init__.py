@@ -5,7 +5,7 @@ from . import activation
 from .activation import Piecewise, PReLU
 from .attention import Projection, attention, causal, gate, multi_head_attention
 from .binary import Add, Gate, Maximum, Minimum, Mul, Prompt, Sub
-from .block import Block, Candidate, Lanes, Tensor
+from .block import Block, Candidate, Lanes, TableLanes, Tensor
 from .convolution import Columns, Convolution, TransposedConvolution
 from .deinterleave import Deinterleave
 from .division import Divide, SquareRoot
@@ -30,7 +30,7 @@ from .movement import (
     upsample,
 )
 from .network import Network, NetworkPlan, Node, Route
-from .nonlinearity import Nonlinearity, TableLanes
+from .nonlinearity import Nonlinearity
 from .normalisation import group_norm, layer_norm, rms_norm
 from .planner import plan, quick_plan, with_smallest_buffers
 from .pooling import AveragePool, MaxPool, Pooled, WholeWindows

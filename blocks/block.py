@@ -179,6 +179,23 @@ class Lanes:
         check_mapping(self)
 
 
+@dataclass(frozen=True)
+class TableLanes:
+    """Plan: how many numbers at a time, and what the memory of their constants becomes.
+
+    Parameters
+    ----------
+    lanes : int, dividing the numbers of a frame
+    style : "logic" or "block"
+    """
+
+    lanes: int
+    style: str = "logic"
+
+    def __post_init__(self) -> None:
+        check_mapping(self, rom="style")
+
+
 def divisors(n: int) -> list[int]:
     """All divisors, ascending.
 

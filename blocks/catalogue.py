@@ -30,7 +30,7 @@ from .attention import (
     multi_head_attention_configuration,
 )
 from .binary import Add, Gate, Maximum, Minimum, Mul, Prompt, Sub, binary_configurations
-from .block import Lanes, Tensor
+from .block import Lanes, TableLanes, Tensor
 from .configurations import (
     Configuration,
     draw_fitting,
@@ -77,7 +77,7 @@ from .movement import (
     transpose,
 )
 from .network import Network, NetworkPlan, Node
-from .nonlinearity import Nonlinearity, TableLanes, nonlinearity_configuration
+from .nonlinearity import Nonlinearity, nonlinearity_configuration
 from .normalisation import (
     group_norm,
     group_norm_configuration,
@@ -422,7 +422,7 @@ CATALOGUE: dict[str, Entry] = {
         Entry(Deinterleave, deinterleave_configuration, (Lanes,)),
         Entry(Embedding, embedding_configuration, (Reads,)),
         Entry(Memory, memory_configuration, (Heads,)),
-        Entry(Weight, weight_configuration, (Lanes,)),
+        Entry(Weight, weight_configuration, (TableLanes,)),
         *(Entry(kind, partial(arg_configuration, kind), (Lanes,)) for kind in (ArgMax, ArgMin)),
         Entry(TopK, topk_configuration, (Lanes,)),
         Entry(Rescale, rescale_configuration, (Lanes,)),

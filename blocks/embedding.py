@@ -91,7 +91,8 @@ class Embedding:
         width = self.table.shape[1]
         for lanes in divisors(width):
             stored = _design(self, Reads(lanes)).tables
-            style = memory_style(target, stored.depth, stored.width, writable=False)
+            memory = stored.depth, stored.width
+            style = memory_style(target, *memory, writable=False, by_data=True)
             plan = Reads(lanes, style)
             interval = self.input.size * (width // lanes)
             yield Candidate(plan, interval, partial(self.cost, plan, target))

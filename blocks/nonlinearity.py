@@ -12,25 +12,8 @@ from hdl import Cost, Events, FunctionArray, FunctionUnit, Target
 from hdl.function import cheapest
 from quant import FUNCTIONS, Approximation, Format, Ints, TableKernel, candidates
 
-from .block import Candidate, Tensor, check_lanes, check_mapping, check_tensor, divisors
+from .block import Candidate, TableLanes, Tensor, check_lanes, check_tensor, divisors
 from .configurations import Configuration, draw_shape
-
-
-@dataclass(frozen=True)
-class TableLanes:
-    """Plan: how many numbers at a time, and what the memory of each lane becomes.
-
-    Parameters
-    ----------
-    lanes : int, dividing the numbers of a frame
-    style : "logic" or "block"
-    """
-
-    lanes: int
-    style: str = "logic"
-
-    def __post_init__(self) -> None:
-        check_mapping(self, rom="style")
 
 
 @dataclass(frozen=True, eq=False)

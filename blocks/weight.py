@@ -12,11 +12,12 @@ from numpy.typing import ArrayLike
 
 import quant
 from hdl import Cost, Events, Scaling, Target
+from hdl.cost import memory_style
 from quant import Format, Ints, Kernel, Overflow, PlainKernel, Rounding, SumKernel
 
 from .block import (
     Candidate,
-    Lanes,
+    TableLanes,
     Tensor,
     check_format,
     check_lanes,
@@ -122,33 +123,42 @@ class Weight:
     def plans(self, target: Target) -> Iterator[Candidate]:
         """One lane, ..., as many as can be."""
         for lanes in divisors(self._period):
-            plan = Lanes(lanes)
+            plan = TableLanes(lanes, self._style(lanes, target))
             interval = self.input.size // lanes
             yield Candidate(plan, interval, partial(self.cost, plan, target))
 
-    def lanes(self, plan: Lanes) -> dict[str, int]:
+    def _style(self, lanes: int, target: Target) -> str:
+        """What suits the larger of the two memories, of factors and of what is added."""
+        constants = (self.weight, self.weight_format), (self.bias, self.sum_format)
+        widths = [lanes * number.width for n, number in constants if np.size(n) > lanes]
+        depth = max(np.size(n) for n, _ in constants) // lanes
+        styles = [memory_style(target, depth, width, writable=False) for width in widths]
+        return "block" if "block" in styles else "logic"
+
+    def lanes(self, plan: TableLanes) -> dict[str, int]:
         """Port name -> numbers in a transfer."""
-        lanes = check_lanes(plan, self._period, "Weight")
+        lanes = check_lanes(plan, self._period, "Weight", TableLanes)
         return dict.fromkeys((*self.inputs, *self.outputs), lanes)
 
-    def design(self, plan: Lanes) -> Scaling:
+    def design(self, plan: TableLanes) -> Scaling:
         """The circuit."""
         lanes = self.lanes(plan)["o"]
         constants = [np.ravel(n) for n in (self.weight, self.bias)]
         size = max(lanes, *(n.size for n in constants))
         weight, bias = (np.resize(n, size).reshape(-1, lanes) for n in constants)
         zeros, modes = np.zeros_like(weight), (self.output_format, self.rounding, self.overflow)
-        return Scaling(self.input.format, weight, zeros, bias, self.sum_format.frac, *modes)
+        frac, style = self.sum_format.frac, plan.style
+        return Scaling(self.input.format, weight, zeros, bias, frac, *modes, style=style)
 
-    def rtl(self, plan: Lanes) -> wiring.Component:
+    def rtl(self, plan: TableLanes) -> wiring.Component:
         """A new circuit."""
         return self.design(plan).circuit()
 
-    def timing(self, plan: Lanes) -> Events:
+    def timing(self, plan: TableLanes) -> Events:
         """When every transfer of a frame happens."""
         return self.design(plan).events(self.input.size // self.lanes(plan)["o"])
 
-    def cost(self, plan: Lanes, target: Target) -> Cost:
+    def cost(self, plan: TableLanes, target: Target) -> Cost:
         """What it takes on a target."""
         return self.design(plan).inventory().cost(target)
 
@@ -169,4 +179,6 @@ def weight_configuration(random: np.random.Generator, index: int) -> Configurati
     frac = tensor.format.frac + number.frac
     target = draw_fitting(random, min(corners), max(corners), frac)
     block = Weight(tensor, weight, number, target, *modes, bias)
-    return Configuration(block, draw_lanes(random, block._period))
+    lanes = draw_lanes(random, block._period).lanes
+    style = "block" if index % 3 == 2 else block._style(lanes, Target.named("ecp5"))
+    return Configuration(block, TableLanes(lanes, style))

@@ -257,7 +257,6 @@ class Product(NamedTuple):
     """A multiplication: operand widths and signs, bits of the result that are kept.
 
     A factor that is always 1 has width 0: then there is no multiplier, only the register behind it.
-    ``zeros`` matters to adders only: how many zeros below it an adder's result has more bits for.
     """
 
     a_width: int
@@ -265,7 +264,6 @@ class Product(NamedTuple):
     b_width: int
     b_signed: bool
     y_width: int
-    zeros: int = 0
 
 
 def multiplier(
@@ -309,24 +307,30 @@ def product_adder(
     load: bool = False,
     register: bool = True,
     skipped: int = 0,
+    zeros: int = 0,
 ) -> Inventory:
     """An adder of one or two terms, its result in a register if ``register``.
 
-    A term is the Product whose register is read by this adder alone, or None for anything else.
-    One term is no adder, just the next register; with ``load`` it is an accumulator, whose other
-    term is its own register, or 0. A register without the lowest ``skipped`` bits stays outside of
-    the multiplier.
+    A term is the Product whose register is read by this adder alone, as a whole, or None for
+    anything else. One term is no adder, just the next register; with ``load`` it is an accumulator,
+    whose other term is its own register, or 0. A register without the lowest ``skipped`` bits stays
+    outside of the multiplier; of the ``zeros`` lowest bits of the result no Product has any.
     """
-    return _one("product_adder", width, tuple(terms), load, register, skipped)
+    return _one("product_adder", width, tuple(terms), load, register, skipped, zeros)
 
 
 def rom(
-    depth: int, width: int, style: str = "logic", contents: Sequence[int] | None = None
+    depth: int,
+    width: int,
+    style: str = "logic",
+    contents: Sequence[int] | None = None,
+    by_data: bool = False,
 ) -> Inventory:
     """Read-only memory with synchronous read and enable, ``style`` "block" or "logic".
 
     ``contents`` (words) makes the price of logic much better. Constant and equal columns of bits
-    should not be counted in ``width``.
+    should not be counted in ``width``. ``by_data``: the address is data, not a counter, from whose
+    adder synthesis builds larger logic.
     """
     if style not in ("block", "logic"):
         raise ValueError(f"rom style must be block or logic, not {style!r}")
@@ -335,7 +339,7 @@ def rom(
     if style == "block":
         return _one("block_memory", depth, width, False)
     words = tuple(contents) if contents is not None else None
-    return register(width) + _one("logic_rom", depth, width, words)
+    return register(width) + _one("logic_rom", depth, width, words, by_data)
 
 
 def table(depth: int, width: int, contents: Sequence[int]) -> Inventory:
@@ -449,18 +453,23 @@ _LUTS_PER_BLOCK = 100  # about what devices have of each
 
 
 def memory_style(
-    target: Target, depth: int, width: int, read: str = "sync", writable: bool = True
+    target: Target,
+    depth: int,
+    width: int,
+    read: str = "sync",
+    writable: bool = True,
+    by_data: bool = False,
 ) -> str:
     """The style a memory should have: the one that spends the target evenly.
 
     A block RAM is worth a hundred look-up tables. "registers", "distributed" or "block" for a
     memory that is written, "logic" or "block" for one that is not; never one that the target
-    lacks.
+    lacks. ``by_data`` as of :func:`rom`.
     """
     blocks, _ = _mapped(_BLOCK[target.name], depth, width, writable)
     block = "block" if read == "sync" else "registers" if writable else "logic"
     if not writable:
-        logic = width * _measured(target, "rom", depth).lut
+        logic = width * _measured(target, "lookup" if by_data else "rom", depth).lut
         return block if logic > _LUTS_PER_BLOCK * blocks else "logic"
     if depth <= 2:
         return "registers"
@@ -683,15 +692,14 @@ def _price_product_adder(
     load: bool,
     register: bool,
     skipped: int,
+    zeros: int,
 ) -> _Price:
     alone = len(terms) == 1 and not load
     products = [term for term in terms if term is not None]
-    zeros = max((term.zeros for term in products), default=0)  # below them there is no adder
     bits = width - skipped if register else 0
-    fitting = [term for term in products if term.zeros == zeros]
-    hard = [term for term in fitting if _is_hard(term, target)]
+    hard = [term for term in products if _is_hard(term, target)]
     if target.dsp_registers and hard:
-        moved = sum(term.y_width for term in fitting if term not in hard)
+        moved = sum(term.y_width for term in products if term not in hard)
         if skipped:
             return _Price(ff=bits - moved, ff_in_dsp=moved)
         return _Price(ff=min(bits, zeros) - moved, ff_in_dsp=max(0, bits - zeros) + moved)
@@ -719,10 +727,11 @@ def _price_distributed_memory(target: Target, depth: int, width: int) -> _Price:
 
 
 def _price_logic_rom(
-    target: Target, depth: int, width: int, contents: tuple[int, ...] | None
+    target: Target, depth: int, width: int, contents: tuple[int, ...] | None, by_data: bool
 ) -> _Price:
     share = 1.0 if contents is None else _distinct(contents, width, 1 << target.lut_size)
-    return _Price(lut=share * width * _measured(target, "rom", depth).lut)
+    table = "lookup" if by_data else "rom"
+    return _Price(lut=share * width * _measured(target, table, depth).lut)
 
 
 def _price_table(target: Target, depth: int, width: int, contents: tuple[int, ...]) -> _Price:

@@ -53,7 +53,7 @@ class Lookup:
     def inventory(self) -> Inventory:
         """What it is made of."""
         tables = self.tables
-        memory = cost.rom(tables.depth, tables.width, self.style, tables.words)
+        memory = cost.rom(tables.depth, tables.width, self.style, tables.words, by_data=True)
         total = cost.elastic(1) + cost.counter(self.words) + memory
         return total + self.held.inventory() if self.held else total
 

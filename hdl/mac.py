@@ -223,20 +223,26 @@ class MacCore:
         uses = Counter([t for adder in readers for t in adder.terms] if readers else self.totals)
 
         def alone(n: int, zeros: int) -> cost.Product | None:
-            """A product that one adder alone reads, for what a multiplier block takes in."""
-            below = self.products[n].zeros - zeros
-            return products[n]._replace(zeros=below) if uses[n] == 1 else None
+            """A product that one adder alone reads, as a whole: a multiplier block takes it in."""
+            return products[n] if uses[n] == 1 and self.products[n].zeros == zeros else None
 
+        parts: Sequence[Product | Adder] = self.products
         for level, adders in enumerate(self.adders):
             for adder, low in zip(adders, unread[level + 1], strict=True):
-                terms = [None if level else alone(t, adder.zeros) for t in adder.terms]
-                low = min(low, adder.format.width)
-                total += cost.product_adder(adder.format.width, terms, skipped=low)
+                zeros = max(parts[t].zeros for t in adder.terms)  # below them there is no adder
+                terms = [None if level else alone(t, zeros) for t in adder.terms]
+                width = adder.format.width
+                skipped = min(low, width)
+                total += cost.product_adder(
+                    width, terms, skipped=skipped, zeros=zeros - adder.zeros
+                )
+            parts = adders
         for number, source, low in zip(self.sums, self.totals, self._skipped, strict=True):
             if source is not None:
-                term = None if self.adders or self.empties else alone(source, 0)
+                zeros = parts[source].zeros
+                term = None if self.adders or self.empties else alone(source, zeros)
                 total += cost.product_adder(
-                    number.width, [term], load=self.accumulates, skipped=low
+                    number.width, [term], load=self.accumulates, skipped=low, zeros=zeros
                 )
         return total
 

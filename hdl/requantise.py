@@ -339,6 +339,7 @@ class Requantisation:
         if tables is not None and tables.width:
             total += counter(tables.depth) + mux2((tables.depth - 1).bit_length())
             total += rom(tables.depth, tables.width, self.style, tables.words)
+        copies: set[bytes] = set()
         for p, lane in enumerate(self.rows):
             if not self.changes(p):
                 continue
@@ -350,9 +351,22 @@ class Requantisation:
             sums = adder if self.tables is not None else constant_adder
             total += sums(lane.added)
             if self.stages > 1:
-                total += register(lane.stored)
+                copied = self._copied(lane)
+                total += register(lane.stored - len(copied) + len({*copied} - copies))
+                copies.update(copied)
             total += narrowing.inventory() if self.stages else narrowing.logic()
         return total
+
+    def _copied(self, lane: Lane) -> list[bytes]:
+        """Bits of constants alone, below the lowest bit of the sums, that have registers behind.
+
+        Synthesis merges those that are alike.
+        """
+        if self.tables is None or lane.sources or lane.left is not None:
+            return []
+        needed = lane.narrowing.needed << lane.dropped
+        places = range(lane.cut, int(lane.shift.min()))
+        return [(lane.bias >> n & 1).tobytes() for n in places if needed >> n & 1]
 
     def events(self) -> Events:
         """Transfers of ``i`` and ``o``, one a frame."""
@@ -371,6 +385,7 @@ def requantised(
     left: Ints | None = None,
     cut: int = 0,
     stages: int = 2,
+    style: str = "logic",
 ) -> tuple[Any, Requantisation]:
     """Exact sums without what nobody reads of them, and what narrows them.
 
@@ -379,7 +394,8 @@ def requantised(
     part : MacCore, Parallel or Scale
     shift, bias : ints: row j stands for ``(row << shift[j]) + bias[j]``; where they are more than
         the rows of the part, these come again and again
-    frac, target, rounding, overflow, offset, left, cut, stages : of :class:`Requantisation`
+    frac, target, rounding, overflow, offset, left, cut, stages, style : of
+        :class:`Requantisation`
     """
     modes = frac, target, rounding, overflow
 
@@ -389,7 +405,7 @@ def requantised(
 
     bias, lanes = bias + (np.resize(part.offset, bias.shape) << shift), len(part.sources)
     part = part.reading(*read_bits(*rows(part), lanes, *modes, offset, left, cut))
-    more: Any = (part.inverted, "logic", offset, left, cut, stages, part.twofold)
+    more: Any = (part.inverted, style, offset, left, cut, stages, part.twofold)
     return part, Requantisation(part.sums, part.sources, *rows(part), *modes, *more)
 
 

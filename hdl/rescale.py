@@ -25,6 +25,7 @@ class Scaling:
     weight, shift, bias : ints, shape (groups, lanes)
     frac, target, rounding, overflow, offset, left : of :class:`Requantisation`
     positive : constant that numbers from 0 on meet instead of w
+    style : "block" or "logic", what the memories of the constants become
     """
 
     def __init__(
@@ -40,12 +41,13 @@ class Scaling:
         offset: int = 0,
         left: Ints | None = None,
         positive: int | None = None,
+        style: str = "logic",
     ):
         self.products: Parallel | Scale
         if positive is None and (weight == weight[0]).all():
             self.products = Parallel(np.diag(weight[0]), number, 1)
         else:
-            self.products = Scale(weight, number, positive=positive)
+            self.products = Scale(weight, number, style, positive=positive)
         rows = [shift, bias, np.zeros_like(shift) if left is None else left]
         if all((row == row[0]).all() for row in rows):  # no tables, then
             rows = [row[:1] for row in rows]
@@ -60,6 +62,7 @@ class Scaling:
             overflow,
             offset,
             None if left is None else row_left,
+            style=style,
         )
 
     def inventory(self) -> Inventory:

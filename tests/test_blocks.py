@@ -25,6 +25,7 @@ from blocks import (
     Rescale,
     Reshape,
     Sub,
+    TableLanes,
     Tensor,
     Unrolled,
     Weight,
@@ -502,7 +503,7 @@ def test_lanes_that_split_what_meets_one_number_are_refused():
 PLANNED = ["identity", "relu", "add", "sub", "mul", "minimum", "maximum", "reshape"]
 
 
-@pytest.mark.parametrize("name", [*PLANNED, "weight scalar"])
+@pytest.mark.parametrize("name", PLANNED)
 def test_plans_of_another_kind_or_size_are_refused(name):
     block = BLOCKS[name]
     kind = type(block).__name__
@@ -515,9 +516,23 @@ def test_plans_of_another_kind_or_size_are_refused(name):
             block.timing(Lanes(lanes))
 
 
+def test_a_plan_of_another_kind_is_refused_by_a_weight():
+    with refused(TypeError, "Weight plan must be TableLanes, not Lanes(lanes=1)"):
+        BLOCKS["weight scalar"].rtl(Lanes(1))
+
+
+def test_constants_for_each_position_go_where_they_are_cheaper():
+    target = Target.named("ecp5")
+    for positions, style in ((2, "logic"), (1024, "block")):
+        tensor = Tensor((positions, 4), S8)
+        bias = np.random.default_rng(0).integers(-128, 128, tensor.shape)
+        block = Weight(tensor, np.array(1), Format(2, 0), S8, bias=bias)
+        assert next(block.plans(target)).plan.style == style
+
+
 def test_lanes_that_mix_channels_are_refused():
     with refused(ValueError, "Weight lanes must divide 3, not be 2"):
-        BLOCKS["weight channels"].rtl(Lanes(2))
+        BLOCKS["weight channels"].rtl(TableLanes(2))
 
 
 def test_sums_beyond_63_bits_are_refused():

@@ -128,7 +128,7 @@ def test_registers_move_into_multipliers_on_series_7_only():
     pair = cost.product_register(hard) + cost.product_adder(17, [hard, None])
     assert pair.cost(Target.named("xilinx7")) == Cost(ff_in_dsp=33)
     assert pair.cost(Target.named("xilinxup")).ff == pair.cost(ECP5).ff == 33
-    shifted = cost.product_adder(17, [hard, hard._replace(zeros=2)])
+    shifted = cost.product_adder(17, [hard, None], zeros=2)
     assert shifted.cost(Target.named("xilinx7")) == Cost(ff=2, ff_in_dsp=15)
     assert cost.product_register(soft).cost(Target.named("xilinx7")) == Cost(ff=5)
     operand = cost.operand_register(8, [hard, hard])

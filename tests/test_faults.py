@@ -161,7 +161,7 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
         "Concat": (Concat((X, X)), Lanes(2)),
         "Embedding": (Embedding(CODES, W, Format(4, 2)), Reads(2)),
         "Memory": (Memory((2, 2), 1, Format(4, 0), 5, 2, 2, W[:2, :2, None]), Heads("registers")),
-        "Weight": (Weight(X, W[0], Format(4, 2), y, *MODES, BIAS), Lanes(2)),
+        "Weight": (Weight(X, W[0], Format(4, 2), y, *MODES, BIAS), TableLanes(2)),
         "ArgMax": (ArgMax(X), Lanes(2)),
         "ArgMin": (ArgMin(X, True), Lanes(1)),
         "MaxPool tree": (MaxPool(IMAGE, (2, 3), padding=((0, 1), (1, 1))), WholeWindows()),
