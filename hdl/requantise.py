@@ -316,6 +316,19 @@ class Requantisation:
         ]
         self.twins = [keys.index(key) for key in keys]
 
+    def subtracts(self, p: int) -> bool:
+        """Whether the sum of lane p is subtracted from its constant.
+
+        It comes inverted; where a constant is added, that is for nothing.
+        """
+        shift, bias = self.rows[p].shift, self.rows[p].bias
+        return self.inverted[p] and bool(bias.any()) and bool(shift.min() == shift.max())
+
+    def constants(self, p: int) -> Ints:
+        """What lane p adds its sums to, or subtracts them from."""
+        lane = self.rows[p]
+        return lane.bias - (1 << lane.shift) if self.subtracts(p) else lane.bias
+
     def changes(self, p: int) -> bool:
         """Whether lane p has registers of its own: no twin before it, and y is no constant."""
         return self.twins[p] == p and self.rows[p].narrowing.stored is not None
@@ -330,7 +343,8 @@ class Requantisation:
             return None
         shifts = [lane.shift - lane.shift.min() for lane in self.rows]
         shifts += [lane.left_shift - lane.left_shift.min() for lane in self.rows]
-        return Tables([*(lane.bias for lane in self.rows), *shifts], self.style, in_turn=True)
+        constants = [self.constants(p) for p in range(self.lanes)]
+        return Tables([*constants, *shifts], self.style, in_turn=True)
 
     def inventory(self) -> Inventory:
         """What it is made of."""
@@ -349,7 +363,8 @@ class Requantisation:
             total += mux(len(set(lane.left_shift.tolist())), lane.narrowing.source.width)
             narrowing = lane.narrowing
             sums = adder if self.tables is not None else constant_adder
-            total += sums(lane.added)
+            added = lane.width - int(lane.shift.min()) if self.subtracts(p) else lane.added
+            total += sums(max(0, added))
             if self.stages > 1:
                 copied = self._copied(lane)
                 total += register(lane.stored - len(copied) + len({*copied} - copies))
@@ -454,7 +469,8 @@ class Requantiser(wiring.Component):
         number, fixed = shape(narrowing.source), narrowing.fixed
         if not self.design.changes(p):
             return Const(narrowing.low, number)
-        total = constants[p] + self._aligned(m, p, constants)
+        aligned = self._aligned(m, p, constants)
+        total = constants[p] - aligned if self.design.subtracts(p) else constants[p] + aligned
         if lane.sources and self.design.stages > 1:
             whole = Signal(number, name=f"biased_{p}")
             m.d.comb += whole.eq(divide(total, lane.dropped, Rounding.TRN))
@@ -483,7 +499,7 @@ class Requantiser(wiring.Component):
         """The constant of each lane, then the changing part of its shift."""
         design = self.design
         if design.tables is None:
-            return [Const(int(lane.bias[0])) for lane in design.rows]
+            return [Const(int(design.constants(p)[0])) for p in range(design.lanes)]
         m.submodules.constants = rom = Rom(design.tables)
         groups = design.tables.depth
         group, following = Signal(range(groups)), Signal(range(groups))
@@ -498,7 +514,7 @@ class Requantiser(wiring.Component):
         lane = self.design.rows[p]
         shift = lane.shift
         total = getattr(self.i.payload, f"sum_{self.design.sources[p]}")
-        if self.design.inverted[p]:
+        if self.design.inverted[p] and not self.design.subtracts(p):
             total = _inverted(total)
         if shift.min() == shift.max():
             return total << int(shift[0])
