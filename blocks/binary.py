@@ -409,7 +409,8 @@ class Extreme(Binary):
         a, b = self.input_a.format, self.input_b.format
         signed = a.signed or b.signed
         ends = a.width + gain_a - a.signed, b.width + gain_b - b.signed
-        return compare(max(1, max(ends) + signed - self._cut))
+        width = max(1, max(ends) + signed - self._cut)
+        return compare(width + (width % 2 if width > 1 else 0))  # less() makes it even
 
     def _choice(self, registered: bool) -> tuple[int, ...]:
         numbers = [*zip((self.input_a.format, self.input_b.format), self._gains, strict=True)]
