@@ -87,6 +87,8 @@ def arithmetic(bench: Bench) -> None:
         bench.add("accumulate", width, ports, body)
         ports = f"input [{top}:0] a, input [{top}:0] b, output y"
         bench.add("compare", width, ports, "assign y = a < b;")
+        ports = f"input [{top}:0] a, output y"
+        bench.add("compare_place", width, ports, f"assign y = a >= {width}'d{constant};")
 
 
 def selection(bench: Bench) -> None:

@@ -23,6 +23,7 @@ from hdl import (
     Pieces,
     Quotient,
     Scaling,
+    looked_up,
 )
 from quant import Format, Ints, Kernel, Overflow, PlainKernel, Rounding
 from quant.piecewise import Polynomial, piecewise, piecewise_bounds, quotient
@@ -46,6 +47,8 @@ from .configurations import (
 )
 from .elementwise import ElementwiseBlock
 
+WIDEST_TABLE = 6
+"""Codes of so many bits are looked up where there is anything to compute."""
 LARGEST_BITS = 59
 """Bits that the polynomials may take anywhere in the input's format."""
 
@@ -55,7 +58,8 @@ class Piecewise(ElementwiseBlock):
     """``y = narrow(p(x) / (divisor * 2**frac))``, p a polynomial on each piece of the codes x.
 
     Exact rational arithmetic, rounded once. One stage where all pieces are x times a power of two
-    or constants, else one more for the polynomials, and one for the quotient if there is one.
+    or constants, else one more for the polynomials, and one for the quotient if there is one; what
+    these come to for codes of at most 6 bits is a table.
 
     Source: A. Howard et al., Searching for MobileNetV3, 2019 (https://arxiv.org/abs/1905.02244), of
     hard swish; ONNX HardSwish (https://onnx.ai/onnx/operators/onnx__HardSwish.html)
@@ -148,7 +152,10 @@ class Piecewise(ElementwiseBlock):
 
     def reference(self, x: ArrayLike) -> Ints:
         """Integers in, integers out, shape (..., *shape)."""
-        codes = self.input.check(x, "Piecewise input")
+        return self._results(self.input.check(x, "Piecewise input"))
+
+    def _results(self, codes: Ints) -> Ints:
+        """y of codes."""
         value, frac = piecewise(codes, self.breaks, self._raised), self.frac + self._gain
         low, high = piecewise_bounds(self.input.format, self.breaks, self._raised)
         if self.divisor > 1:
@@ -168,7 +175,13 @@ class Piecewise(ElementwiseBlock):
     @cached_property
     def function(self) -> LaneFunction:
         """The circuit of one lane."""
-        pieces, frac = Pieces(self.input.format, self.breaks, self._raised), self.frac + self._gain
+        number, frac = self.input.format, self.frac + self._gain
+        pieces = Pieces(number, self.breaks, self._raised)
+        if number.width <= WIDEST_TABLE and not pieces.simple:
+            codes = np.arange(1 << number.width)
+            codes -= (codes > number.max) << number.width
+            stages = 2 if self.divisor == 1 else 3
+            return looked_up(number, self._results(codes), self.output_format, stages)
         steps, (low, high) = [pieces.step], pieces.bounds
         if self.divisor > 1:
             exact = Quotient(low, high, self.divisor)
@@ -186,6 +199,9 @@ class Piecewise(ElementwiseBlock):
                 cut = replace(narrowing, rounding=Rounding.TRN)
                 if len(last.stored(cut.needed)) < len(last.stored(narrowing.needed)):
                     narrowing = cut
+        made = pieces if self.divisor == 1 else exact
+        read = max(last.stored(narrowing.needed), default=-1) + 1
+        steps[-1] = replace(last, arithmetic=made.inventory(read))
         return LaneFunction(tuple(steps), narrowing)
 
 

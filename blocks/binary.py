@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike
 
 import quant
 from hdl import ZERO, Elementwise, Inventory, LaneFunction, Narrowing, Step, Target, less
-from hdl.cost import Product, adder, compare, logic, mux2, subtract
+from hdl.cost import Product, adder, compare, logic, subtract
 from hdl.elementwise import product_of
+from hdl.narrow import trailing_zeros
 from quant import Format, Ints, Kernel, Overflow, PlainKernel, ProductKernel, Rounding, SumKernel
 
 from .block import (
@@ -199,7 +200,8 @@ class Binary(ElementwiseBlock):
         narrowing = self._narrowing
         same = number == self.output_format and narrowing.bounds == self._bounds
         registered = stages > (not same)
-        step = Step(exact, number, gates, registered, self._sources, product, alone=self._alone)
+        sources, choice, alone = self._sources, self._choice(registered), self._alone
+        step = Step(exact, number, gates, registered, sources, product, choice, alone)
         function = LaneFunction((step,), narrowing, not same and stages > 0)
         return Elementwise({"i_a": a, "i_b": b}, lanes, (function,), self._shared, self._read)
 
@@ -211,6 +213,10 @@ class Binary(ElementwiseBlock):
         sign = lower.width - 1 if lower.signed else ZERO
         gap = range(lower.width, max(gain_a, gain_b))
         return tuple(sign if bit in gap else bit for bit in range(self.exact_format.width))
+
+    def _choice(self, registered: bool) -> tuple[int, ...]:
+        """``Step.choice``."""
+        return ()
 
     @property
     def _alone(self) -> int:
@@ -374,8 +380,62 @@ class Mul(Binary):
         return ProductKernel(size, size, a, b, *modes, name="Mul")
 
 
+class Extreme(Binary):
+    """Minimum or Maximum: bits below the end of the coarser number, or below any that narrowing
+    looks at, decide nothing.
+    """
+
+    @property
+    @abstractmethod
+    def _smallest(self) -> bool: ...
+
+    @property
+    def _cut(self) -> int:
+        """Low bits that are not compared."""
+        return max(*self._gains, trailing_zeros(self._narrowing.needed or 1))
+
+    @property
+    def _on_values(self) -> Callable[[Value, Value], Value]:
+        cut, (gain_a, _) = self._cut, self._gains
+
+        def choose(a: Value, b: Value) -> Value:
+            coarse, fine = (a, b) if gain_a else (b, a)  # where these look equal fine is not below
+            below = less(fine.shift_right(cut), coarse.shift_right(cut))
+            return Mux(below, fine, coarse) if self._smallest else Mux(below, coarse, fine)
+
+        return choose
+
+    def _arithmetic(self, gain_a: int, gain_b: int) -> Inventory:
+        a, b = self.input_a.format, self.input_b.format
+        signed = a.signed or b.signed
+        ends = a.width + gain_a - a.signed, b.width + gain_b - b.signed
+        width = max(1, max(ends) + signed - self._cut)
+        return compare(width + (width % 2 if width > 1 else 0))  # less() makes it even
+
+    def _choice(self, registered: bool) -> tuple[int, ...]:
+        numbers = [*zip((self.input_a.format, self.input_b.format), self._gains, strict=True)]
+        moving = [
+            sum(gain <= bit and (n.signed or bit < n.width + gain) for n, gain in numbers)
+            for bit in range(self.exact_format.width)
+        ]
+        return tuple(3 if n == 2 else 0 if registered else n + 1 for n in moving)  # else a reset
+
+    @property
+    def _alone(self) -> int:
+        everything, (gain, _), a = (1 << self.exact_format.width) - 1, self._gains, self.input_a
+        above = a.format.width + gain
+        return 0 if a.format.signed else everything >> above << above
+
+    @property
+    def _read(self) -> int:
+        _, gain = self._gains
+        b = self.input_b.format
+        unread = trailing_zeros(self._narrowing.needed or 1) - gain
+        return max(int(b.signed), b.width - max(0, unread))
+
+
 @dataclass(frozen=True)
-class Minimum(Binary):
+class Minimum(Extreme):
     """``y = narrow(min(a, b))``: a stage, and one to narrow.
 
     Source: ONNX Min (https://onnx.ai/onnx/operators/onnx__Min.html)
@@ -397,15 +457,12 @@ class Minimum(Binary):
         return np.minimum
 
     @property
-    def _on_values(self) -> Callable[[Value, Value], Value]:
-        return lambda a, b: Mux(less(a, b), a, b)
-
-    def _arithmetic(self, gain_a: int, gain_b: int) -> Inventory:
-        return _choice(self)
+    def _smallest(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True)
-class Maximum(Binary):
+class Maximum(Extreme):
     """``y = narrow(max(a, b))``: a stage, and one to narrow.
 
     Source: ONNX Max (https://onnx.ai/onnx/operators/onnx__Max.html)
@@ -427,11 +484,8 @@ class Maximum(Binary):
         return np.maximum
 
     @property
-    def _on_values(self) -> Callable[[Value, Value], Value]:
-        return lambda a, b: Mux(less(a, b), b, a)
-
-    def _arithmetic(self, gain_a: int, gain_b: int) -> Inventory:
-        return _choice(self)
+    def _smallest(self) -> bool:
+        return False
 
 
 @dataclass(frozen=True)
@@ -475,13 +529,10 @@ class Gate(Binary):
         return ()
 
     def _arithmetic(self, gain_a: int, gain_b: int) -> Inventory:
-        return logic(self.input_b.format.width)  # the register is reset where b is not above 0
+        return logic(self.input_b.format.width)
 
-
-def _choice(block: Binary) -> Inventory:
-    (a, b), gains = (block.input_a.format, block.input_b.format), block._gains
-    width = max(number.width + gain for number, gain in zip((a, b), gains, strict=True))
-    return compare(width) + mux2(block.exact_format.width)
+    def _choice(self, registered: bool) -> tuple[int, ...]:
+        return () if registered else (2,) * self.exact_format.width  # a register is reset
 
 
 def binary_configurations(

@@ -13,6 +13,7 @@ from .elementwise import (
     Step,
     bit_sources,
     less,
+    looked_up,
 )
 from .events import Deadlock, Edge, Events, Schedule, chain, pipeline_events
 from .extremum import Extremum, ExtremumFinder
@@ -123,6 +124,7 @@ __all__ = [
     "joined",
     "legal_name",
     "less",
+    "looked_up",
     "narrow",
     "pipeline_events",
     "rescaling",

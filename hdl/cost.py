@@ -148,6 +148,11 @@ def adder(width: int) -> Inventory:
     return _one("adder", width) if width > 0 else Inventory()
 
 
+def ended_adder(width: int, above: int) -> Inventory:
+    """``a + b`` with a result of ``width`` bits, in the ``above`` highest of which b has ended."""
+    return _one("ended_adder", width, above) if width > 0 else Inventory()
+
+
 def subtract(width: int) -> Inventory:
     """``a - b`` with a result of ``width`` bits."""
     return _one("subtract", width) if width > 0 else Inventory()
@@ -181,6 +186,11 @@ def accumulate(width: int) -> Inventory:
 def compare_constant(width: int) -> Inventory:
     """``a == constant`` of ``width`` bits."""
     return logic(width)
+
+
+def compare_place(width: int) -> Inventory:
+    """``a >= constant`` of ``width`` bits as a tool does it, the lowest of the constant being 1."""
+    return _one("compare_place", width) if width > 1 else Inventory()
 
 
 def compare(width: int) -> Inventory:
@@ -224,12 +234,24 @@ def elastic(stages: int) -> Inventory:
 
 
 def saturate(
-    from_width: int, from_signed: bool, to_width: int, to_signed: bool, overflow: str = "SAT"
+    from_width: int,
+    from_signed: bool,
+    to_width: int,
+    to_signed: bool,
+    overflow: str = "SAT",
+    registered: bool = False,
 ) -> Inventory:
-    """Fits a number into fewer bits (``overflow`` SAT, SAT_ZERO or SAT_SYM; WRAP is free)."""
+    """Fits a number into fewer bits (``overflow`` SAT, SAT_ZERO or SAT_SYM; WRAP is free).
+
+    With a register right behind it, of numbers without a sign and of all that become zero only the
+    gate is left that sets or resets it.
+    """
     excess = (from_width - from_signed) - (to_width - to_signed)
     if overflow == "WRAP" or (excess <= 0 and from_signed <= to_signed):
         return Inventory()
+    if registered and (not from_signed or overflow == "SAT_ZERO"):
+        ways = 2 if from_signed and to_signed else 1  # all ones and all zeros are inside
+        return logic(ways * (max(0, excess) + from_signed) + 1)
     symmetric = overflow == "SAT_SYM" and from_signed and to_signed
     if symmetric and 2 < excess < 8:
         # To be outside then depends on every bit, so no table finds it again for each bit of the
@@ -607,6 +629,14 @@ def _by_width(table: str) -> Callable[..., _Price]:
     return price
 
 
+def _price_ended_adder(target: Target, width: int, above: int) -> _Price:
+    whole = _measured(target, "adder", width)
+    if not above:
+        return whole
+    both = _measured(target, "adder", width - above).lut if above < width else 0
+    return whole._replace(lut=min(whole.lut, both + _measured(target, "increment", above).lut))
+
+
 def _price_trial_subtract(target: Target, width: int, kept: int) -> _Price:
     """Tables of six inputs often choose where they subtract: about two in three do."""
     price, choice = _measured(target, "subtract", width), _measured(target, "mux", 2).lut * kept
@@ -747,8 +777,9 @@ _OPPOSITE = bytes.maketrans(b"\0\1", b"\1\0")
 def decisions(contents: tuple[int, ...], width: int, size: int) -> int:
     """Look-up tables and multiplexers of a table that is split by its highest address bit first.
 
-    Functions of ``size`` address bits are look-up tables, those of more are multiplexers of two
-    halves; each is there once, up to inversion; what depends on one bit or none costs nothing.
+    Functions of ``size`` or fewer address bits are look-up tables, those of more are multiplexers
+    of two halves; each is there once, up to inversion; what depends on one bit or none costs
+    nothing.
     """
     depth = 1 << max(1, (len(contents) - 1).bit_length())
     words = np.array(contents, object)
@@ -760,20 +791,22 @@ def decisions(contents: tuple[int, ...], width: int, size: int) -> int:
         depth //= 2
         halves = set()
         for column in columns:
+            needed = _address_bits(column)
+            if needed <= size:
+                count += needed > 1
+                continue
             low, high = column[:depth], column[depth:]
-            count += low != high and any(column)
+            count += low != high
             halves |= {low, high.translate(_OPPOSITE) if high[0] else high}
         columns = halves
-    return count + sum(_is_gate(column) for column in columns)
+    return count + sum(_address_bits(column) > 1 for column in columns)
 
 
-def _is_gate(column: bytes) -> bool:
-    """Whether a function depends on more than one bit of its address."""
-    single = (
-        bytes(n >> bit & 1 for n in range(len(column)))
-        for bit in range(len(column).bit_length() - 1)
-    )
-    return any(column) and all(column != bit for bit in single)
+def _address_bits(column: bytes) -> int:
+    """How many bits of its address a function depends on."""
+    values = np.frombuffer(column, np.uint8)
+    pairs = (values.reshape(-1, 2, 1 << bit) for bit in range(len(column).bit_length() - 1))
+    return sum(bool((pair[:, 0] != pair[:, 1]).any()) for pair in pairs)
 
 
 def _distinct(contents: tuple[int, ...], width: int, size: int) -> float:
@@ -794,12 +827,14 @@ _PRICES: dict[str, Callable[..., _Price]] = {
     "delay_line": _price_delay_line,
     "adder": _by_width("adder"),
     "subtract": _by_width("subtract"),
+    "ended_adder": _price_ended_adder,
     "trial_subtract": _price_trial_subtract,
     "constant_adder": _by_width("constant_adder"),
     "negate": _by_width("negate"),
     "increment": _by_width("increment"),
     "accumulate": _by_width("accumulate"),
     "compare": _by_width("compare"),
+    "compare_place": _by_width("compare_place"),
     "logic": _by_width("logic"),
     "mux": _by_width("mux"),
     "late_mux": _price_late_mux,

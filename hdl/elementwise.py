@@ -8,13 +8,24 @@ from dataclasses import dataclass, field
 import numpy as np
 from amaranth import Cat, Const, Module, Signal, Value
 from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out, connect, flipped
 
 from quant import Format, Ints
 
-from .cost import Inventory, Product, elastic, logic, multiplier, product_register, register
+from .cost import (
+    Inventory,
+    Product,
+    elastic,
+    logic,
+    multiplier,
+    product_register,
+    register,
+    table,
+)
 from .events import Events, pipeline_events
-from .narrow import Narrowing
+from .memory import Tables
+from .narrow import Narrowing, trailing_zeros
 from .rearrange import Stretch, StretchStage
 from .stream import joined, shape, stream_signature
 
@@ -36,7 +47,7 @@ class Step:
     sources : for each bit of the result the lowest bit that is always like it, perhaps itself, or
         ``ZERO`` or ``ONE``; only the former are stored, as synthesis would find; all by default
     product : whether ``function`` is the product of both inputs
-    choice : inputs of the gates behind the arithmetic that make each bit which is read
+    choice : for each bit of the result the inputs of the gates behind the arithmetic that make it
     alone : mask of the bits of the result that depend on the last input alone: lanes that meet the
         same number of it store them once
     """
@@ -47,7 +58,7 @@ class Step:
     registered: bool = True
     sources: tuple[int, ...] = ()
     product: bool = False
-    choice: int = 0
+    choice: tuple[int, ...] = ()
     alone: int = 0
 
     def stored(self, needed: int) -> list[int]:
@@ -103,6 +114,21 @@ def less(a: Value, b: Value) -> Value:
     odd = width % 2 if width > 1 else 0
     x, y = (Cat(n[:odd], n[:-1], ~n[-1] if signed else n[-1]) for n in (x, y))
     return x < y
+
+
+def at_least(value: Value, constant: int) -> Value:
+    """``value >= constant``, of an int above the smallest code: a gate for every bit that matters.
+
+    On ecp5 that takes a third of the look-up tables of a carry chain; but not on the slowest path,
+    where they become more to make it faster.
+    """
+    bits = Cat(value[:-1], ~value[-1]) if value.shape().signed else value
+    place = constant + (1 << len(value) - 1 if value.shape().signed else 0)
+    lowest = trailing_zeros(place)
+    result = bits[lowest]
+    for n in range(lowest + 1, len(bits)):
+        result = bits[n] & result if place >> n & 1 else bits[n] | result
+    return result
 
 
 def _extended(value: Value, width: int) -> Value:
@@ -163,7 +189,9 @@ class LaneFunction:
         """What it is made of; ``again``: beside a lane that meets the same last input."""
         total = Inventory()
         for step, needed in self.needed:
-            total += step.arithmetic + logic(step.choice, len(step.stored(needed)))
+            total += step.arithmetic
+            for bit in step.stored(needed) if step.choice else ():
+                total += logic(step.choice[bit])
             if step.product:
                 a, b = inputs
                 total += _product(a, b, needed, step.registered)
@@ -172,6 +200,34 @@ class LaneFunction:
                 total += register(len(step.stored(own)))
         narrowing = self.narrowing
         return total + (narrowing.inventory() if self.narrow_stage else narrowing.logic())
+
+
+def looked_up(number: Format, values: Ints, target: Format, stages: int) -> LaneFunction:
+    """Results out of a table, and registers that pass them on, so many stages in all.
+
+    Parameters
+    ----------
+    number, target : Formats of the codes and of the results
+    values : the result of every code, the codes in the order of their bits
+    """
+    tables, sources = Tables([values], "logic"), bit_sources(values, target.width)
+
+    def read(m: Module, x: Value) -> Value:
+        if not tables.width:
+            return Const(int(values[0]), shape(target))
+        memory = Memory(
+            shape=tables.width, depth=tables.depth, init=tables.words, attrs={"rom_style": "logic"}
+        )
+        m.submodules += memory
+        port = memory.read_port(domain="comb")
+        m.d.comb += port.addr.eq(x)
+        return tables.number(0, port.data)
+
+    gates = table(tables.depth, tables.width, tables.words)
+    steps = [Step(read, target, gates, sources=sources)]
+    steps += [Step(lambda m, y: y, target, sources=sources) for _ in range(1, stages)]
+    narrowing = Narrowing(target, int(values.min()), int(values.max()), target)
+    return LaneFunction(tuple(steps), narrowing, narrow_stage=False)
 
 
 def product_of(a: Format, b: Format, needed: int) -> Product:

@@ -100,12 +100,14 @@ class FunctionUnit:
     def tables(self) -> Tables:
         """Coefficients, then a mask of the bits above a segment's start, if lengths vary.
 
-        The highest is without the zeros that all segments share.
+        The highest is without the zeros that all segments share, the lowest without what the sum
+        cuts off.
         """
         form = self.form
         at = form.segments[self._first]
         words = list(form.coefficients[:, at])
         words[-1] = words[-1] >> self.zeros
+        words[0] = words[0] >> self.unheard
         if form.degree and form.longest > form.shortest:
             words.append(form.lengths[at] - 1 >> max(form.shortest, self.unread))
         return Tables(words, self.style)
@@ -114,6 +116,11 @@ class FunctionUnit:
     def zeros(self) -> int:
         """Zeros below the highest coefficient of every segment; none of a table."""
         return trailing_zeros(self.form.coefficients[-1]) if self.form.degree else 0
+
+    @cached_property
+    def unheard(self) -> int:
+        """Low bits of the lowest coefficient that meet zeros of the product and are cut off."""
+        return min(self.registers["product"].zeros, self.form.guard) if self.form.degree else 0
 
     @cached_property
     def constant(self) -> int | None:
@@ -171,7 +178,7 @@ class FunctionUnit:
     @property
     def _lowest_bits(self) -> int:
         """Bits of the lowest coefficient that the sum needs."""
-        return self.sum.width + self.form.guard if self.form.degree else 64
+        return self.sum.width + self.form.guard - self.unheard if self.form.degree else 64
 
     @property
     def _slope_bits(self) -> int:
@@ -203,7 +210,7 @@ class FunctionUnit:
         form, tables, registers = self.form, self.tables, self.registers
         u, lowest = form.longest - self.unread, tables.columns(0, self._lowest_bits)
         masked = len(tables.formats) > form.degree + 1
-        total = adder(self.sum.width + form.guard) + register(self.sum.width)
+        total = adder(self._lowest_bits) + register(self.sum.width)
         total += logic(2, min(u, form.longest - form.shortest)) if masked else Inventory()
         if form.degree == 1:
             cut = form.cut - self.zeros - self.unread
@@ -352,7 +359,8 @@ class _Lane:
             whole = (slope * above) << self.design.zeros + self.design.unread
         product = self.kept("product", whole, form.cut)
         lowest, negative = self.moved(lowest, negative)
-        y = self.register("sum", ((lowest + product) >> form.guard), shape(self.design.sum))
+        whole = (lowest << self.design.unheard) + product
+        y = self.register("sum", whole >> form.guard, shape(self.design.sum))
         (negative,) = self.moved(negative)
         return y, negative
 

@@ -211,10 +211,10 @@ class Narrowing:
         """What the register and the logic before it are made of."""
         if self.stored is None:
             return Inventory()
-        return self.logic() + register(self.stored.width)
+        return self.logic(registered=True) + register(self.stored.width)
 
-    def logic(self) -> Inventory:
-        """What the logic before the register is made of."""
+    def logic(self, registered: bool = False) -> Inventory:
+        """What the logic before the register is made of, if there is one."""
         if self.stored is None:
             return Inventory()
         drop = self.source.frac - self.target.frac
@@ -227,7 +227,8 @@ class Narrowing:
         if self.offset and (drop == 0 or self.rounding is Rounding.TRN):
             logic += constant_adder(width)  # else it joins the adder that rounds
         if low < target.min or high > target.max:
-            logic += saturate(width, low < 0, target.width, target.signed, self.overflow)
+            signs = low < 0, target.width, target.signed
+            logic += saturate(width, *signs, self.overflow, registered)
         return logic
 
     def value(self, value: Value) -> Value:

@@ -4,6 +4,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from amaranth import Module, Mux, Signal, Value
@@ -12,9 +13,18 @@ from amaranth.hdl import Shape
 from quant import Format, Ints, accumulator_format
 from quant.piecewise import Polynomial, piecewise, piecewise_bounds
 
-from .adder_graph import ZERO, AdderGraph, build_adder_graph
-from .cost import Inventory, adder, constant_adder, logic, multiplier, subtract
-from .elementwise import Step, bit_sources
+from .adder_graph import ZERO, AdderGraph, bits_of, build_adder_graph
+from .cost import (
+    Inventory,
+    compare_place,
+    constant_adder,
+    ended_adder,
+    logic,
+    multiplier,
+    subtract,
+)
+from .elementwise import Step, at_least, bit_sources
+from .narrow import trailing_zeros
 
 WIDEST_LISTED = 16
 """Numbers of so many bits are gone through code by code, to find bits that never change."""
@@ -80,10 +90,25 @@ class Pieces:
         low, high = self.bounds
         number = accumulator_format(low, high, 0, "Pieces")
         sources = () if self.values is None else bit_sources(self.values, number.width)
-        moving = {p for p in self.polynomials if any(p[1:])}
-        choice, registered = len(moving) + len(self.breaks), not self.simple
-        gates = self._inventory()
+        registered = not self.simple
+        choice = tuple(self._choice(bit, registered) for bit in range(number.width))
+        gates = self.inventory(number.width)
         return Step(self._result, number, gates, registered, sources, choice=choice)
+
+    def _choice(self, bit: int, registered: bool) -> int:
+        """Inputs of the gates that choose a bit of the result, from the pieces and where they end.
+
+        Pieces in which it is constant may reset a register instead.
+        """
+        kinds: list[Polynomial | int] = []
+        for constant, linear, square in self.polynomials:
+            fixed = trailing_zeros(linear | square) if linear or square else bit + 1
+            kinds.append(constant >> bit & 1 if bit < fixed else (constant, linear, square))
+        moving = {kind for kind in kinds if isinstance(kind, tuple)}
+        if moving and registered and len(set(kinds) - moving) == 1:
+            kinds = [kind for kind in kinds if isinstance(kind, tuple)]
+        ends = sum(one != other for one, other in pairwise(kinds))
+        return len(moving) + ends if len(moving) + ends > 1 else 0
 
     def _result(self, m: Module, x: Value) -> Value:
         graph, rows = self._graph, self._rows
@@ -104,27 +129,29 @@ class Pieces:
                 result = value
             else:
                 beyond = Signal(name=f"piece_{n}")
-                m.d.comb += beyond.eq(x >= self.breaks[n - 1])
+                place = self.breaks[n - 1]
+                m.d.comb += beyond.eq(x >= place if self.simple else at_least(x, place))
                 result = Mux(beyond, value, result)
         assert result is not None  # there is a piece
         return result
 
-    def _inventory(self) -> Inventory:
+    def inventory(self, width: int) -> Inventory:
+        """What it is made of if so many bits of the result are read."""
         number, total = self.number, Inventory()
         if self._squared:
             sides = number.width, number.signed
             top = max(number.min**2, number.max**2)
             total += multiplier(*sides, *sides, top.bit_length())
         if self._graph is not None:
-            total += graph_inventory(self._graph)
-        low, high = self.bounds
-        width = accumulator_format(low, high, 0).width
+            total += graph_inventory(self._graph, width)
         moving = {p for p in self.polynomials if any(p[1:])}
-        for constant, *_ in moving:
-            total += constant_adder(width) if constant else Inventory()
+        for constant, linear, square in moving:
+            if constant:
+                fixed = max(trailing_zeros(constant), trailing_zeros(linear | square))
+                total += constant_adder(width - fixed)
         for place in self.breaks:
-            above = place - number.min
-            total += logic(number.width - ((above & -above).bit_length() - 1))
+            bits = number.width - trailing_zeros(place - number.min)
+            total += compare_place(bits) if self.simple else logic(bits)
         return total
 
 
@@ -193,18 +220,19 @@ class Quotient:
         if values is not None:
             results = np.array([self.of(n) for n in values.tolist()], np.int64)
             sources = bit_sources(results, number.width)
-        return Step(self._result, number, self._inventory(), True, sources)
+        return Step(self._result, number, self.inventory(number.width), True, sources)
 
     def _result(self, m: Module, value: Value) -> Value:
         _, constant, shift = self._constants
         (product,) = graph_outputs(m, self._graph, [value])
         return (product + constant) >> (shift - self.more)
 
-    def _inventory(self) -> Inventory:
-        factor, constant, _ = self._constants
-        span = max(abs(self.low), abs(self.high)) * factor + constant
-        total = graph_inventory(self._graph)
-        return total + (constant_adder(span.bit_length() + 1) if constant else Inventory())
+    def inventory(self, width: int) -> Inventory:
+        """What it is made of if so many bits of the result are read."""
+        _, constant, shift = self._constants
+        width += shift - self.more
+        total = graph_inventory(self._graph, width)
+        return total + (constant_adder(width) if constant else Inventory())
 
 
 def graph_outputs(m: Module, graph: AdderGraph, inputs: Sequence[Value]) -> list[Value]:
@@ -226,10 +254,31 @@ def graph_outputs(m: Module, graph: AdderGraph, inputs: Sequence[Value]) -> list
     return results
 
 
-def graph_inventory(graph: AdderGraph) -> Inventory:
-    """The adders of a graph."""
-    total = Inventory()
-    for node, adder_ in enumerate(graph.adders, len(graph.inputs)):
-        bits = graph.adder_bits(node)
-        total += subtract(bits) if adder_.subtract else adder(bits)
+def graph_inventory(graph: AdderGraph, width: int) -> Inventory:
+    """The adders of a graph of whose outputs ``width`` bits are read."""
+    total, read = Inventory(), [0] * (len(graph.inputs) + len(graph.adders))
+    for output in graph.outputs:
+        assert output is not None  # zero rows are left out
+        read[output.node] = max(read[output.node], width - output.shift)
+    for node in reversed(range(len(graph.inputs), len(read))):
+        adder_ = graph.adders[node - len(graph.inputs)]
+        terms = (adder_.left, adder_.left_shift), (adder_.right, adder_.right_shift)
+        for operand, shift in terms:
+            if operand != ZERO:
+                read[operand] = max(read[operand], read[node] + adder_.drop - shift)
+        unread = max(0, bits_of(*graph.bounds[node]) - read[node])
+        bits = max(0, graph.adder_bits(node) - unread)
+        if adder_.left == ZERO:  # the adder before it is turned round instead
+            total += logic(2, min(bits, graph.adder_bits(adder_.right)))
+        elif adder_.subtract:
+            total += subtract(bits)
+        else:
+            ends = [
+                bits_of(*graph.bounds[operand]) + shift
+                for operand, shift in terms
+                if graph.bounds[operand][0] >= 0
+            ]
+            start = max(shift for _, shift in terms)
+            both = min(bits, max(0, min(ends, default=start + bits) - start))
+            total += ended_adder(bits, bits - both)
     return total

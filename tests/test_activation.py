@@ -233,7 +233,7 @@ def test_sources_of_bits():
 
 
 def test_simple_functions_take_one_stage_and_no_adder():
-    x, target = Tensor((8,), Format(8, 4)), Target.named("ecp5")
+    x = Tensor((8,), Format(8, 4))
     for block in (
         make.clip(x, -1, 1, Format(8, 4)),
         make.relu6(x, Format(8, 4, False)),
@@ -242,8 +242,10 @@ def test_simple_functions_take_one_stage_and_no_adder():
         make.sign(x, Format(2, 0)),
         make.step(x, Format(1, 0, False)),
     ):
-        assert block.circuit(1).stages == 1
-        assert block.cost(Lanes(1), target).carry == 0
+        circuit = block.circuit(1)
+        assert circuit.stages == 1
+        kinds = {operator.kind for operator, _ in circuit.inventory().operators}
+        assert kinds <= {"elastic", "register", "logic", "compare_place", "increment", "saturate"}
     swish = make.hardswish(x, Format(8, 4))
     assert swish.circuit(1).stages == 3
     assert swish.cost(Lanes(1), Target.named("gowin")).dsp <= 1

@@ -78,11 +78,14 @@ def test_synthesis_equals_cost(name, target):
 ONCE_DEAD = {
     "Add": (83, 87),  # bits of a number that many lanes meet alike; what of it is cut off
     "Sub": (95,),
+    "Minimum": (11, 99),  # that many lanes meet alike; what is too low to decide
+    "Maximum": (11, 67),
+    "Piecewise": (65,),  # an exact value of which a single bit comes out
     "PReLU": (77,),  # what lies above a number that is never rounded up
     "Linear": (31,),  # rows of unlike shifts, the lowest bit of whose sum carries nowhere
     "Convolution": (32,),  # weights between others that no window meets
     "TransposedConvolution": (54,),  # a bit of the sum that rounding to zero cannot see
-    "Nonlinearity": (29, 58),  # what a slope of one bit cuts off; a function that never changes
+    "Nonlinearity": (16, 29, 58),  # what is cut off; a function that never changes
     "Network": (42,),  # bits of a constant times a single bit
 }
 """Configurations that once held a bit which synthesis found dead, and which."""
