@@ -85,8 +85,10 @@ class Recurrence:
         raise NotImplementedError
 
     def copies(self, left: int) -> int:
-        """Low bits of the remainder that are like the last digit and have no register."""
-        return 0
+        """Low bits of the remainder that are like the last digit, or 0 before the first; no
+        register holds them.
+        """
+        raise NotImplementedError
 
     def step_inventory(self, left: int) -> Inventory:
         """The logic that finds the digit after which ``left`` are to come."""
@@ -196,13 +198,19 @@ class Division(Recurrence):
         """Bits of the shifted magnitude of a that come after those in the remainder."""
         return max(0, min(left, self.numerator.bit_length()) - max(0, self.shift))
 
+    def copies(self, left: int) -> int:
+        """Zeros that the shift brought beyond the digits."""
+        zeros = max(0, self.shift - left) if left == self.digits else 0
+        return min(self.remainder_bits(left), zeros)
+
     def numbers(self, left: int) -> dict[str, int]:
         """Bits of each register of a lane while ``left`` digits are to come."""
+        remainder = self.remainder_bits(left) - self.copies(left)
         return {
-            "remainder": self.remainder_bits(left) if left or self.sticky else 0,
+            "remainder": remainder if left or self.sticky else 0,
             "rest": self.rest_bits(left),
             "divisor": self.divisor.bit_length() if left else 0,
-            "quotient": self.digits - left if left else self._read_digits,
+            "quotient": max(0, self._read_digits - left),
             "negative": int(self.signed),
             "excess": int(self.exceeds),
             "pole": int(self.pole is not None),
@@ -341,7 +349,7 @@ class RecurrenceArray(wiring.Component):
         (a_size, a_negative), (b_size, b_negative) = sizes
         whole = _shifted(a_size, design.shift)
         return {
-            "remainder": whole[design.digits :],
+            "remainder": whole[design.digits + design.copies(design.digits) :],
             "rest": whole[min(max(0, design.shift), design.digits) : design.digits],
             "divisor": b_size,
             "negative": a_negative ^ b_negative,
@@ -377,8 +385,9 @@ class RecurrenceArray(wiring.Component):
         digits = now.get("quotient", Const(0, 0))
         places = range(count * left - base, count * (left + 1) - base)
         coming = Cat(rest[n] if 0 <= n < len(rest) else Const(0, 1) for n in places)
-        copies = self.design.copies(left + 1) if len(digits) else 0
-        before = Cat(digits[:1].replicate(copies), now.get("remainder", Const(0, 0)))
+        last = digits[0] if len(digits) else Const(0, 1)
+        copies = last.replicate(self.design.copies(left + 1))
+        before = Cat(copies, now.get("remainder", Const(0, 0)))
         remainder = Cat(coming, before)
         taken = now["divisor"] if count == 1 else Cat(Const(1, 2), digits)
         difference = Signal(max(len(remainder), len(taken)) + 1, name=f"difference_{left}_{p}")
