@@ -87,6 +87,12 @@ def arithmetic(bench: Bench) -> None:
         bench.add("accumulate", width, ports, body)
         ports = f"input [{top}:0] a, input [{top}:0] b, output y"
         bench.add("compare", width, ports, "assign y = a < b;")
+    for width in (*range(3, 13), 16, 32):
+        top = width - 3  # of the number that is taken
+        ports = f"input [{top + 1}:0] a, input [{top}:0] b, output [{top}:0] y, output digit"
+        body = f"wire [{width - 1}:0] left = {{1'b1, a}} - b;\nassign digit = left[{width - 1}];\n"
+        body += f"assign y = digit ? left[{top}:0] : a[{top}:0];"
+        bench.add("trial_subtract", width, ports, body)
 
 
 def selection(bench: Bench) -> None:
