@@ -89,6 +89,12 @@ def arithmetic(bench: Bench) -> None:
         bench.add("compare", width, ports, "assign y = a < b;")
         ports = f"input [{top}:0] a, output y"
         bench.add("compare_place", width, ports, f"assign y = a >= {width}'d{constant};")
+    for width in (*range(3, 13), 16, 32):
+        top = width - 3  # of the number that is taken
+        ports = f"input [{top + 1}:0] a, input [{top}:0] b, output [{top}:0] y, output digit"
+        body = f"wire [{width - 1}:0] left = {{1'b1, a}} - b;\nassign digit = left[{width - 1}];\n"
+        body += f"assign y = digit ? left[{top}:0] : a[{top}:0];"
+        bench.add("trial_subtract", width, ports, body)
 
 
 def selection(bench: Bench) -> None:

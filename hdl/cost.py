@@ -158,9 +158,12 @@ def subtract(width: int) -> Inventory:
     return _one("subtract", width) if width > 0 else Inventory()
 
 
-def trial_subtract(width: int, kept: int) -> Inventory:
-    """``a - b`` of ``width`` bits if that is not negative, else ``a``; ``kept`` bits of it."""
-    return _one("trial_subtract", width, kept)
+def trial_subtract(width: int, kept: int, constant: bool = False) -> Inventory:
+    """``a - b`` if that is not negative, else ``a``, and which: ``kept`` bits of that number.
+
+    ``width``: bits of the difference with that of its sign; ``constant``: the lowest of b is.
+    """
+    return _one("trial_subtract", width, kept, constant)
 
 
 def constant_adder(width: int) -> Inventory:
@@ -637,11 +640,15 @@ def _price_ended_adder(target: Target, width: int, above: int) -> _Price:
     return whole._replace(lut=min(whole.lut, both + _measured(target, "increment", above).lut))
 
 
-def _price_trial_subtract(target: Target, width: int, kept: int) -> _Price:
-    """Tables of six inputs often choose where they subtract: about two in three do."""
-    price, choice = _measured(target, "subtract", width), _measured(target, "mux", 2).lut * kept
-    share = 0.35 if target.lut_size >= 6 else 1.0
-    return price._replace(lut=price.lut + share * choice)
+def _price_trial_subtract(target: Target, width: int, kept: int, constant: bool) -> _Price:
+    """It is measured with all bits below the sign and the next; each is one of two.
+
+    A carry cell beside its table, as of Xilinx, needs none for a bit less a constant.
+    """
+    price = _measured(target, "trial_subtract", width)
+    less = (width - 2 - kept) * _measured(target, "mux", 2).lut
+    less += constant and target.lut_size >= 6
+    return price._replace(lut=max(0.0, price.lut - less))
 
 
 _LATE = {"ecp5": 1.6, "gowin": 2.0}

@@ -15,7 +15,7 @@ from amaranth.lib.wiring import In, Out
 
 from quant import Format, Overflow, Rounding
 
-from .cost import Inventory, elastic, logic, register, subtract, trial_subtract
+from .cost import Inventory, compare, elastic, logic, negate, register, trial_subtract
 from .events import Events, pipeline_events
 from .narrow import Narrowing, simplest_rounding
 from .stream import joined, shape, stream_signature
@@ -66,6 +66,11 @@ class Recurrence:
         return simplest_rounding(self.rounding, 2, 0, self.target, self.overflow)
 
     @property
+    def shift(self) -> int:
+        """Bits by which what the digits are found from is shifted up."""
+        raise NotImplementedError
+
+    @property
     def digits(self) -> int:
         """Digits of the magnitude."""
         raise NotImplementedError
@@ -85,8 +90,10 @@ class Recurrence:
         raise NotImplementedError
 
     def copies(self, left: int) -> int:
-        """Low bits of the remainder that are like the last digit and have no register."""
-        return 0
+        """Low bits of the remainder that are like the last digit, or 0 before the first; no
+        register holds them.
+        """
+        raise NotImplementedError
 
     def step_inventory(self, left: int) -> Inventory:
         """The logic that finds the digit after which ``left`` are to come."""
@@ -122,8 +129,11 @@ class Recurrence:
         return self.lanes * (lane + self.ends_inventory()) + elastic(self.stages)
 
     def ends_inventory(self) -> Inventory:
-        """The logic before the first digit and behind the last."""
-        raise NotImplementedError
+        """The logic before the first digit and behind the last: whether anything is left."""
+        if not self.sticky:
+            return Inventory()
+        now = self.numbers(0)
+        return logic(now["remainder"] + now["below"]) + logic(max(0, -self.shift))
 
     def events(self, words: int) -> Events:
         """Transfers of the ports, ``words`` a frame."""
@@ -196,13 +206,19 @@ class Division(Recurrence):
         """Bits of the shifted magnitude of a that come after those in the remainder."""
         return max(0, min(left, self.numerator.bit_length()) - max(0, self.shift))
 
+    def copies(self, left: int) -> int:
+        """Zeros that the shift brought beyond the digits."""
+        zeros = max(0, self.shift - left) if left == self.digits else 0
+        return min(self.remainder_bits(left), zeros)
+
     def numbers(self, left: int) -> dict[str, int]:
         """Bits of each register of a lane while ``left`` digits are to come."""
+        remainder = self.remainder_bits(left) - self.copies(left)
         return {
-            "remainder": self.remainder_bits(left) if left or self.sticky else 0,
+            "remainder": remainder if left or self.sticky else 0,
             "rest": self.rest_bits(left),
             "divisor": self.divisor.bit_length() if left else 0,
-            "quotient": self.digits - left if left else self._read_digits,
+            "quotient": max(0, self._read_digits - left),
             "negative": int(self.signed),
             "excess": int(self.exceeds),
             "pole": int(self.pole is not None),
@@ -211,20 +227,22 @@ class Division(Recurrence):
 
     def step_inventory(self, left: int) -> Inventory:
         """The logic that finds the digit after which ``left`` are to come."""
-        kept = self.numbers(left)["remainder"]
-        return trial_subtract(self.divisor.bit_length() + 2, kept)
+        bits, kept = self.divisor.bit_length(), self.numbers(left)["remainder"]
+        return trial_subtract(max(bits, self.remainder_bits(left + 1) + 1) + 1, kept)
 
     def ends_inventory(self) -> Inventory:
-        """Magnitudes, excess and pole; the sign."""
-        result = Inventory()
+        """Magnitudes, excess and pole; the sign, whose adder takes in the digits of an excess."""
+        result, b = super().ends_inventory(), list(self.inputs.values())[1]
         for number in self.inputs.values():
-            result += subtract(number.width) if number.signed else Inventory()
+            result += negate(number.width) if number.signed else Inventory()
         if self.exceeds:
-            result += subtract(self.divisor.bit_length() + 1) + logic(2, self.digits)
+            result += compare(max(self.divisor, self.numerator >> self.digits).bit_length())
         if self.pole is not None:
-            result += logic(self.divisor.bit_length()) + logic(2, self.target.width)
+            result += logic(b.width) + logic(2, self.narrowing.needed.bit_count())
+        elif self.exceeds and not self.signed:
+            result += logic(2, self.digits)
         if self.signed:
-            result += subtract(self.narrowing.source.width)
+            result += negate(self.narrowing.source.width)
         return result
 
 
@@ -288,12 +306,13 @@ class Root(Recurrence):
 
     def step_inventory(self, left: int) -> Inventory:
         """The logic that finds the digit after which ``left`` are to come."""
-        bits = self.digits - left + 3
-        return trial_subtract(bits, self.numbers(left)["remainder"])
-
-    def ends_inventory(self) -> Inventory:
-        """What was shifted out."""
-        return logic(-self.shift) if self.shift < 0 and self.sticky else Inventory()
+        before, now = self.numbers(left + 1), self.numbers(left)
+        inputs = sum(before[name] for name in ("remainder", "rest", "quotient")) - now["rest"]
+        if inputs <= 4:  # a table for each bit
+            return logic(inputs, now["remainder"] + 1)
+        zeros = min(2, max(0, self.shift - 2 * left))  # below the remainder
+        bits = max(self.remainder_bits(left + 1) + 2, self.digits - left + 1)
+        return trial_subtract(bits + 1 - zeros, now["remainder"], constant=True)
 
 
 class RecurrenceArray(wiring.Component):
@@ -336,17 +355,17 @@ class RecurrenceArray(wiring.Component):
         for name, value in (("a", a), ("b", b)):
             size = Signal(len(value), name=f"{name}_size_{p}")
             negative = value[-1] if value.shape().signed else Const(0, 1)
-            m.d.comb += size.eq(Mux(negative, -value, value) if value.shape().signed else value)
+            m.d.comb += size.eq(_negated(value, negative) if value.shape().signed else value)
             sizes.append((size, negative))
         (a_size, a_negative), (b_size, b_negative) = sizes
         whole = _shifted(a_size, design.shift)
         return {
-            "remainder": whole[design.digits :],
+            "remainder": whole[design.digits + design.copies(design.digits) :],
             "rest": whole[min(max(0, design.shift), design.digits) : design.digits],
             "divisor": b_size,
             "negative": a_negative ^ b_negative,
             "excess": whole[design.digits :] >= b_size,
-            "pole": b_size == 0,
+            "pole": b == 0,
             "below": a_size[: max(0, -design.shift)].any(),
         }
 
@@ -377,13 +396,16 @@ class RecurrenceArray(wiring.Component):
         digits = now.get("quotient", Const(0, 0))
         places = range(count * left - base, count * (left + 1) - base)
         coming = Cat(rest[n] if 0 <= n < len(rest) else Const(0, 1) for n in places)
-        copies = self.design.copies(left + 1) if len(digits) else 0
-        before = Cat(digits[:1].replicate(copies), now.get("remainder", Const(0, 0)))
+        last = digits[0] if len(digits) else Const(0, 1)
+        copies = last.replicate(self.design.copies(left + 1))
+        before = Cat(copies, now.get("remainder", Const(0, 0)))
         remainder = Cat(coming, before)
         taken = now["divisor"] if count == 1 else Cat(Const(1, 2), digits)
-        difference = Signal(max(len(remainder), len(taken)) + 1, name=f"difference_{left}_{p}")
-        m.d.comb += difference.eq(remainder - taken)
-        digit = ~difference[-1]
+        width = max(len(remainder), len(taken))
+        above = Cat(Const(0, width - len(remainder)), Const(1, 1))  # 1 unless something is borrowed
+        difference = Signal(width + 1, name=f"difference_{left}_{p}")
+        m.d.comb += difference.eq(Cat(remainder, above) - taken)
+        digit = difference[-1]
         return now | {
             "remainder": Mux(digit, difference, remainder)[self.design.copies(left) :],
             "rest": rest[: max(0, count * left - base)],
@@ -400,13 +422,21 @@ class RecurrenceArray(wiring.Component):
             copied = found[:1] if design.copies(0) else Const(0, 0)
             left = Cat(copied, *(now[name] for name in ("remainder", "below") if name in now))
             found = Cat(left.any() if len(left) else Const(0, 1), found)
-        value = Mux(now["negative"], -found, found) if "negative" in now else found
+        value = found
+        if "negative" in now:
+            value = _negated(Cat(found, Const(0, 1)), now["negative"]).as_signed()
         if "pole" in now:
             value = Mux(now["pole"], design.exceptional << (design.halves + design.sticky), value)
         exact = Signal(shape(narrowing.source), name=f"exact_{p}", reset_less=True)
         with m.If(enables[-2]):
             m.d.sync += exact.eq(value)
         return narrowing.register(m, enables[-1], exact, f"narrowed_{p}")
+
+
+def _negated(value: Value, negative: Value) -> Value:
+    """``-value`` where ``negative``, in its bits: one adder behind exclusive ors."""
+    width = len(value)
+    return ((value.as_unsigned() ^ negative.replicate(width)) + negative)[:width]
 
 
 def _shifted(value: Value, shift: int) -> Value:

@@ -81,6 +81,7 @@ ONCE_DEAD = {
     "Minimum": (11, 99),  # that many lanes meet alike; what is too low to decide
     "Maximum": (11, 67),
     "Piecewise": (65,),  # an exact value of which a single bit comes out
+    "Divide": (32, 42),  # zeros below a dividend far above the point; digits that are cut off
     "PReLU": (77,),  # what lies above a number that is never rounded up
     "Linear": (31,),  # rows of unlike shifts, the lowest bit of whose sum carries nowhere
     "Convolution": (32,),  # weights between others that no window meets
