@@ -155,18 +155,21 @@ def tagger() -> Network:
 
     Source: E. E. Khoda et al., Ultra-low latency recurrent neural network inference on FPGAs for
     physics applications with hls4ml, 2022 (https://arxiv.org/abs/2207.00559), of the shape; weights
-    are random
+    are random, most of them small as of a trained network
     """
     random = np.random.default_rng(0)
     units = 20
-    shapes = (4, units, 6), (4, units, units)
-    matrices = [random.integers(-128, 128, shape) for shape in shapes]
+
+    def weights(*shape: int) -> np.ndarray:
+        return np.rint(random.normal(0, 36, shape)).clip(-128, 127).astype(np.int64)
+
+    matrices = [weights(4, units, 6), weights(4, units, units)]
     biases = [random.integers(-500, 500, shape) for shape in ((4, units), 64, 1)]
     x, hidden, score = Format(8, 6), Format(8, 5, signed=False), Format(8, 4)
     sums, cells = Format(7, 4), Format(9, 5)
     parts = Tensor((20, 6), x), *matrices, biases[0], NUMBER, NUMBER, sums, GATE, NUMBER, cells
     layer = lstm(*parts, NUMBER, choose=table, sequences=(), finals=("h",))
-    dense = [random.integers(-128, 128, shape) for shape in ((64, units), (1, 64))]
+    dense = [weights(64, units), weights(1, 64)]
     first = Linear(Tensor((units,), NUMBER), dense[0], biases[1], NUMBER, hidden)
     last = Linear(Tensor((64,), hidden), dense[1], biases[2], NUMBER, score)
     result = Nonlinearity(Tensor((1,), score), table("sigmoid", score, GATE))
@@ -189,7 +192,7 @@ def prompt(network: Network) -> NetworkPlan:
         if node.name == "x_sums":  # ahead of the loop
             return Folded(size, 1)
         if isinstance(node.block, Linear):
-            return Unrolled(adders_per_stage=3, narrow_stages=0 if node.name == "h_sums" else 1)
+            return Unrolled(adders_per_stage=4, narrow_stages=0 if node.name == "h_sums" else 1)
         if isinstance(node.block, Add | Mul):
             return Prompt(size, 0 if node.name == "h_next" else 1)
         return (TableLanes if isinstance(node.block, Nonlinearity) else Lanes)(min(size, units))
