@@ -240,9 +240,9 @@ def _product(a: Format, b: Format, needed: int, registered: bool) -> Inventory:
     """A multiplier and the register behind it, if there is one."""
     product = product_of(a, b, needed)
     if not registered:
-        return multiplier(*product[:5])
+        return multiplier(*product)
     unread = product.y_width - needed.bit_count()
-    return multiplier(*product[:5]) + product_register(product, unread)
+    return multiplier(*product) + product_register(product, unread)
 
 
 @dataclass(frozen=True, eq=False)

@@ -225,7 +225,7 @@ class FunctionUnit:
             bend = bend._replace(y_width=reach)
             bent = reach + self.zeros - registers["bend"].zeros
             product = self._product(Format(width, 0, slope.format.signed), "product", form.cut)
-            total += multiplier(*bend[:5]) + operand_register(bent, [bend])
+            total += multiplier(*bend) + operand_register(bent, [bend])
             total += adder(width - form.lift) + operand_register(slope.format.width, [product])
             total += register(2 * u) + operand_register(u, [product])
             straight = tables.columns(1, self._slope_bits)
@@ -235,7 +235,7 @@ class FunctionUnit:
             held = register(kept.format.width)
         else:
             held = product_register(product)
-        return total + multiplier(*product[:5]) + held
+        return total + multiplier(*product) + held
 
     def _product(self, factor: Format, name: str, cut: int) -> Product:
         """A place above its segment's start times ``factor``."""

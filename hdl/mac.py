@@ -218,7 +218,7 @@ class MacCore:
         unread = self._unread()
         for n, (product, low) in enumerate(zip(products, unread[0], strict=True)):
             low, bits = min(low, product.y_width), len(tables.columns(n))
-            total += cost.multiplier(*product[:5], bits) + cost.product_register(product, low)
+            total += cost.multiplier(*product, bits) + cost.product_register(product, low)
         readers = self.adders[0] if self.adders else []
         uses = Counter([t for adder in readers for t in adder.terms] if readers else self.totals)
 

@@ -171,7 +171,7 @@ class Scale:
             x_width, w = min(x.width, self._read[p]), self.factors[n]
             w_width = 0 if (self._wrapped(p) == 1).all() else w.width
             product = Product(x_width, x.signed, w_width, w.signed, width + unread)
-            total += multiplier(*product[:5])
+            total += multiplier(*product)
             if self.positive is not None and w_width:  # the choice reads the sign too
                 total += register(1) + mux2(w_width)
                 x_width = min(x_width, x.width - 1)

@@ -503,20 +503,19 @@ def test_lanes_that_split_what_meets_one_number_are_refused():
 PLANNED = ["identity", "relu", "add", "sub", "mul", "minimum", "maximum", "reshape"]
 
 
-@pytest.mark.parametrize("name", PLANNED)
+@pytest.mark.parametrize("name", [*PLANNED, "weight scalar"])
 def test_plans_of_another_kind_or_size_are_refused(name):
     block = BLOCKS[name]
-    kind = type(block).__name__
-    with refused(
-        TypeError, f"{kind} plan must be Lanes, not Unrolled(adders_per_stage=1, narrow_stages=2)"
-    ):
+    kind, lanes_kind = type(block).__name__, TableLanes if isinstance(block, Weight) else Lanes
+    other = "Unrolled(adders_per_stage=1, narrow_stages=2)"
+    with refused(TypeError, f"{kind} plan must be {lanes_kind.__name__}, not {other}"):
         block.rtl(Unrolled())
     for lanes in (0, 4, 12, -1):
         with refused(ValueError, f"{kind} lanes must divide 6, not be {lanes}"):
-            block.timing(Lanes(lanes))
+            block.timing(lanes_kind(lanes))
 
 
-def test_a_plan_of_another_kind_is_refused_by_a_weight():
+def test_a_weight_refuses_a_plan_without_a_memory():
     with refused(TypeError, "Weight plan must be TableLanes, not Lanes(lanes=1)"):
         BLOCKS["weight scalar"].rtl(Lanes(1))
 
