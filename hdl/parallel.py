@@ -7,7 +7,7 @@ from functools import cached_property, reduce
 from operator import or_
 
 import numpy as np
-from amaranth import Module
+from amaranth import Cat, Module, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -159,9 +159,11 @@ class ParallelArray(wiring.Component):
         m.d.comb += [
             i.ready.eq(enables[0]),
             o.valid.eq(valids[-1]),
-            graph.x.as_value().eq(i.payload.as_value()),
             graph.enable.eq(enables),
         ]
+        width = design.pipeline.input_shape.width  # less where every x keeps off the ends
+        numbers = [Value.cast(i.payload[n])[:width] for n in range(design.simd)]
+        m.d.comb += graph.x.as_value().eq(Cat(numbers))
         for n, field in enumerate(design.fields):
             m.d.comb += getattr(o.payload, f"sum_{n}").eq(graph.y[field])
         return m

@@ -4,6 +4,7 @@
 Question 6, refusals, is asked in test_blocks.py and test_network.py, where the messages stand.
 """
 
+from dataclasses import fields, replace
 from functools import cache
 
 import conformance as ask
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from simulators import icarus_needed
 
+from blocks import Tensor
 from blocks.catalogue import CATALOGUE, Configuration
 from hdl import Target
 
@@ -94,6 +96,35 @@ ONCE_DEAD = {
 def test_no_register_holds_what_is_known_before_synthesis(name):
     dead = [CATALOGUE[name].configuration(n) for n in ONCE_DEAD[name]]
     ask.synthesis_equals_cost(ask.subjects(name, dead), Target.named("ecp5"))
+
+
+def kept_off_the_ends(configuration: Configuration) -> Configuration:
+    """The same with inputs of which every channel needs fewer bits than its format has."""
+    block, narrow = configuration.block, {}
+    for field in fields(block):
+        tensor = getattr(block, field.name)
+        if field.name.startswith("input") and isinstance(tensor, Tensor):
+            ends = tensor.format.min // 4, tensor.format.max // 4
+            narrow[field.name] = replace(tensor, ends=(ends,) * len(tensor.channels))
+    return Configuration(replace(block, **narrow), configuration.plan)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("Linear", "Neuron", "Convolution", "TransposedConvolution"), ("Rescale", "Weight", "Reduce")],
+    ids=" ".join,
+)
+def test_numbers_may_keep_off_the_ends_of_their_format(names):
+    narrow = [
+        subject
+        for name in names
+        for subject in ask.subjects(
+            name, [kept_off_the_ends(CATALOGUE[name].configuration(n)) for n in range(6)]
+        )
+    ]
+    for subject in narrow:
+        ask.reference_equals_an_independent_statement(subject)
+    ask.verilog_equals_reference(narrow)
 
 
 @pytest.mark.full
