@@ -31,16 +31,31 @@ MARKED = stream_signature(MARK, 1)
 """Stream of a mark a frame."""
 
 
-def _walk(m: Module, moved: Value, words: int, rounds: int) -> tuple[Value, Value, Value]:
-    """Count ``rounds`` times ``words`` transfers: the place, whether it is the last, the round."""
+def _walk(
+    m: Module, moved: Value, words: int, rounds: int, told: int
+) -> tuple[Value, Value, Value]:
+    """Count ``rounds`` times ``words`` transfers: the place, if it is the last, if the round is told.
+
+    That comes from a register, since it stands before all that tells who may go on.
+    """
     place, round_ = Signal(range(words), name="place"), Signal(range(rounds), name="round")
-    last = Signal(name="last")
+    last, flag = Signal(name="last"), Signal(name="round_told", init=told == 0)
     m.d.comb += last.eq(place == words - 1)
     with m.If(moved):
         m.d.sync += place.eq(Mux(last, 0, place + 1))
         with m.If(last):
             m.d.sync += round_.eq(Mux(round_ == rounds - 1, 0, round_ + 1))
-    return place, last, round_
+            if rounds > 2:
+                m.d.sync += flag.eq(round_ == (told - 1) % rounds)
+    if rounds <= 2:
+        m.d.comb += flag.eq(round_ == told)
+    return place, last, flag
+
+
+def _walked(words: int, rounds: int) -> Inventory:
+    """What that is made of, without the last place."""
+    told = cost.register(1) if rounds > 2 else Inventory()
+    return cost.counter(words) + cost.counter(rounds) + cost.logic((rounds - 1).bit_length()) + told
 
 
 class Start(wiring.Component):
@@ -167,10 +182,8 @@ class Feed:
     def inventory(self) -> Inventory:
         """What it is made of."""
         bits = self.number.width * self.lanes
-        total = cost.counter(self.words) + cost.counter(self.rounds)
-        total += cost.logic(max(1, (self.words - 1).bit_length())) + cost.logic(
-            (self.rounds - 1).bit_length()
-        )
+        total = _walked(self.words, self.rounds)
+        total += cost.logic(max(1, (self.words - 1).bit_length()))
         if self.initial is None:
             total += Fifo.inventory(AHEAD, bits, "registers") + cost.logic(2) + cost.logic(3)
             return total + cost.mux2(bits)
@@ -208,9 +221,8 @@ class FeedArray(wiring.Component):
         design, o = self.design, self.o
         moved = Signal()
         m.d.comb += moved.eq(o.valid & o.ready)
-        place, last, round_ = _walk(m, moved, design.words, design.rounds)
-        first, begun = Signal(), Signal()  # whether in the first round, and whether that may go on
-        m.d.comb += first.eq(round_ == 0)
+        place, last, first = _walk(m, moved, design.words, design.rounds, told=0)
+        begun = Signal()  # whether the first round may go on
         renew: Value = Const(1, 1)
         if design.initial is None:
             m.submodules.begin = begin = Fifo(o.payload.shape(), AHEAD, "registers")
@@ -336,9 +348,8 @@ class Deal:
         branches = len(self.wants)
         total = Inventory()
         if self.partial:
-            total += cost.counter(self.words) + cost.counter(self.rounds)
+            total += _walked(self.words, self.rounds)
             total += cost.logic((self.words - 1).bit_length())
-            total += cost.logic((self.rounds - 1).bit_length())
             total += sum((cost.logic(2) for want in self.wants if want != "all"), Inventory())
         return total + Fork.inventory(branches) if branches > 1 else total
 
@@ -364,9 +375,8 @@ class DealArray(wiring.Component):
         outputs = [getattr(self, f"o_{n}") for n in range(len(design.wants))]
         last_round: Value = Const(0, 1)
         if design.partial:
-            _, _, round_ = _walk(m, i.valid & i.ready, design.words, design.rounds)
-            last_round = Signal(name="last_round")
-            m.d.comb += last_round.eq(round_ == design.rounds - 1)
+            told = design.rounds - 1
+            _, _, last_round = _walk(m, i.valid & i.ready, design.words, design.rounds, told)
         elif design.rounds == 1:
             last_round = Const(1, 1)
         wanted = {"all": Const(1, 1), "last": last_round, "others": ~last_round}
