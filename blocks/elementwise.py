@@ -132,10 +132,10 @@ class Identity(ElementwiseBlock):
 
     def kernel(self) -> Kernel | None:
         """The reference on tiles of floats; None for the same numbers."""
-        if self.output_format == self.input.format:
+        x, modes = self.input.format, (self.output_format, self.rounding, self.overflow)
+        if x == self.output_format and Narrowing(x, x.min, x.max, *modes).bounds == (x.min, x.max):
             return None
-        modes = self.output_format, self.rounding, self.overflow
-        return SumKernel(self.input.size, (self.input.format,), *modes, name="Identity")
+        return SumKernel(self.input.size, (x,), *modes, name="Identity")
 
     def circuit(self, lanes: int) -> Elementwise:
         """The circuit of so many lanes."""

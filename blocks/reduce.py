@@ -253,9 +253,9 @@ def _design(block: Reduce, plan: Accumulators) -> tuple[Any, ...]:
         frac = block.input.format.frac
         rest = averaged(tree.result, channels, block.count, block._ends, frac, target, *modes)
         return replace(tree, needed=rest[0].needed), *rest
-    if tree.result == target:
-        return (tree,)
     narrowing = Narrowing(tree.result, *block._ends, target, *modes)
+    if tree.result == target and narrowing.bounds == block._ends:
+        return (tree,)
     narrow = Elementwise({"i": tree.result}, channels, (LaneFunction((), narrowing),))
     return replace(tree, needed=narrowing.needed), narrow
 

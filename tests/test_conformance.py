@@ -15,6 +15,7 @@ from simulators import icarus_needed
 from blocks import Tensor
 from blocks.catalogue import CATALOGUE, Configuration
 from hdl import Target
+from quant import Overflow
 
 # All questions about one block go to one process, which makes its circuits once.
 NAMES = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in CATALOGUE]
@@ -125,6 +126,21 @@ def test_numbers_may_keep_off_the_ends_of_their_format(names):
     for subject in narrow:
         ask.reference_equals_an_independent_statement(subject)
     ask.verilog_equals_reference(narrow)
+
+
+def test_a_format_that_stays_may_still_lose_its_lowest_number():
+    """SAT_SYM narrows even to the format that a number has."""
+    symmetric = []
+    for name in ("Identity", "Minimum", "Maximum", "Weight", "Reduce"):
+        kept = []
+        for configuration in map(CATALOGUE[name].configuration, range(6)):
+            tensor = next(iter(configuration.block.inputs.values()))
+            modes = {"output_format": tensor.format, "overflow": Overflow.SAT_SYM}
+            kept.append(replace(configuration, block=replace(configuration.block, **modes)))
+        symmetric += ask.subjects(name, kept)
+    for subject in symmetric:
+        ask.reference_equals_an_independent_statement(subject)
+    ask.verilog_equals_reference(symmetric)
 
 
 @pytest.mark.full
