@@ -23,7 +23,6 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from benchmarks.utilisation import run
 from blocks import (
     Add,
-    Folded,
     Lanes,
     Linear,
     Mul,
@@ -183,18 +182,21 @@ def tagger() -> Network:
 
 
 def prompt(network: Network) -> NetworkPlan:
-    """All units at once, wires where a buffer is not needed, and few registers in the loop."""
+    """All units at once, few registers in the loop, and no long way for whether words may go on.
+
+    What tells that goes back through all wires and stages to the next buffer of two words, which is
+    also the register of what has no own one.
+    """
     loop = network.flat.node("lstm.loop").block
     units = loop.tensor("h").size
+    bare = "sums", "kept", "written", "c_next", "h_next"
 
     def of(node: Node) -> Any:
         size = next(iter(node.block.outputs.values())).size
-        if node.name == "x_sums":  # ahead of the loop
-            return Folded(size, 1)
         if isinstance(node.block, Linear):
-            return Unrolled(adders_per_stage=4, narrow_stages=0 if node.name == "h_sums" else 1)
+            return Unrolled(adders_per_stage=3, narrow_stages=0 if node.name == "h_sums" else 1)
         if isinstance(node.block, Add | Mul):
-            return Prompt(size, 0 if node.name == "h_next" else 1)
+            return Prompt(size, 0 if node.name in bare else 1)
         return (TableLanes if isinstance(node.block, Nonlinearity) else Lanes)(min(size, units))
 
     def buffers(network: Network, **words: int) -> dict[str, int]:
@@ -202,8 +204,10 @@ def prompt(network: Network) -> NetworkPlan:
         return {name: words.get(name.replace(".", "_"), 0) for name in names}
 
     plans = {node.name: of(node) for node in loop.cell.nodes}
-    lanes = {"i_x": 1, "i_h": units, "i_c": units, "o_h": units, "o_c": units}
-    depths = buffers(loop.cell, h_sums_i=1, kept_i_b=2, sums_i_a=2)
+    lanes = {"i_x": 6, "i_h": units, "i_c": units, "o_h": units, "o_c": units}
+    words = {"x_sums_i": 1, "sums_i_a": 1, "h_sums_i": 1}
+    words |= {"gates_i": 2, "kept_i_b": 2, "c_next_i_a": 2, "c_next_i_b": 2, "c_tanh_i": 2}
+    depths = buffers(loop.cell, **words)
     inner = NetworkPlan(plans, lanes, depths, dict.fromkeys(depths, "registers"))
     plans = {node.name: of(node) for node in network.flat.nodes if node.name != "lstm.loop"}
     depths = buffers(network, hidden_i=2, score_i=2)

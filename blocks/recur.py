@@ -575,7 +575,7 @@ class RecurRtl(wiring.Component):
             ends = [flipped(getattr(self, p)) if p else feeds[name].i for p in ports]
             if recur.kept and name in feeds:
                 words = feeds[name].design.words
-                kept = Fifo(source.payload.shape(), words, _style(words))
+                kept = Fifo(source.payload.shape(), words, _style(words), full=True)
                 m.submodules[f"{name}_kept"] = kept
                 connect(m, kept.o, feeds[name].i)
                 ends[0] = kept.i

@@ -124,7 +124,7 @@ class Feed:
     Of a frame of ``rounds`` times ``words`` words the first ``words`` are the initial state and the
     others come back. If the state is ``kept``, it is the initial one after reset and before a frame
     with a mark, and else that after the frame before. The words that come back of that are taken
-    either way, so that marks change no cycle.
+    either way, and after reset words without a meaning, so that marks change no cycle.
 
     Parameters
     ----------
@@ -249,10 +249,8 @@ class FeedArray(wiring.Component):
             return m
         i = self.i
         if design.kept:
-            m.d.comb += [
-                o.valid.eq(Mux(first, begun & (fresh | i.valid), i.valid)),
-                i.ready.eq(o.ready & (~first | (begun & ~fresh))),
-            ]
+            may = ~first | begun
+            m.d.comb += [o.valid.eq(i.valid & may), i.ready.eq(o.ready & may)]
         else:
             m.d.comb += [
                 o.valid.eq(Mux(first, begun, i.valid)),

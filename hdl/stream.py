@@ -83,6 +83,7 @@ class Fifo(wiring.Component):
     payload : ArrayLayout of one word
     depth : int, words, at least 1
     style : "block", "distributed" or "registers": what the memory of more than two words becomes
+    full : bool, whether it is full after reset, of words without a meaning
 
     Members
     -------
@@ -90,13 +91,15 @@ class Fifo(wiring.Component):
     level : Signal, words held
     """
 
-    def __init__(self, payload: data.ArrayLayout, depth: int, style: str = "block"):
+    def __init__(
+        self, payload: data.ArrayLayout, depth: int, style: str = "block", full: bool = False
+    ):
         if depth < 1:
             raise ValueError(f"Fifo depth must be at least 1 word, not {depth}")
         self.depth, self.style = depth, style
         signature = stream.Signature(payload)
         super().__init__({"i": In(signature), "o": Out(signature)})
-        self.level = Signal(range(depth + 1))
+        self.level = Signal(range(depth + 1), init=depth if full else 0)
 
     def elaborate(self, platform):
         m = Module()

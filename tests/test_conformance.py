@@ -76,6 +76,20 @@ def test_synthesis_equals_cost(name, target):
     check_synthesis(name, first(name, SYNTHESISED), target)
 
 
+ONCE_WRONG = {
+    "Linear": (83,),  # numbers that keep off the ends of their format, in an unrolled matrix
+    "Reduce": (50, 98),  # symmetric, to the format that the numbers have
+    "Recur": (26, 56, 86),  # a kept state that is ready before the one before it is taken
+}
+"""Configurations whose circuit once differed, in a number or a cycle, and why."""
+
+
+@pytest.mark.parametrize("name", ONCE_WRONG)
+def test_circuits_that_once_differed(name):
+    wrong = [CATALOGUE[name].configuration(n) for n in ONCE_WRONG[name]]
+    ask.verilog_equals_reference(ask.subjects(name, wrong))
+
+
 ONCE_DEAD = {
     "Add": (83, 87),  # bits of a number that many lanes meet alike; what of it is cut off
     "Sub": (95,),
