@@ -441,7 +441,7 @@ def _design(block: ConvolutionBlock, plan: Plan) -> Design:
         block.overflow,
     )
     if isinstance(plan, Unrolled):
-        sums = Parallel(block._matrix(), block.input.format, plan.adders_per_stage)
+        sums = Parallel(block._matrix(), block.input.format, plan.adders_per_stage, held=plan.held)
         return block._raster, *requantised(sums, *rest, stages=plan.narrow_stages)
     if isinstance(plan, Columns) and block.by_columns is not None:
         inner = block.by_columns
@@ -779,6 +779,8 @@ def _configuration(random: np.random.Generator, block: Any, index: int) -> Confi
     plan = chosen[random.integers(len(chosen))]
     if isinstance(plan, Folded):
         return Configuration(block, plan)
+    if isinstance(plan, Unrolled):
+        plan = replace(plan, held=index % 8 == 6)
     weight = np.where(block.weight == 0, block.weight_format.max or -1, block.weight)
     return Configuration(replace(block, weight=weight), plan)
 

@@ -79,10 +79,13 @@ class Unrolled:
     adders_per_stage : int, adders between two registers
     narrow_stages : int, registers behind those: 2 behind the sum with its constant and behind the
         narrowed number, 1 behind the latter alone, or 0
+    held : bool, whether a vector stays in a register at the entry until its sums are taken: one at
+        a time, no value has two registers, and none of these waits
     """
 
     adders_per_stage: int = 1
     narrow_stages: int = 2
+    held: bool = False
 
     def __post_init__(self) -> None:
         check_mapping(self)
@@ -285,7 +288,7 @@ def _design(linear: Linear, plan: Folded | Unrolled) -> tuple[Mac | Parallel, Re
     if isinstance(plan, Unrolled):
         channels = linear.input.channels
         weight = np.where([low < high for low, high in channels], linear.weight, 0)
-        part = Parallel(weight, linear.input.format, plan.adders_per_stage, channels)
+        part = Parallel(weight, linear.input.format, plan.adders_per_stage, channels, plan.held)
         return requantised(part, *rest, stages=plan.narrow_stages)
     styles = plan.weight_style, plan.buffer_style
     mac = Mac(linear.weight, linear.input.format, plan.pe, plan.simd, *styles)
@@ -431,7 +434,7 @@ def _linear_plan(random: np.random.Generator, block: Linear, index: int) -> Fold
     plans = [candidate.plan for candidate in block.plans(Target.named("ecp5"))]
     folded = [p for p in plans if isinstance(p, Folded) and p.pe * p.simd <= 64]
     if not folded or index % 3 == 2:
-        return Unrolled(1 + index % 2, (1, 2, 0)[index // 3 % 3])
+        return Unrolled(1 + index % 2, (1, 2, 0)[index // 3 % 3], index % 4 > 1)
     return folded[random.integers(len(folded))]
 
 

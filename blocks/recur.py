@@ -401,6 +401,8 @@ class Recur:
             for route in cell.routes:
                 if route.source != source or plan.depths.get(route.name):
                     continue
+                if getattr(plan.plans.get(route.node), "held", False):
+                    continue
                 if route.node:
                     new = [*cell.node(route.node).tensors]
                 else:

@@ -34,9 +34,9 @@ MARKED = stream_signature(MARK, 1)
 def _walk(
     m: Module, moved: Value, words: int, rounds: int, told: int
 ) -> tuple[Value, Value, Value]:
-    """Count ``rounds`` times ``words`` transfers: the place, if it is the last, if the round is told.
+    """Count ``rounds`` times ``words`` transfers: the place, if that is the last, if in ``told``.
 
-    That comes from a register, since it stands before all that tells who may go on.
+    The latter comes from a register: whether other circuits may go on depends on it.
     """
     place, round_ = Signal(range(words), name="place"), Signal(range(rounds), name="round")
     last, flag = Signal(name="last"), Signal(name="round_told", init=told == 0)

@@ -7,14 +7,14 @@ from functools import cached_property, reduce
 from operator import or_
 
 import numpy as np
-from amaranth import Cat, Module, Value
+from amaranth import Cat, Module, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from quant import Format, Ints
 
 from .adder_graph import build_adder_graph
-from .cost import Inventory, adder, register, subtract
+from .cost import Inventory, adder, logic, register, subtract
 from .cost import elastic as elastic_stages
 from .events import Events, pipeline_events
 from .mac import trailing_zeros
@@ -36,6 +36,7 @@ class Parallel:
     number : Format of x
     adders_per_stage : int, adders in a row between two registers
     ends : lowest and highest number of every element of x; those of ``number`` if left out
+    held : whether a vector stays in a register at the entry until its sums are taken
 
     Members
     -------
@@ -54,8 +55,9 @@ class Parallel:
         number: Format,
         adders_per_stage: int,
         ends: Sequence[tuple[int, int]] | None = None,
+        held: bool = False,
     ):
-        self.simd = weight.shape[1]
+        self.simd, self.held = weight.shape[1], held
         self.number, self.adders_per_stage = number, adders_per_stage
         ends = [(number.min, number.max)] * self.simd if ends is None else ends
         self._graph = build_adder_graph(weight, ends, extra_depth=0, negated=True)
@@ -94,7 +96,7 @@ class Parallel:
         """The graph in stages."""
         skip, kept = tuple(self.scale.tolist()), tuple(self._kept.tolist())
         gaps = tuple(self._gaps.tolist())
-        return Pipeline(self._graph, self.adders_per_stage, skip, kept, gaps)
+        return Pipeline(self._graph, self.adders_per_stage, skip, kept, gaps, self.held)
 
     @cached_property
     def _keys(self) -> list:
@@ -127,12 +129,24 @@ class Parallel:
     def inventory(self) -> Inventory:
         """What it is made of."""
         cells = {"add": adder, "subtract": subtract}
-        total = elastic_stages(self.stages) + register(self.pipeline.flip_flops)
+        total = register(self.pipeline.flip_flops)
+        if self.held:
+            bits = sum(mask.bit_count() for mask in self.pipeline.needed)
+            total += register(1 + self.stages + bits) + logic(2, self.stages) + logic(3)
+        else:
+            total += elastic_stages(self.stages)
         return sum((cells[kind](width) for kind, width in self.pipeline.operators), total)
 
     def events(self) -> Events:
         """Transfers of ``i`` and ``o``, one a vector."""
-        return pipeline_events(self.stages)
+        if not self.held:
+            return pipeline_events(self.stages)
+        graph = Events()
+        graph.event("i", 1)
+        graph.event("o", 1)
+        graph.after("o", "i", 1 + self.stages)
+        graph.after("i", "o", 1, -1)
+        return graph
 
 
 class ParallelArray(wiring.Component):
@@ -158,15 +172,21 @@ class ParallelArray(wiring.Component):
         m = Module()
         design, i, o = self.design, self.i, self.o
         m.submodules.graph = graph = ShiftAdd(design.pipeline)
-        enables, valids = elastic(m, i.valid, design.stages, o.ready)
-        m.d.comb += [
-            i.ready.eq(enables[0]),
-            o.valid.eq(valids[-1]),
-            graph.enable.eq(enables),
-        ]
         width = design.pipeline.input_shape.width  # less where every x keeps off the ends
-        numbers = [Value.cast(i.payload[n])[:width] for n in range(design.simd)]
-        m.d.comb += graph.x.as_value().eq(Cat(numbers))
+        x = Cat(Value.cast(i.payload[n])[:width] for n in range(design.simd))
+        if design.held:
+            entry = Signal(len(x), name="entry", reset_less=True)
+            full, age = Signal(), Signal(design.stages)
+            m.d.comb += [i.ready.eq(~full), o.valid.eq(age[-1]), graph.x.as_value().eq(entry)]
+            with m.If(~full):
+                m.d.sync += [full.eq(i.valid), entry.eq(x)]
+            m.d.sync += age.eq(Cat(full, age[:-1]))
+            with m.If(o.valid & o.ready):
+                m.d.sync += [full.eq(0), age.eq(0)]
+        else:
+            enables, valids = elastic(m, i.valid, design.stages, o.ready)
+            m.d.comb += [i.ready.eq(enables[0]), o.valid.eq(valids[-1])]
+            m.d.comb += [graph.enable.eq(enables), graph.x.as_value().eq(x)]
         for n, field in enumerate(design.fields):
             m.d.comb += getattr(o.payload, f"sum_{n}").eq(graph.y[field])
         return m

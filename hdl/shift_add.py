@@ -71,6 +71,8 @@ class Pipeline:
     skipped : low bits of each output that nobody reads and y leaves out; none by default
     kept : most bits of each output above those that somebody reads; all by default
     gaps : masks of bits of each output that nobody reads, which are zeros; none by default
+    held : whether x stays until y is taken: then each value has one register at most, which waits
+        for nobody, and ``enable`` has no bit
     """
 
     graph: AdderGraph
@@ -78,6 +80,7 @@ class Pipeline:
     skipped: tuple[int, ...] = ()
     kept: tuple[int, ...] = ()
     gaps: tuple[int, ...] = ()
+    held: bool = False
 
     def __post_init__(self) -> None:
         if self.adders_per_stage < 1:
@@ -219,7 +222,9 @@ class Pipeline:
             for bit in bits:
                 if bit != ZERO:
                     node, index = divmod(bit, 64)
-                    for stage in range(max(0, self._stage[node]), until):
+                    first = self._stage[node]
+                    last = min(until, first + 1) if self.held else until
+                    for stage in range(max(0, first), last):
                         registers[stage][node] = registers[stage].get(node, 0) | 1 << index
 
         for cell in self.sums:
@@ -282,7 +287,7 @@ class ShiftAdd(wiring.Component):
     Members
     -------
     x : In(ArrayLayout of ``Pipeline.input_shape``), the element k in its interval
-    enable : In(one bit per stage), a stage takes what the one before it holds
+    enable : In(one bit per stage), a stage takes what the one before it holds; none if held
     y : Out(one field per output, by its number, in ``Pipeline.output_shapes``), from registers
 
     Where the platform has a dictionary ``rtlil_modules`` (``hdl.verilog`` has one), the circuit
@@ -298,7 +303,7 @@ class ShiftAdd(wiring.Component):
         count = len(pipeline.graph.inputs)
         members = {
             "x": In(data.ArrayLayout(pipeline.input_shape, count)),
-            "enable": In(pipeline.stages),
+            "enable": In(0 if pipeline.held else pipeline.stages),
             "y": Out(data.FlexibleLayout(offset, fields)),
         }
         super().__init__(members)
@@ -485,8 +490,9 @@ def _module(component: ShiftAdd) -> Module:
                     entries.append((cell.node, -1, total[: cell.width]))
             held.update(assign(m.d.comb, f"sums_{level}", entries))
         entries = [(node, mask, value(_members(node, mask))) for node, mask in registers.items()]
-        with m.If(component.enable[stage]):
-            held = assign(m.d.sync, f"stage_{stage}", entries)
+        with m.If(1 if pipeline.held else component.enable[stage]):
+            after = assign(m.d.sync, f"stage_{stage}", entries)
+        held = {**held, **after} if pipeline.held else after
     y = Value.cast(component.y)
     m.d.comb += y.eq(Cat(value(bits) for bits in pipeline.outputs))
     return m
@@ -506,7 +512,7 @@ def rtlil(pipeline: Pipeline) -> str:
     width = sum(shape.width for shape in pipeline.output_shapes)
     wires = [
         "wire width 1 input 1 \\clk",
-        f"wire width {pipeline.stages} input 2 \\enable",
+        f"wire width {0 if pipeline.held else pipeline.stages} input 2 \\enable",
         f"wire width {count * lane} input 3 \\x",
         f"wire width {width} output 4 \\y",
     ]
@@ -552,11 +558,15 @@ def rtlil(pipeline: Pipeline) -> str:
         for node, mask in registers.items():
             name, size = f"\\stage_{stage}_{node}", mask.bit_count()
             wires.append(f"wire width {size} {name}")
-            sizes = {"CLK_POLARITY": 1, "EN_POLARITY": 1, "WIDTH": size}
-            ports = {"CLK": "\\clk", "EN": f"\\enable [{stage}]", "D": value(_members(node, mask))}
-            cell("dffe", f"$stage_{stage}_{node}", sizes, {**ports, "Q": name})
+            sizes = {"CLK_POLARITY": 1, "WIDTH": size}
+            ports = {"CLK": "\\clk", "D": value(_members(node, mask)), "Q": name}
+            if pipeline.held:
+                cell("dff", f"$stage_{stage}_{node}", sizes, ports)
+            else:
+                enable = {"EN": f"\\enable [{stage}]"}
+                cell("dffe", f"$stage_{stage}_{node}", {**sizes, "EN_POLARITY": 1}, ports | enable)
             after[node] = (name, 0, mask)
-        held = after
+        held = {**held, **after} if pipeline.held else after
     y = tuple(bit for bits in pipeline.outputs for bit in bits)
     lines = [*wires, *cells, f"connect \\y {value(y)}"]
     return f"module \\{_NAME}\n" + "".join(f"  {line}\n" for line in lines) + "end\n"

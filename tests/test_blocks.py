@@ -507,7 +507,7 @@ PLANNED = ["identity", "relu", "add", "sub", "mul", "minimum", "maximum", "resha
 def test_plans_of_another_kind_or_size_are_refused(name):
     block = BLOCKS[name]
     kind, lanes_kind = type(block).__name__, TableLanes if isinstance(block, Weight) else Lanes
-    other = "Unrolled(adders_per_stage=1, narrow_stages=2)"
+    other = "Unrolled(adders_per_stage=1, narrow_stages=2, held=False)"
     with refused(TypeError, f"{kind} plan must be {lanes_kind.__name__}, not {other}"):
         block.rtl(Unrolled())
     for lanes in (0, 4, 12, -1):

@@ -305,7 +305,7 @@ REFUSALS = {
         ValueError,
         (
             "TransposedConvolution plan must be Folded for these windows, "
-            "not Unrolled(adders_per_stage=1, narrow_stages=2)"
+            "not Unrolled(adders_per_stage=1, narrow_stages=2, held=False)"
         ),
     ),
     "output padding": (

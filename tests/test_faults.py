@@ -171,6 +171,7 @@ def examples(y: Format) -> dict[str, tuple[Any, Any]]:
         "Neuron": (Neuron(X, W[0], 9, Format(4, 2), y, *MODES), Folded(1, 2)),
         "Linear folded": (linear, Folded(2, 2)),
         "Linear unrolled": (linear, Unrolled()),
+        "Linear held": (linear, Unrolled(2, 1, True)),
         "Convolution folded": (convolution, Folded(1, 2)),
         "Convolution unrolled": (convolution, Unrolled()),
         "TransposedConvolution": (
@@ -200,8 +201,9 @@ PORTS = dict.fromkeys(BINARY, "i_a") | {
     "Concat": "i_0",
     "Memory": "i_write",
 }  # of the first input; the others have i
+LINEAR = ["Linear folded", "Linear unrolled", "Linear held"]
 CONVOLUTIONS = ["Convolution folded", "Convolution unrolled", "TransposedConvolution"]
-BIASED = ["Weight", "Neuron", "Linear folded", "Linear unrolled", *CONVOLUTIONS, "Network"]
+BIASED = [*("Weight", "Neuron"), *LINEAR, *CONVOLUTIONS, "Network"]
 WEIGHTED = BIASED
 FOLDED = ["Neuron", "Linear folded", "Convolution folded", "TransposedConvolution", "Network"]
 WINDOWS = ["Convolution folded", "TransposedConvolution", "MaxPool", "AveragePool"]

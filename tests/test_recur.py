@@ -365,8 +365,9 @@ def test_a_loop_of_wires_takes_its_registers_alone(stages, depth, step):
     ask.verilog_equals_reference(ask.subjects("wires", [Configuration(network, made)]))
 
 
+@pytest.mark.parametrize("held", [False, True])
 @pytest.mark.parametrize("adders", [2, 3])
-def test_a_step_of_an_lstm_takes_its_registers_alone(adders):
+def test_a_step_of_an_lstm_takes_its_registers_alone(adders, held):
     """Sums of x ahead; a buffer, sums of h, gates, products, cell and its tanh are in the loop."""
     units, steps = 3, 4
     parts = draw(5, (4,))
@@ -378,14 +379,14 @@ def test_a_step_of_an_lstm_takes_its_registers_alone(adders):
     for node in loop.cell.nodes:
         size = next(iter(node.block.outputs.values())).size
         if isinstance(node.block, Linear):
-            plans[node.name] = Unrolled(adders, 0)
+            plans[node.name] = Unrolled(adders, 0, held)
         elif isinstance(node.block, Add | Mul):
             plans[node.name] = Prompt(size, 0 if node.name == "h_next" else 1)
         else:
             kind = TableLanes if isinstance(node.block, Nonlinearity) else Lanes
             plans[node.name] = kind(units)
     depths = {route.name: 0 for route in loop.cell.routes if loop.cell.buffered(route)}
-    depths |= {"h_sums.i": 1, "kept.i_b": 2, "sums.i_a": 2}
+    depths |= {"kept.i_b": 2} if held else {"h_sums.i": 1, "kept.i_b": 2, "sums.i_a": 2}
     lanes = {"i_x": 4, "i_h": units, "i_c": units, "o_h": units, "o_c": units}
     styles = dict.fromkeys(depths, "registers")
     inner = NetworkPlan(plans, lanes, depths, styles)

@@ -302,6 +302,7 @@ ACTIONS = {
         for plan, field, value in WRONG_PLANS
     },
     "unrolled stages": lambda: blocks.Unrolled(1, 3),
+    "unrolled held": lambda: blocks.Unrolled(held=1),
     "prompt stages": lambda: blocks.Prompt(1, 2),
     "recur unread": running_sum(outputs={"x_again": "x"}),
     "recur frames": lambda: running_sum()().reference(),
@@ -521,6 +522,7 @@ MESSAGES = {
         for (plan, field, value), known in WRONG_PLANS.items()
     },
     "unrolled stages": (ValueError, "Unrolled narrow_stages must be 0, 1 or 2, not 3"),
+    "unrolled held": (TypeError, "Unrolled held must be a bool, not 1"),
     "prompt stages": (ValueError, "Prompt stages must be 0 or 1, not 2"),
     "recur unread": (
         ValueError,

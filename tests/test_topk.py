@@ -98,7 +98,7 @@ REFUSALS = {
     "plan": (
         lambda: TopK(X, 2).rtl(Unrolled()),
         TypeError,
-        "TopK plan must be Lanes, not Unrolled(adders_per_stage=1, narrow_stages=2)",
+        "TopK plan must be Lanes, not Unrolled(adders_per_stage=1, narrow_stages=2, held=False)",
     ),
     "lanes": (lambda: TopK(X, 2).rtl(Lanes(4)), ValueError, "TopK lanes must divide 6, not be 4"),
     "odd lanes": (
