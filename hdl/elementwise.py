@@ -102,7 +102,7 @@ def source_register(
 
 
 def less(a: Value, b: Value) -> Value:
-    """``a < b``, signs turned into offsets: one carry chain, and no logic behind it.
+    """``a < b``, signs having changed places: one carry chain, no logic in front of or behind it.
 
     The choice between two words takes a third of the look-up tables on ecp5 that way. There the
     carry leaves a cell of two bits as it is, but only logic finds it after the first of them: of an
@@ -112,7 +112,8 @@ def less(a: Value, b: Value) -> Value:
     width = max(len(n) + (signed and not n.shape().signed) for n in (a, b))
     x, y = (_extended(n, width) for n in (a, b))
     odd = width % 2 if width > 1 else 0
-    x, y = (Cat(n[:odd], n[:-1], ~n[-1] if signed else n[-1]) for n in (x, y))
+    tops = (y[-1], x[-1]) if signed else (x[-1], y[-1])
+    x, y = (Cat(n[:odd], n[:-1], top) for n, top in zip((x, y), tops, strict=True))
     return x < y
 
 
