@@ -47,7 +47,8 @@ class Step:
     sources : for each bit of the result the lowest bit that is always like it, perhaps itself, or
         ``ZERO`` or ``ONE``; only the former are stored, as synthesis would find; all by default
     product : whether ``function`` is the product of both inputs
-    choice : for each bit of the result the inputs of the gates behind the arithmetic that make it
+    choice : for each bit of the result the inputs of the gates behind the arithmetic that make it;
+        1 if the arithmetic resets it
     alone : mask of the bits of the result that depend on the last input alone: lanes that meet the
         same number of it store them once
     """
@@ -191,8 +192,8 @@ class LaneFunction:
         total = Inventory()
         for step, needed in self.needed:
             total += step.arithmetic
-            for bit in step.stored(needed) if step.choice else ():
-                total += logic(step.choice[bit])
+            gates = [step.choice[bit] for bit in step.stored(needed)] if step.choice else []
+            total += sum(map(logic, gates), logic(2 * (1 in gates)))  # a reset waits for the enable
             if step.product:
                 a, b = inputs
                 total += _product(a, b, needed, step.registered)
