@@ -194,7 +194,7 @@ class Binary(ElementwiseBlock):
         on_values = self._on_values
 
         def exact(m: Module, x: Value, y: Value) -> Value:
-            return on_values(x << gain_a, y << gain_b)
+            return on_values(x.shift_left(gain_a), y.shift_left(gain_b))
 
         gates, product = self._arithmetic(gain_a, gain_b), isinstance(self, Mul)
         narrowing = self._narrowing
@@ -413,12 +413,23 @@ class Extreme(Binary):
         return compare(width + (width % 2 if width > 1 else 0))  # less() makes it even
 
     def _choice(self, registered: bool) -> tuple[int, ...]:
-        numbers = [*zip((self.input_a.format, self.input_b.format), self._gains, strict=True)]
-        moving = [
-            sum(gain <= bit and (n.signed or bit < n.width + gain) for n, gain in numbers)
-            for bit in range(self.exact_format.width)
-        ]
-        return tuple(3 if n == 2 else 0 if registered else n + 1 for n in moving)  # else a reset
+        a, b = zip((self.input_a.format, self.input_b.format), self._gains, strict=True)
+        return tuple(self._inputs(bit, a, b, registered) for bit in range(self.exact_format.width))
+
+    def _inputs(
+        self, bit: int, a: tuple[Format, int], b: tuple[Format, int], registered: bool
+    ) -> int:
+        """Of the gates that make a bit of the chosen number, given the numbers with their gains."""
+        for (number, gain), (other, _) in ((a, b), (b, a)):
+            above = bit >= number.width - number.signed + gain
+            if above and not other.signed and not self.exact_format.signed:
+                return 0  # chosen or not, the other has it: where it is not chosen it is as small
+        moving = sum(gain <= bit and (n.signed or bit < n.width + gain) for n, gain in (a, b))
+        if moving < 2 and not registered:
+            narrowing = self._narrowing
+            dropped = bit < self._frac - self.output_format.frac
+            return 0 if dropped and narrowing.rounding is not Rounding.RND else moving + 1
+        return 3 if moving == 2 else 1  # or a reset; what is dropped joins the gate that rounds
 
     @property
     def _alone(self) -> int:

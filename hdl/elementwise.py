@@ -47,7 +47,8 @@ class Step:
     sources : for each bit of the result the lowest bit that is always like it, perhaps itself, or
         ``ZERO`` or ``ONE``; only the former are stored, as synthesis would find; all by default
     product : whether ``function`` is the product of both inputs
-    choice : for each bit of the result the inputs of the gates behind the arithmetic that make it
+    choice : for each bit of the result the inputs of the gates behind the arithmetic that make it;
+        1 if the arithmetic resets it
     alone : mask of the bits of the result that depend on the last input alone: lanes that meet the
         same number of it store them once
     """
@@ -102,7 +103,7 @@ def source_register(
 
 
 def less(a: Value, b: Value) -> Value:
-    """``a < b``, signs turned into offsets: one carry chain, and no logic behind it.
+    """``a < b``, signs having changed places: one carry chain, no logic in front of or behind it.
 
     The choice between two words takes a third of the look-up tables on ecp5 that way. There the
     carry leaves a cell of two bits as it is, but only logic finds it after the first of them: of an
@@ -112,7 +113,8 @@ def less(a: Value, b: Value) -> Value:
     width = max(len(n) + (signed and not n.shape().signed) for n in (a, b))
     x, y = (_extended(n, width) for n in (a, b))
     odd = width % 2 if width > 1 else 0
-    x, y = (Cat(n[:odd], n[:-1], ~n[-1] if signed else n[-1]) for n in (x, y))
+    tops = (y[-1], x[-1]) if signed else (x[-1], y[-1])
+    x, y = (Cat(n[:odd], n[:-1], top) for n, top in zip((x, y), tops, strict=True))
     return x < y
 
 
@@ -190,8 +192,8 @@ class LaneFunction:
         total = Inventory()
         for step, needed in self.needed:
             total += step.arithmetic
-            for bit in step.stored(needed) if step.choice else ():
-                total += logic(step.choice[bit])
+            gates = [step.choice[bit] for bit in step.stored(needed)] if step.choice else []
+            total += sum(map(logic, gates), logic(2 * (1 in gates)))  # a reset waits for the enable
             if step.product:
                 a, b = inputs
                 total += _product(a, b, needed, step.registered)

@@ -11,6 +11,7 @@ from quant import Format, Overflow, Rounding
 from quant.narrow import round_shift, saturation_range
 
 from .cost import Inventory, constant_adder, register, rounding, saturate
+from .cost import logic as gates
 from .stream import shape
 
 
@@ -229,6 +230,8 @@ class Narrowing:
         if low < target.min or high > target.max:
             signs = low < 0, target.width, target.signed
             logic += saturate(width, *signs, self.overflow, registered)
+            if registered and low >= 0 and drop < 0 and not self.unchanging:
+                logic += gates(width - target.width)  # bits below the value, which nothing resets
         return logic
 
     def value(self, value: Value) -> Value:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from amaranth import Cat, Const, Module, Mux, Signal, Value
-from amaranth.lib import data, stream, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from quant import Format
@@ -90,6 +90,24 @@ class Sort:
                 alive, valued = alive.union(*pairs), valued.union(*pairs)
         return result[::-1]
 
+    @cached_property
+    def ties(self) -> list[list[int]]:
+        """For each layer, how many bits of the lanes each comparator compares behind the numbers:
+        none if every number that may come to its first place is of a lower lane than those that may
+        come to its second.
+        """
+        layers = []
+        lanes = {place: (place, place) for place in range(self.lanes)}  # the lowest, the highest
+        for pairs, _, _ in self.layers:
+            bits = []
+            for a, b in pairs:
+                lowest, highest = min(lanes[a][0], lanes[b][0]), max(lanes[a][1], lanes[b][1])
+                ordered = lanes[a][1] < lanes[b][0] or "indices" not in self.outputs
+                bits.append(0 if ordered else (lowest ^ highest).bit_length())
+                lanes[a] = lanes[b] = lowest, highest
+            layers.append(bits)
+        return layers
+
     def compared(self, cell: int) -> bool:
         """Whether a cell holds a number before the last transfer, to compare what comes with."""
         return cell // self.kept < self.groups - 1
@@ -98,6 +116,11 @@ class Sort:
     def _flags(self) -> int:
         """Registers that tell cells without a number: one for those that a transfer fills."""
         return 1 + max(c for c in range(self.count) if self.compared(c)) // self.kept
+
+    @property
+    def stages(self) -> int:
+        """Elastic stages of the network: its layers but the one that holds the results."""
+        return len(self.layers) - (self.groups == 1)
 
     def formats(self) -> dict[str, Format]:
         """Output -> Format."""
@@ -143,26 +166,27 @@ class Sort:
 
     def inventory(self) -> Inventory:
         """What it is made of."""
-        width, total = self.number.width, elastic_stages(len(self.layers))
-        lane_bits = (self.lanes - 1).bit_length() if "indices" in self.outputs else 0
+        width, total = self.number.width, elastic_stages(self.stages)
+        outputs = len(self.outputs)
+        total += register(outputs) + logic(2 * outputs) + logic(2 * outputs + 1, outputs)
         for n, ((pairs, _, valued), index_bits) in enumerate(
             zip(self.layers, self._index_bits, strict=True)
         ):
             total += register(len(valued) * width + index_bits)
-            total += len(pairs) * compare(width + (lane_bits if n else 0))
+            total += sum((compare(width + ties) for ties in self.ties[n]), Inventory())
             chosen = sum(place in pair for pair in pairs for place in valued)
             total += chosen * mux2(width) + (mux2(index_bits) if n else Inventory())
         if self.groups > 1:
             index_bits = self.index.width if "indices" in self.outputs else 0
-            total += register(1 + self._flags) + logic(2, self._flags)
-            total += counter(self.groups) + logic(3, 2)
+            total += register(self._flags) + logic(2, self._flags)
+            total += counter(self.groups) + logic(2)
             for cell in range(self.count):
                 compared = self.compared(cell)
                 bits = index_bits + (width if compared or "values" in self.outputs else 0)
                 choices = len(self._moves(cell))
                 total += register(bits) + late_mux(choices, bits) + logic(2, choices - 1)
                 total += compared * self.kept * (compare(width) + logic(2))
-        return total + (Fork.inventory(2) if len(self.outputs) > 1 else Inventory())
+        return total
 
     def _moves(self, cell: int) -> list[tuple[str, int]]:
         """What a cell may take: the number of the cell so many before it, or a new one."""
@@ -216,59 +240,46 @@ class SortArray(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         design = self.design
-        layout = data.StructLayout(
-            {
-                name: data.ArrayLayout(shape(number), design.count)
-                for name, number in design.formats().items()
-            }
-        )
-        result = stream.Signature(layout).create(path=("sorted",))
-        ready = Signal()
-        valid, numbers = self._network(m, ready)
+        outputs = {name: getattr(self, f"o_{name}") for name in design.outputs}
+        offered, free = Signal(len(outputs)), Signal()
+        taken = Cat(o.ready for o in outputs.values())
+        m.d.comb += free.eq((~offered | taken).all())
+        valid, numbers = self._network(m, free)
         if design.groups > 1:
-            numbers = self._cells(m, valid, ready, numbers, result)
-        else:
-            m.d.comb += [result.valid.eq(valid), ready.eq(result.ready)]
+            ends, numbers = self._cells(m, valid & free, numbers)
+            valid = valid & ends
+        # What an output has offered stays there until all have taken it.
+        m.d.sync += offered.eq(Mux(free, valid.replicate(len(outputs)), offered & ~taken))
         for n, (value, index) in enumerate(numbers):
             for name, part in (("values", value), ("indices", index)):
-                if name in design.outputs:
-                    m.d.comb += result.payload[name][n].eq(part)
-        outputs = {name: getattr(self, f"o_{name}") for name in design.outputs}
-        branches = dict.fromkeys(design.outputs, result)
-        if len(outputs) > 1:
-            m.submodules.fork = fork = Fork(layout, 2)
-            m.d.comb += [
-                fork.i.valid.eq(result.valid),
-                fork.i.payload.eq(result.payload),
-                result.ready.eq(fork.i.ready),
-            ]
-            branches = {name: getattr(fork, f"o_{n}") for n, name in enumerate(outputs)}
-        for name, o in outputs.items():
-            m.d.comb += [
-                o.valid.eq(branches[name].valid),
-                branches[name].ready.eq(o.ready),
-                o.payload.eq(branches[name].payload[name]),
-            ]
+                if name in outputs:
+                    m.d.comb += outputs[name].payload[n].eq(part)
+        for n, o in enumerate(outputs.values()):
+            m.d.comb += o.valid.eq(offered[n])
         return m
 
     def _network(self, m: Module, ready: Value) -> tuple[Value, list[tuple[Value, Value]]]:
-        """Whether the numbers of a transfer are there, sorted, and these with their lanes."""
+        """Sort a transfer: whether it is there, and its numbers with their lanes.
+
+        Of a vector of one transfer the last layer is the register of the results, loaded where
+        ``ready``; what is there are then the numbers before it.
+        """
         design, i = self.design, self.i
         places = range(design.lanes) if design.lanes > 1 else [0]
         bits = (design.lanes - 1).bit_length() if "indices" in design.outputs else 0
         wires: dict[int, tuple[Value, Value]] = {
             place: (i.payload[place], Const(place, bits)) for place in places
         }
-        if not design.layers:
-            m.d.comb += i.ready.eq(ready)
-            return i.valid, list(wires.values())
-        enables, valids = elastic(m, i.valid, len(design.layers), ready, "layer")
+        valid, enables = i.valid, [ready]
+        if design.stages:
+            before, valids = elastic(m, i.valid, design.stages, ready, "layer")
+            valid, enables = valids[-1], [*before, ready]
         m.d.comb += i.ready.eq(enables[0])
         for n, (pairs, alive, _) in enumerate(design.layers):
             following: dict[int, Any] = dict(wires)
-            for a, b in pairs:
+            for (a, b), ties in zip(pairs, design.ties[n], strict=True):
                 swap = Signal(name=f"swap_{n}_{a}_{b}")
-                m.d.comb += swap.eq(self._goes_before(wires[b], wires[a]))
+                m.d.comb += swap.eq(self._goes_before(wires[b], wires[a], ties))
                 following[a] = tuple(
                     Mux(swap, y, x) for x, y in zip(wires[a], wires[b], strict=True)
                 )
@@ -282,35 +293,30 @@ class SortArray(wiring.Component):
                 with m.If(enables[n]):
                     m.d.sync += [value.eq(following[place][0]), lane.eq(following[place][1])]
                 wires[place] = value, lane
-        return valids[-1], [wires[place] for place in range(design.kept)]
+        return valid, [wires[place] for place in range(design.kept)]
 
-    def _goes_before(self, a: tuple[Value, Value], b: tuple[Value, Value]) -> Value:
-        """Whether a number of a transfer goes before another; of equals that of the lower lane."""
+    def _goes_before(self, a: tuple[Value, Value], b: tuple[Value, Value], ties: int) -> Value:
+        """Whether a number of a transfer goes before another; of equals that of the lower lane,
+        which is told by ``ties`` bits, or is the other one if there are none.
+        """
         (value, lane), (other, other_lane) = a, b
-        if not len(lane):
+        if not ties:
             return self.design.better(value, other)
-        if not self.design.smallest:
-            lane, other_lane = ~lane, ~other_lane
-        keys = [Cat(low, high) for low, high in ((lane, value), (other_lane, other))]
+        low = (lane, other_lane) if self.design.smallest else (other_lane, lane)
+        keys = [Cat(tie[:ties], key) for tie, key in zip(low, (value, other), strict=True)]
         if self.design.number.signed:
             keys = [key.as_signed() for key in keys]
         return self.design.better(*keys)
 
     def _cells(
-        self, m: Module, valid: Value, ready: Value, new: list[tuple[Value, Value]], result: Any
-    ) -> list[tuple[Value, Value]]:
-        """The best so far; what they are in the end stays until it is taken."""
+        self, m: Module, step: Value, new: list[tuple[Value, Value]]
+    ) -> tuple[Value, list[tuple[Value, Value]]]:
+        """Whether the transfer is the last of its vector, and the best so far; what they are in the
+        end stays until it is taken.
+        """
         design = self.design
         group, ends = Signal(range(design.groups)), Signal()
-        full, step = Signal(), Signal()
-        m.d.comb += [
-            ends.eq(group == design.groups - 1),
-            ready.eq(~full | result.ready),
-            step.eq(valid & ready),
-            result.valid.eq(full),
-        ]
-        with m.If(ready):
-            m.d.sync += full.eq(step & ends)
+        m.d.comb += ends.eq(group == design.groups - 1)
         empty = Signal(design._flags, init=-1)  # flags rather than comparisons of the counter
         with m.If(step):
             m.d.sync += group.eq(Mux(ends, 0, group + 1))
@@ -345,4 +351,4 @@ class SortArray(wiring.Component):
                 taken = [Mux(chosen, x, y) for x, y in pairs] if taken else number
             with m.If(step & before[c, 0]):
                 m.d.sync += [cell[0].eq(taken[0]), cell[1].eq(taken[1])]
-        return cells
+        return ends, cells
