@@ -184,33 +184,31 @@ def tagger() -> Network:
 def prompt(network: Network) -> NetworkPlan:
     """All units at once, few registers in the loop, and no long way for whether words may go on.
 
-    What tells that goes back through all wires and stages to the next buffer of two words, which is
-    also the register of what has no own one.
+    What tells that goes back to the next buffer, which is also the register of what has no own one,
+    or to a vector that is held.
     """
     loop = network.flat.node("lstm.loop").block
     units = loop.tensor("h").size
-    bare = "sums", "kept", "written", "c_next", "h_next"
+    ends = "gates.i", "c_next.i_a", "c_next.i_b", "c_tanh.i", "kept.i_b"
 
     def of(node: Node) -> Any:
         size = next(iter(node.block.outputs.values())).size
         if isinstance(node.block, Linear):
-            return Unrolled(adders_per_stage=3, narrow_stages=0 if node.name == "h_sums" else 1)
+            return Unrolled(3, 0 if node.name == "h_sums" else 1, held=True)
         if isinstance(node.block, Add | Mul):
-            return Prompt(size, 0 if node.name in bare else 1)
+            return Prompt(size, 0)
         return (TableLanes if isinstance(node.block, Nonlinearity) else Lanes)(min(size, units))
 
-    def buffers(network: Network, **words: int) -> dict[str, int]:
+    def buffers(network: Network) -> dict[str, int]:
         names = (route.name for route in network.routes if network.buffered(route))
-        return {name: words.get(name.replace(".", "_"), 0) for name in names}
+        return {name: int(name in ends) for name in names}
 
     plans = {node.name: of(node) for node in loop.cell.nodes}
     lanes = {"i_x": 6, "i_h": units, "i_c": units, "o_h": units, "o_c": units}
-    words = {"x_sums_i": 1, "sums_i_a": 1, "h_sums_i": 1}
-    words |= {"gates_i": 2, "kept_i_b": 2, "c_next_i_a": 2, "c_next_i_b": 2, "c_tanh_i": 2}
-    depths = buffers(loop.cell, **words)
+    depths = buffers(loop.cell)
     inner = NetworkPlan(plans, lanes, depths, dict.fromkeys(depths, "registers"))
     plans = {node.name: of(node) for node in network.flat.nodes if node.name != "lstm.loop"}
-    depths = buffers(network, hidden_i=2, score_i=2)
+    depths = buffers(network)
     styles = dict.fromkeys(depths, "registers")
     return NetworkPlan({"lstm.loop": inner, **plans}, {"i": 6, "o": 1}, depths, styles)
 
