@@ -171,6 +171,11 @@ def constant_adder(width: int) -> Inventory:
     return _one("constant_adder", width) if width > 0 else Inventory()
 
 
+def step_adder(width: int, steps: int) -> Inventory:
+    """``a`` plus one of so many constants, a flag for each but one, ``width`` bits of it."""
+    return _one("step_adder", width, steps) if width > 0 else Inventory()
+
+
 def negate(width: int) -> Inventory:
     """``negative ? -a : a`` with a result of ``width`` bits."""
     return _one("negate", width) if width > 0 else Inventory()
@@ -332,16 +337,17 @@ def product_adder(
     load: bool = False,
     register: bool = True,
     skipped: int = 0,
-    zeros: int = 0,
+    zeros: Sequence[int] = (),
 ) -> Inventory:
     """An adder of one or two terms, its result in a register if ``register``.
 
-    A term is the Product whose register is read by this adder alone, as a whole, or None for
-    anything else. One term is no adder, just the next register; with ``load`` it is an accumulator,
-    whose other term is its own register, or 0. A register without the lowest ``skipped`` bits stays
-    outside of the multiplier; of the ``zeros`` lowest bits of the result no Product has any.
+    A term is the Product whose register is read by nobody else, or None for anything else. One term
+    is no adder, just the next register; with ``load`` it is an accumulator, whose other term is its
+    own register, or 0. A register without the lowest ``skipped`` bits stays outside of the
+    multiplier; below each term there may be ``zeros``, where the other one passes the adder by.
     """
-    return _one("product_adder", width, tuple(terms), load, register, skipped, zeros)
+    shifts = tuple(zeros) or (0,) * len(terms)
+    return _one("product_adder", width, tuple(terms), load, register, skipped, shifts)
 
 
 def rom(
@@ -640,6 +646,14 @@ def _price_ended_adder(target: Target, width: int, above: int) -> _Price:
     return whole._replace(lut=min(whole.lut, both + _measured(target, "increment", above).lut))
 
 
+def _price_step_adder(target: Target, width: int, steps: int) -> _Price:
+    """A table beside its carry cell, as of Xilinx, takes in the choice of the constant."""
+    adder = _measured(target, "adder", width)
+    if steps == 1 or target.lut_size >= max(6, steps):
+        return adder
+    return adder.plus(_measured(target, "logic", steps), width)
+
+
 def _price_trial_subtract(target: Target, width: int, kept: int, constant: bool) -> _Price:
     """It is measured with all bits below the sign and the next; each is one of two.
 
@@ -729,14 +743,14 @@ def _price_product_adder(
     load: bool,
     register: bool,
     skipped: int,
-    zeros: int,
+    shifts: tuple[int, ...],
 ) -> _Price:
     alone = len(terms) == 1 and not load
-    products = [term for term in terms if term is not None]
+    zeros = max(shifts)
+    products = [(term, zeros - n) for term, n in zip(terms, shifts, strict=True) if term]
     bits = width - skipped if register else 0
-    hard = [term for term in products if _is_hard(term, target)]
-    if target.dsp_registers and hard:
-        moved = sum(term.y_width for term in products if term not in hard)
+    if target.dsp_registers and any(not n and _is_hard(term, target) for term, n in products):
+        moved = sum(term.y_width - n for term, n in products if not _is_hard(term, target))
         if skipped:
             return _Price(ff=bits - moved, ff_in_dsp=moved)
         return _Price(ff=min(bits, zeros) - moved, ff_in_dsp=max(0, bits - zeros) + moved)
@@ -835,6 +849,7 @@ _PRICES: dict[str, Callable[..., _Price]] = {
     "adder": _by_width("adder"),
     "subtract": _by_width("subtract"),
     "ended_adder": _price_ended_adder,
+    "step_adder": _price_step_adder,
     "trial_subtract": _price_trial_subtract,
     "constant_adder": _by_width("constant_adder"),
     "negate": _by_width("negate"),
