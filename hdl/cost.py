@@ -143,9 +143,12 @@ def delay_line(bits: int, stages: int) -> Inventory:
     return _one("delay_line", bits, stages) if bits and stages else Inventory()
 
 
-def adder(width: int) -> Inventory:
-    """``a + b`` with a result of ``width`` bits."""
-    return _one("adder", width) if width > 0 else Inventory()
+def adder(width: int, wired: int = 0) -> Inventory:
+    """``a + b`` with a result of ``width`` bits.
+
+    Of ``wired`` bits what meets the carry is an operand alone, or what meets it in the bit below.
+    """
+    return _one("adder", width, wired) if width > 0 else Inventory()
 
 
 def ended_adder(width: int, above: int) -> Inventory:
@@ -153,9 +156,9 @@ def ended_adder(width: int, above: int) -> Inventory:
     return _one("ended_adder", width, above) if width > 0 else Inventory()
 
 
-def subtract(width: int) -> Inventory:
-    """``a - b`` with a result of ``width`` bits."""
-    return _one("subtract", width) if width > 0 else Inventory()
+def subtract(width: int, wired: int = 0) -> Inventory:
+    """``a - b`` with a result of ``width`` bits; ``wired`` as of :func:`adder`."""
+    return _one("subtract", width, wired) if width > 0 else Inventory()
 
 
 def trial_subtract(width: int, kept: int, constant: bool = False) -> Inventory:
@@ -638,6 +641,15 @@ def _by_width(table: str) -> Callable[..., _Price]:
     return price
 
 
+def _by_width_and_wires(table: str) -> Callable[..., _Price]:
+    def price(target: Target, width: int, wired: int) -> _Price:
+        """A table beside its carry cell, as of Xilinx, is not needed for a wire."""
+        whole = _measured(target, table, width)
+        return whole._replace(lut=max(0.0, whole.lut - wired)) if target.lut_size >= 6 else whole
+
+    return price
+
+
 def _price_ended_adder(target: Target, width: int, above: int) -> _Price:
     whole = _measured(target, "adder", width)
     if not above:
@@ -846,8 +858,8 @@ def _distinct(contents: tuple[int, ...], width: int, size: int) -> float:
 _PRICES: dict[str, Callable[..., _Price]] = {
     "register": _price_register,
     "delay_line": _price_delay_line,
-    "adder": _by_width("adder"),
-    "subtract": _by_width("subtract"),
+    "adder": _by_width_and_wires("adder"),
+    "subtract": _by_width_and_wires("subtract"),
     "ended_adder": _price_ended_adder,
     "step_adder": _price_step_adder,
     "trial_subtract": _price_trial_subtract,

@@ -123,9 +123,10 @@ class Parallel:
 
     def inventory(self) -> Inventory:
         """What it is made of."""
-        cells = {"add": adder, "subtract": subtract}
         total = elastic_stages(self.stages) + register(self.pipeline.flip_flops)
-        return sum((cells[kind](width) for kind, width in self.pipeline.operators), total)
+        for cell in self.pipeline.sums:
+            total += (subtract if cell.subtract else adder)(cell.width, cell.wired)
+        return total
 
     def events(self) -> Events:
         """Transfers of ``i`` and ``o``, one a vector."""

@@ -98,7 +98,7 @@ class Lane:
         source = Format.containing(least, most, frac - common - dropped)
         modes = target, rounding, overflow
         narrowing = Narrowing(source, least, most, *modes, fixed, offset)
-        width = dropped + narrowing.needed.bit_length()
+        width = dropped + narrowing.needed.bit_length() if narrowing.needed else 0
         if len(shift) > 1:  # upper bits that nobody needs have no place in a memory
             bias = (bias + (1 << width >> 1)) % (1 << width) - (1 << width >> 1)
             shift = shift if width else np.zeros_like(shift)
@@ -130,7 +130,7 @@ class Lane:
     def width(self) -> int:
         """Bits of ``(sum << shift) + bias`` that y depends on, from the lowest."""
         needed = self.narrowing.needed.bit_length()
-        return self.dropped + max(0, needed - int(self.left_shift.min()))
+        return self.dropped + max(0, needed - int(self.left_shift.min())) if needed else 0
 
     @property
     def left_shift(self) -> Ints:

@@ -84,8 +84,9 @@ ONCE_DEAD = {
     "Divide": (32, 42),  # zeros below a dividend far above the point; digits that are cut off
     "PReLU": (77,),  # what lies above a number that is never rounded up
     # rows of unlike shifts, the lowest bit of whose sum carries nowhere; a product that two rows
-    # have at different places; low bits that the constants of all rows have alike
-    "Linear": (31, 28, 58),
+    # have at different places; low bits that the constants of all rows have alike; what is cut off
+    # of rows that never change
+    "Linear": (31, 28, 58, 83),
     # weights between others that no window meets; a product that goes into the multiplier of
     # another without its lowest bits; a product that two rows have at different places
     "Convolution": (32, 23, 72),
