@@ -176,8 +176,8 @@ class MacCore:
                     wide[terms] = max(wide.get(terms, 0), number.width - zeros)
             numbers = {terms: n for n, terms in enumerate(wide)}
             rows = [[Term(numbers[terms], zeros) for terms, zeros in row] for row in pairs]
-            level = [_adder(level, terms, width) for terms, width in wide.items()]
-            self.adders.append(level)
+            self.adders.append([_adder(level, terms, width) for terms, width in wide.items()])
+            level = self.adders[-1]
         self.totals = [row[0].number if row else None for row in rows]
 
     def _priced(self, n: int) -> cost.Product:
