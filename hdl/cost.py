@@ -143,9 +143,12 @@ def delay_line(bits: int, stages: int) -> Inventory:
     return _one("delay_line", bits, stages) if bits and stages else Inventory()
 
 
-def adder(width: int) -> Inventory:
-    """``a + b`` with a result of ``width`` bits."""
-    return _one("adder", width) if width > 0 else Inventory()
+def adder(width: int, wired: int = 0) -> Inventory:
+    """``a + b`` with a result of ``width`` bits.
+
+    Of ``wired`` bits what meets the carry is an operand alone, or what meets it in the bit below.
+    """
+    return _one("adder", width, wired) if width > 0 else Inventory()
 
 
 def ended_adder(width: int, above: int) -> Inventory:
@@ -153,9 +156,9 @@ def ended_adder(width: int, above: int) -> Inventory:
     return _one("ended_adder", width, above) if width > 0 else Inventory()
 
 
-def subtract(width: int) -> Inventory:
-    """``a - b`` with a result of ``width`` bits."""
-    return _one("subtract", width) if width > 0 else Inventory()
+def subtract(width: int, wired: int = 0) -> Inventory:
+    """``a - b`` with a result of ``width`` bits; ``wired`` as of :func:`adder`."""
+    return _one("subtract", width, wired) if width > 0 else Inventory()
 
 
 def trial_subtract(width: int, kept: int, constant: bool = False) -> Inventory:
@@ -169,6 +172,11 @@ def trial_subtract(width: int, kept: int, constant: bool = False) -> Inventory:
 def constant_adder(width: int) -> Inventory:
     """``a + constant`` with a result of ``width`` bits."""
     return _one("constant_adder", width) if width > 0 else Inventory()
+
+
+def step_adder(width: int, steps: int) -> Inventory:
+    """``a`` plus one of so many constants, a flag for each but one, ``width`` bits of it."""
+    return _one("step_adder", width, steps) if width > 0 else Inventory()
 
 
 def negate(width: int) -> Inventory:
@@ -332,16 +340,17 @@ def product_adder(
     load: bool = False,
     register: bool = True,
     skipped: int = 0,
-    zeros: int = 0,
+    zeros: Sequence[int] = (),
 ) -> Inventory:
     """An adder of one or two terms, its result in a register if ``register``.
 
-    A term is the Product whose register is read by this adder alone, as a whole, or None for
-    anything else. One term is no adder, just the next register; with ``load`` it is an accumulator,
-    whose other term is its own register, or 0. A register without the lowest ``skipped`` bits stays
-    outside of the multiplier; of the ``zeros`` lowest bits of the result no Product has any.
+    A term is the Product whose register is read by nobody else, or None for anything else. One term
+    is no adder, just the next register; with ``load`` it is an accumulator, whose other term is its
+    own register, or 0. A register without the lowest ``skipped`` bits stays outside of the
+    multiplier; below each term there may be ``zeros``, where the other one passes the adder by.
     """
-    return _one("product_adder", width, tuple(terms), load, register, skipped, zeros)
+    shifts = tuple(zeros) or (0,) * len(terms)
+    return _one("product_adder", width, tuple(terms), load, register, skipped, shifts)
 
 
 def rom(
@@ -632,12 +641,29 @@ def _by_width(table: str) -> Callable[..., _Price]:
     return price
 
 
+def _by_width_and_wires(table: str) -> Callable[..., _Price]:
+    def price(target: Target, width: int, wired: int) -> _Price:
+        """A table beside its carry cell, as of Xilinx, is not needed for a wire."""
+        whole = _measured(target, table, width)
+        return whole._replace(lut=max(0.0, whole.lut - wired)) if target.lut_size >= 6 else whole
+
+    return price
+
+
 def _price_ended_adder(target: Target, width: int, above: int) -> _Price:
     whole = _measured(target, "adder", width)
     if not above:
         return whole
     both = _measured(target, "adder", width - above).lut if above < width else 0
     return whole._replace(lut=min(whole.lut, both + _measured(target, "increment", above).lut))
+
+
+def _price_step_adder(target: Target, width: int, steps: int) -> _Price:
+    """A table beside its carry cell, as of Xilinx, takes in the choice of the constant."""
+    adder = _measured(target, "adder", width)
+    if steps == 1 or target.lut_size >= max(6, steps):
+        return adder
+    return adder.plus(_measured(target, "logic", steps), width)
 
 
 def _price_trial_subtract(target: Target, width: int, kept: int, constant: bool) -> _Price:
@@ -729,14 +755,14 @@ def _price_product_adder(
     load: bool,
     register: bool,
     skipped: int,
-    zeros: int,
+    shifts: tuple[int, ...],
 ) -> _Price:
     alone = len(terms) == 1 and not load
-    products = [term for term in terms if term is not None]
+    zeros = max(shifts)
+    products = [(term, zeros - n) for term, n in zip(terms, shifts, strict=True) if term]
     bits = width - skipped if register else 0
-    hard = [term for term in products if _is_hard(term, target)]
-    if target.dsp_registers and hard:
-        moved = sum(term.y_width for term in products if term not in hard)
+    if target.dsp_registers and any(not n and _is_hard(term, target) for term, n in products):
+        moved = sum(term.y_width - n for term, n in products if not _is_hard(term, target))
         if skipped:
             return _Price(ff=bits - moved, ff_in_dsp=moved)
         return _Price(ff=min(bits, zeros) - moved, ff_in_dsp=max(0, bits - zeros) + moved)
@@ -832,9 +858,10 @@ def _distinct(contents: tuple[int, ...], width: int, size: int) -> float:
 _PRICES: dict[str, Callable[..., _Price]] = {
     "register": _price_register,
     "delay_line": _price_delay_line,
-    "adder": _by_width("adder"),
-    "subtract": _by_width("subtract"),
+    "adder": _by_width_and_wires("adder"),
+    "subtract": _by_width_and_wires("subtract"),
     "ended_adder": _price_ended_adder,
+    "step_adder": _price_step_adder,
     "trial_subtract": _price_trial_subtract,
     "constant_adder": _by_width("constant_adder"),
     "negate": _by_width("negate"),

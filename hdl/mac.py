@@ -24,19 +24,24 @@ from .stream import elastic, shape, stream_signature
 
 
 class Product(NamedTuple):
-    """A multiplier: lane of x, format of the register behind it, zeros below that."""
+    """A multiplier: lane of x, format of the register behind it."""
 
     lane: int
     format: Format
+
+
+class Term(NamedTuple):
+    """Which number of the level before, and how many zeros below it."""
+
+    number: int
     zeros: int
 
 
 class Adder(NamedTuple):
-    """Sum of one or two numbers of the level before, format of its register, zeros below that."""
+    """Sum of one or two terms, none shifted further than it must be, format of its register."""
 
-    terms: tuple[int, ...]
+    terms: tuple[Term, ...]
     format: Format
-    zeros: int
 
 
 class MacCore:
@@ -131,45 +136,49 @@ class MacCore:
     def _tree(self) -> None:
         """Products and adders of all rows; what two rows have in common is there once.
 
-        None is wider than the sum of its row: what wraps on the way is right again in the end.
+        None is wider than the widest sum that it is part of: what wraps on the way is right again
+        in the end. No sum has zeros below, since ``scale`` has them.
         """
         self.sums = self._widths()
-        tables: list[Ints] = []
-        self.products: list[Product] = []
-        self.adders: list[list[Adder]] = []
-        known: dict[tuple, int] = {}
-        rows: list[list[int]] = []
+        widths: dict[tuple[int, bytes], int] = {}  # of each lane and what it meets
+        uses: list[list[tuple[tuple[int, bytes], int]]] = []  # of those and zeros below, by row
         for row, number, read in zip(self.rows, self.sums, self._kept, strict=True):
-            places = []
+            uses.append([])
             for k in np.flatnonzero(row.any(axis=(0, 1))).tolist():
                 table = row[:, :, k].ravel()  # in order of use
                 zeros = trailing_zeros(table)
-                if zeros >= min(read, number.width):
-                    continue
-                ends = np.array([[table.min()], [table.max()]]) >> zeros  # no other goes further
-                low, high = dot_bounds(ends, self.number)
-                kept = within(int(low.min()), int(high.max()), number.width - zeros)
-                key = (k, table.tobytes(), kept)
-                if key not in known:
-                    known[key] = len(tables)
-                    tables.append(wrapped(table >> zeros, kept.width))
-                    self.products.append(Product(k, kept, zeros))
-                places.append(known[key])
-            rows.append(places)
+                if zeros < min(read, number.width):
+                    use = k, (table >> zeros).tobytes()
+                    widths[use] = max(widths.get(use, 0), number.width - zeros)
+                    uses[-1].append((use, zeros))
+        known: dict[tuple[bytes, Product], int] = {}
+        places: dict[tuple[int, bytes], int] = {}
+        for use, width in widths.items():
+            table = np.frombuffer(use[1], np.int64)
+            ends = np.array([[table.min()], [table.max()]])  # no other goes further
+            low, high = dot_bounds(ends, self.number)
+            kept = within(int(low.min()), int(high.max()), width)
+            key = wrapped(table, kept.width).tobytes(), Product(use[0], kept)
+            places[use] = known.setdefault(key, len(known))
+        tables = [np.frombuffer(table, np.int64) for table, _ in known]
+        self.products = [product for _, product in known]
         self.tables = Tables(tables, self.style, self.in_turn)
         self.priced = [self._priced(n) for n in range(len(tables))]
-        self.tree_stages = (max(map(len, rows)) - 1).bit_length() if tables else 0
+        self.tree_stages = (max(map(len, uses)) - 1).bit_length() if tables else 0
+        rows = [[Term(places[use], zeros) for use, zeros in row] for row in uses]
+        self.adders: list[list[Adder]] = []
         level: Sequence[Product | Adder] = self.products
         for _ in range(self.tree_stages):
-            adders: dict[Adder, int] = {}
-            for places, number in zip(rows, self.sums, strict=True):
-                for n, pair in enumerate(zip(places[::2], [*places[1::2], None], strict=False)):
-                    adder = _adder(level, pair, number.width)
-                    places[n] = adders.setdefault(adder, len(adders))
-                del places[(len(places) + 1) // 2 :]
-            self.adders.append(list(adders))
+            pairs = [[_pair(row[n : n + 2]) for n in range(0, len(row), 2)] for row in rows]
+            wide: dict[tuple[Term, ...], int] = {}
+            for row, number in zip(pairs, self.sums, strict=True):
+                for terms, zeros in row:
+                    wide[terms] = max(wide.get(terms, 0), number.width - zeros)
+            numbers = {terms: n for n, terms in enumerate(wide)}
+            rows = [[Term(numbers[terms], zeros) for terms, zeros in row] for row in pairs]
+            self.adders.append([_adder(level, terms, width) for terms, width in wide.items()])
             level = self.adders[-1]
-        self.totals = [places[0] if places else None for places in rows]
+        self.totals = [row[0].number if row else None for row in rows]
 
     def _priced(self, n: int) -> cost.Product:
         """The multiplier of a product."""
@@ -219,30 +228,22 @@ class MacCore:
         for n, (product, low) in enumerate(zip(products, unread[0], strict=True)):
             low, bits = min(low, product.y_width), len(tables.columns(n))
             total += cost.multiplier(*product, bits) + cost.product_register(product, low)
-        readers = self.adders[0] if self.adders else []
-        uses = Counter([t for adder in readers for t in adder.terms] if readers else self.totals)
-
-        def alone(n: int, zeros: int) -> cost.Product | None:
-            """A product that one adder alone reads, as a whole: a multiplier block takes it in."""
-            return products[n] if uses[n] == 1 and self.products[n].zeros == zeros else None
-
-        parts: Sequence[Product | Adder] = self.products
+        if self.adders:
+            uses = Counter(term.number for adder in self.adders[0] for term in adder.terms)
+        else:
+            uses = Counter(number for number in self.totals if number is not None)
+        alone = [product if uses[n] == 1 else None for n, product in enumerate(products)]
         for level, adders in enumerate(self.adders):
             for adder, low in zip(adders, unread[level + 1], strict=True):
-                zeros = max(parts[t].zeros for t in adder.terms)  # below them there is no adder
-                terms = [None if level else alone(t, zeros) for t in adder.terms]
+                terms = [None if level else alone[term.number] for term in adder.terms]
                 width = adder.format.width
-                skipped = min(low, width)
-                total += cost.product_adder(
-                    width, terms, skipped=skipped, zeros=zeros - adder.zeros
-                )
-            parts = adders
+                zeros = [term.zeros for term in adder.terms]
+                total += cost.product_adder(width, terms, skipped=min(low, width), zeros=zeros)
         for number, source, low in zip(self.sums, self.totals, self._skipped, strict=True):
             if source is not None:
-                zeros = parts[source].zeros
-                term = None if self.adders or self.empties else alone(source, zeros)
+                term = None if self.adders or self.empties else alone[source]
                 total += cost.product_adder(
-                    number.width, [term], load=self.accumulates, skipped=low, zeros=zeros
+                    number.width, [term], load=self.accumulates, skipped=low
                 )
         return total
 
@@ -258,10 +259,10 @@ class MacCore:
                 unread[-1][source] = min(unread[-1][source], low)
         for depth in range(len(self.adders), 0, -1):
             for adder, low in zip(self.adders[depth - 1], unread[depth], strict=True):
-                gaps = [levels[depth - 1][t].zeros - adder.zeros for t in adder.terms]
-                for t, gap in zip(adder.terms, gaps, strict=True):
-                    passed = low if len(gaps) == 1 else min(low, max(gaps)) if gap == 0 else 0
-                    unread[depth - 1][t] = min(unread[depth - 1][t], passed)
+                wires = max(term.zeros for term in adder.terms) if len(adder.terms) > 1 else low
+                for n, zeros in adder.terms:
+                    passed = min(low, wires) if zeros == 0 else 0
+                    unread[depth - 1][n] = min(unread[depth - 1][n], passed)
         return unread
 
     @property
@@ -447,13 +448,16 @@ def within(low: int, high: int, width: int) -> Format:
     return Format(max(1, min(exact.width, width)), 0, exact.signed)
 
 
-def _adder(level: Sequence[Product | Adder], pair: tuple, width: int) -> Adder:
-    terms = tuple(n for n in pair if n is not None)
-    parts = [level[n] for n in terms]
-    zeros = min(part.zeros for part in parts)
-    low = sum(part.format.min << (part.zeros - zeros) for part in parts)
-    high = sum(part.format.max << (part.zeros - zeros) for part in parts)
-    return Adder(terms, within(low, high, width - zeros), zeros)
+def _pair(terms: Sequence[Term]) -> tuple[tuple[Term, ...], int]:
+    """Terms of an adder, and the zeros below their sum."""
+    zeros = min(term.zeros for term in terms)
+    return tuple(Term(term.number, term.zeros - zeros) for term in terms), zeros
+
+
+def _adder(level: Sequence[Product | Adder], terms: tuple[Term, ...], width: int) -> Adder:
+    low = sum(level[n].format.min << zeros for n, zeros in terms)
+    high = sum(level[n].format.max << zeros for n, zeros in terms)
+    return Adder(terms, within(low, high, width))
 
 
 def sums_signature(sums: Sequence[Format]) -> stream.Signature:
@@ -570,15 +574,14 @@ class MacCoreArray(wiring.Component):
             )
             for n, product in enumerate(design.products)
         ]
-        parts: Sequence[Product | Adder] = design.products
         for depth, adders in enumerate(design.adders):
             values = []
             for n, adder in enumerate(adders):
-                terms = [level[t] << (parts[t].zeros - adder.zeros) for t in adder.terms]
+                terms = [level[number] << zeros for number, zeros in adder.terms]
                 total = terms[0] + terms[1] if len(terms) == 2 else terms[0]
                 values.append(register(2 + depth, adder.format, total, f"sum_{depth}_{n}"))
-            level, parts = values, adders
-        return [None if t is None else level[t] << parts[t].zeros for t in design.totals]
+            level = values
+        return [None if number is None else level[number] for number in design.totals]
 
     def _accumulators(self, m: Module, sums, take, begin, empty):
         """Load on the first step, add on the others."""

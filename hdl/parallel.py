@@ -128,14 +128,15 @@ class Parallel:
 
     def inventory(self) -> Inventory:
         """What it is made of."""
-        cells = {"add": adder, "subtract": subtract}
         total = register(self.pipeline.flip_flops)
         if self.held:
             bits = sum(mask.bit_count() for mask in self.pipeline.needed)
             total += register(1 + self.stages + bits) + logic(2, self.stages) + logic(3)
         else:
             total += elastic_stages(self.stages)
-        return sum((cells[kind](width) for kind, width in self.pipeline.operators), total)
+        for cell in self.pipeline.sums:
+            total += (subtract if cell.subtract else adder)(cell.width, cell.wired)
+        return total
 
     def events(self) -> Events:
         """Transfers of ``i`` and ``o``, one a vector."""

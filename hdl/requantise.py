@@ -93,11 +93,12 @@ class Lane:
         shift, bias, dropped = shift - common, bias >> common, dropped - common
         least = int(((low << shift) + bias).min()) >> dropped
         most = int(((high << shift) + bias).max()) >> dropped
-        fixed = max(0, int(shift[0]) - dropped) if len(shift) == 1 else 0
+        alike = trailing_zeros(int(np.bitwise_or.reduce(bias ^ bias[0])) >> dropped | 1 << 62)
+        fixed = max(0, min(int(shift.min()) - dropped, alike))  # bits of a constant alone
         source = Format.containing(least, most, frac - common - dropped)
         modes = target, rounding, overflow
         narrowing = Narrowing(source, least, most, *modes, fixed, offset)
-        width = dropped + narrowing.needed.bit_length()
+        width = dropped + narrowing.needed.bit_length() if narrowing.needed else 0
         if len(shift) > 1:  # upper bits that nobody needs have no place in a memory
             bias = (bias + (1 << width >> 1)) % (1 << width) - (1 << width >> 1)
             shift = shift if width else np.zeros_like(shift)
@@ -121,9 +122,7 @@ class Lane:
         shift, bias, dropped = shift - common, bias >> common, FIRST_DROP - common
         least, most = (((n << shift) + bias) >> dropped << left for n in (low, high))
         lowest, highest = int(least.min()), int(most.max())
-        source, fixed = Format.containing(lowest, highest, frac), 0
-        if len(left) == 1:
-            fixed = int(left[0])
+        source, fixed = Format.containing(lowest, highest, frac), int(left.min())
         narrowing = Narrowing(source, lowest, highest, *modes, fixed, offset)
         return cls(shift, bias, dropped, narrowing, left)
 
@@ -131,7 +130,7 @@ class Lane:
     def width(self) -> int:
         """Bits of ``(sum << shift) + bias`` that y depends on, from the lowest."""
         needed = self.narrowing.needed.bit_length()
-        return self.dropped + max(0, needed - int(self.left_shift.min()))
+        return self.dropped + max(0, needed - int(self.left_shift.min())) if needed else 0
 
     @property
     def left_shift(self) -> Ints:
@@ -375,13 +374,14 @@ class Requantisation:
     def _copied(self, lane: Lane) -> list[bytes]:
         """Bits of constants alone, below the lowest bit of the sums, that have registers behind.
 
-        Synthesis merges those that are alike.
+        Synthesis merges those that are alike, and has none that never change.
         """
         if self.tables is None or lane.sources or lane.left is not None:
             return []
         needed = lane.narrowing.needed << lane.dropped
         places = range(lane.cut, int(lane.shift.min()))
-        return [(lane.bias >> n & 1).tobytes() for n in places if needed >> n & 1]
+        columns = [lane.bias >> n & 1 for n in places if needed >> n & 1]
+        return [column.tobytes() for column in columns if column.any() and not column.all()]
 
     def events(self) -> Events:
         """Transfers of ``i`` and ``o``, one a frame."""
@@ -482,7 +482,7 @@ class Requantiser(wiring.Component):
         left = lane.left_shift
         if left.min() < left.max():
             more = constants[2 * self.design.lanes + p]
-            rest = self._shifted(m, rest, left, more, f"left_{p}")
+            rest = self._shifted(m, rest, left - left.min(), more, f"left_{p}")
         changing = Signal(
             Shape(number.width - fixed, number.signed), name=f"biased_{p}", reset_less=True
         )

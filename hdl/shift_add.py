@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 
 from amaranth import Cat, Const, Module, Signal, Value
 from amaranth.hdl import ClockSignal, Instance, Shape
@@ -54,6 +55,14 @@ class Sum:
     @property
     def width(self) -> int:
         return len(self.left)
+
+    @property
+    def wired(self) -> int:
+        """Bits that but for the carry are an operand alone, or the same as the bit below."""
+        pairs = list(zip(self.left, self.right, strict=True))
+        alone = [pair == (ZERO, ZERO) or (ZERO in pair and not self.subtract) for pair in pairs]
+        same = [False, *(pair == below for below, pair in pairwise(pairs))]
+        return sum(a or b for a, b in zip(alone, same, strict=True))
 
 
 @dataclass(frozen=True)

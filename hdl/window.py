@@ -163,14 +163,13 @@ class Pointer:
         return self.registers[-1].zeros if self.registers else self.width
 
     def inventory(self) -> Inventory:
-        """Registers, what chooses one of them and its step, one adder."""
+        """Registers, what chooses one of them, what adds its step."""
         registers = [cost.register(r.width) for r in self.registers]
         levels = len(self.registers)
         if not levels:
             return Inventory()
         widest = self.registers[-1].width
-        chosen = cost.mux(levels, widest) + (levels > 1) * cost.logic(levels, widest)
-        return sum(registers, chosen + cost.adder(widest))
+        return sum(registers, cost.mux(levels, widest) + cost.step_adder(widest, levels))
 
 
 class Window:
@@ -401,9 +400,9 @@ class Window:
             total += cost.counter(self.depth) + cost.ram(self.kept, bits, self.style)
             total += self.element.inventory()
         for level in self.levels[1:]:
-            total += cost.counter(level.most) + cost.logic(9, 2)
+            total += cost.counter(level.most) + cost.logic(6, 3)
             if not isinstance(level.turns, int):
-                total += cost.logic(2 * (level.most - 1).bit_length()) + cost.logic(9, 2)
+                total += cost.logic(2 * (level.most - 1).bit_length()) + cost.logic(6, 3)
         for number in (self.slack, self.room):
             total += cost.register(number.width) + 2 * cost.adder(number.width)
             total += cost.logic(len(self._output_levels) + 1, number.width)

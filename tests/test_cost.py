@@ -128,13 +128,22 @@ def test_registers_move_into_multipliers_on_series_7_only():
     pair = cost.product_register(hard) + cost.product_adder(17, [hard, None])
     assert pair.cost(Target.named("xilinx7")) == Cost(ff_in_dsp=33)
     assert pair.cost(Target.named("xilinxup")).ff == pair.cost(ECP5).ff == 33
-    shifted = cost.product_adder(17, [hard, None], zeros=2)
+    shifted = cost.product_adder(17, [hard, None], zeros=(2, 0))
     assert shifted.cost(Target.named("xilinx7")) == Cost(ff=2, ff_in_dsp=15)
+    beside = cost.product_register(soft) + cost.product_adder(17, [hard, soft], zeros=(2, 0))
+    assert beside.cost(Target.named("xilinx7")) == Cost(ff=2 + 2, ff_in_dsp=15 + 3)
     assert cost.product_register(soft).cost(Target.named("xilinx7")) == Cost(ff=5)
     operand = cost.operand_register(8, [hard, hard])
     assert operand.cost(Target.named("xilinx7")) == Cost(ff_in_dsp=8)
     both = cost.operand_register(8, [hard, soft])
     assert both.cost(Target.named("xilinx7")) == Cost(ff=8)
+
+
+def test_the_choice_of_a_step_is_free_where_tables_stand_before_the_carry():
+    chosen, adder = cost.step_adder(8, 3), cost.adder(8)
+    assert chosen.cost(Target.named("xilinx7")) == adder.cost(Target.named("xilinx7"))
+    assert chosen.cost(ECP5) == (adder + cost.logic(3, 8)).cost(ECP5)
+    assert cost.step_adder(8, 1).cost(ECP5) == adder.cost(ECP5)
 
 
 def words(depth, width):

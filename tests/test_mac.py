@@ -127,6 +127,15 @@ def test_equal_rows_and_products_are_there_once():
     assert list(design.core.elements) == [0, 1]
 
 
+def test_products_and_sums_that_are_alike_but_for_a_power_of_two_are_there_once():
+    weight = np.array([[24, 8, 3, 5], [3, 1, 7, 5], [6, 2, 1, 0]])
+    design, _ = check_mac(weight, NUMBERS["s5"], 3, 4, frames=3)
+    assert len(design.core.products) == 2 + 3 + 1  # by column: 3, 1; 3, 7, 1; 5
+    first, second = design.core.adders
+    assert [adder.terms for adder in first].count(((0, 0), (1, 0))) == 1
+    assert (len(first), len(second)) == (1 + 3, 3)
+
+
 def test_columns_of_zeros_have_no_multiplier():
     design = Mac(WEIGHTS["column zero"], NUMBERS["s5"], 1, 4)
     assert list(design.core.elements) == [0, 2]

@@ -202,6 +202,22 @@ def test_a_shift_leaves_low_bits_that_never_change():
     assert [plain(word) for _, word in found["o"]] == wanted
 
 
+def test_low_bits_that_all_rows_of_a_lane_have_alike_never_change():
+    """Below sums times 4 and times 8 the constants have 01 both; the higher bits differ."""
+    shift, bias = np.array([2, 3]), np.array([5, -3])
+    sums, ends = [Format(4, 0)], (np.full(2, -8), np.full(2, 7))
+    modes = Format(8, 0), Rounding.RND, Overflow.SAT
+    design = Requantisation(sums, [0], *ends, shift, bias, 0, *modes)
+    (lane,) = design.rows
+    assert (lane.narrowing.fixed, lane.narrowing.source.width, lane.stored) == (2, 8, 6)
+    wanted = [(n << shift[k % 2]) + bias[k % 2] for k, n in enumerate(range(-8, 8))]
+    events = events_after_sums(design)
+    given = [{"sum_0": n} for n in range(-8, 8)]
+    check_circuit(
+        lambda: AfterSums(design), {"i": given}, {"o": [[int(n)] for n in wanted]}, events, 16
+    )
+
+
 def test_a_bit_below_all_that_rounding_looks_at_is_skipped():
     """Towards 0 from a number that is never whole: the sign tells what to add."""
     modes = {"rounding": Rounding.TRN_ZERO, "overflow": Overflow.WRAP}
