@@ -257,11 +257,6 @@ class Pipeline:
         """Register bits; the control of the stages not included."""
         return sum(mask.bit_count() for stage in self.registers for mask in stage.values())
 
-    @cached_property
-    def operators(self) -> tuple[tuple[str, int], ...]:
-        """The adder cells as (``"add"`` or ``"subtract"``, width), in order."""
-        return tuple(("subtract" if cell.subtract else "add", cell.width) for cell in self.sums)
-
     @property
     def input_shape(self) -> Shape:
         """Shape of the elements of x: one for all, as narrow as their intervals allow."""

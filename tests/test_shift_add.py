@@ -174,9 +174,11 @@ def test_small_matrices_cost_what_they_must(weight, adders, negated_adders):
 
 def test_numbers_that_do_not_overlap_are_joined_without_adders():
     made = Pipeline(build_adder_graph([[17, 1]], [(0, 15)] * 2))
-    assert made.operators == (("add", 9),)  # 17 x0 is two copies of four bits
+    assert [(cell.subtract, cell.width) for cell in made.sums] == [
+        (False, 9)
+    ]  # 17 x0 is two copies of four bits
     made = Pipeline(build_adder_graph([[1, 16]], [(0, 15)] * 2))
-    assert made.operators == ()
+    assert made.sums == ()
     assert made.flip_flops == 8
 
 
