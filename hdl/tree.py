@@ -26,8 +26,8 @@ class Tree:
 
     A tree among the numbers that a transfer brings of each channel, a stage a round, then
     accumulators: a register where the next transfer goes on with the same channels, else a ring of
-    memory. The first transfer loads them, so no cycle clears them, and results follow each other
-    without a gap.
+    memory or of registers, in which every step moves all words on. The first transfer loads them,
+    so no cycle clears them, and results follow each other without a gap.
 
     Parameters
     ----------
@@ -113,12 +113,13 @@ class Tree:
             lane += cost.accumulate(width) if self.kind == "sum" else cost.compare(width)
             total += cost.register(1) + cost.logic(3, 3) + cost.counter(self.rows)
             if self.words > 1:
-                lane += cost.register(self._last_bits())
                 lane += Inventory() if self.kind == "sum" else cost.mux2(width)
-                total += cost.ram(self.words, self.channels * width, self.style)
                 total += cost.counter(self.words)
+            if self.words == 1 or self.style == "registers":
+                lane += cost.register(width) + cost.delay_line(width, self.words - 1)
             else:
-                lane += cost.register(width)
+                lane += cost.register(self._last_bits())
+                total += cost.ram(self.words, self.channels * width, self.style)
         return total + self.channels * lane
 
     def events(self, results: int = 1) -> Events:
@@ -228,9 +229,9 @@ class TreeArray(wiring.Component):
         kept: list[Value] = [
             Signal(shape, name=f"result_{c}", reset_less=True) for c in range(design.channels)
         ]
-        before = kept
+        before, written = kept, []
         if design.words > 1:
-            before, write = self._ring(m, shape, step, ends)
+            before, written = self._ring(m, shape, step, ends, kept)
         for c, (number, old, result) in enumerate(zip(numbers, before, kept, strict=True)):
             new = Signal(shape, name=f"new_{c}")
             m.d.comb += self._given(c, result)
@@ -244,31 +245,44 @@ class TreeArray(wiring.Component):
                 m.d.comb += new.eq(Mux(better, number, old) if design.words > 1 else number)
             with m.If(step if design.words > 1 else step & better):
                 m.d.sync += result.eq(new)
-            if design.words > 1:
-                m.d.comb += write[c].eq(new)
+            if written:
+                m.d.comb += written[c].eq(new)
 
-    def _ring(self, m: Module, shape: Shape, step: Value, ends: Value):
-        """A memory of the accumulators, read a step ahead at another place than it is written.
+    def _ring(self, m: Module, shape: Shape, step: Value, ends: Value, kept: list[Value]):
+        """Accumulators behind those of this step, ``kept``: registers that move on, or a memory.
 
-        Returns what it gives for the channels of this step, and what is written of them.
+        The memory is read a step ahead, at another place than it is written. Returns what comes out
+        for the channels of this step, and what is to be written of them, if anything.
         """
         design = self.design
+        word, following = Signal(range(design.words)), Signal(range(design.words))
+        m.d.comb += [
+            ends.eq(word == design.words - 1),
+            following.eq(Mux(ends, 0, word + 1)),
+        ]
+        with m.If(step):
+            m.d.sync += word.eq(following)
+        if design.style == "registers":
+            for n in range(1, design.words):
+                moved = [
+                    Signal(shape, name=f"behind_{c}_{n}", reset_less=True)
+                    for c in range(design.channels)
+                ]
+                with m.If(step):
+                    m.d.sync += [new.eq(old) for new, old in zip(moved, kept, strict=True)]
+                kept = moved
+            return kept, []
         width = shape.width * design.channels
         m.submodules.ring = ring = Memory(
             shape=width, depth=design.words, init=[], attrs={"ram_style": design.style}
         )
         write, read = ring.write_port(), ring.read_port(domain="sync")
-        word, following = Signal(range(design.words)), Signal(range(design.words))
         m.d.comb += [
-            ends.eq(word == design.words - 1),
-            following.eq(Mux(ends, 0, word + 1)),
             read.addr.eq(following),
             read.en.eq(step),
             write.addr.eq(word),
             write.en.eq(step),
         ]
-        with m.If(step):
-            m.d.sync += word.eq(following)
         parts = [slice(c * shape.width, (c + 1) * shape.width) for c in range(design.channels)]
         old = [read.data[part] for part in parts]
         return (
