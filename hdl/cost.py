@@ -252,6 +252,8 @@ def saturate(
     excess = (from_width - from_signed) - (to_width - to_signed)
     if overflow == "WRAP" or (excess <= 0 and from_signed <= to_signed):
         return Inventory()
+    if from_signed and to_signed and to_width == 1 and overflow != "SAT_ZERO":
+        return Inventory()  # the sign
     if registered and (not from_signed or overflow == "SAT_ZERO"):
         ways = 2 if from_signed and to_signed else 1  # all ones and all zeros are inside
         return logic(ways * (max(0, excess) + from_signed) + 1)
