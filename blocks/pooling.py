@@ -321,7 +321,8 @@ class MaxPool(PoolingBlock):
 def _largest(block: MaxPool, plan: Plan) -> tuple[Any, ...]:
     if isinstance(plan, WholeWindows):
         raster = block._raster(plan, block.input.format.min)
-        return raster, Tree("maximum", block.input.format, raster.channels, raster.taps)
+        x, channels = block.input.format, raster.channels
+        return raster, Tree("maximum", x, channels, raster.taps, apart=raster.apart)
     window = block._window(plan)
     terms = int(window.lengths.max())
     return (Windowed(window, Reduction("maximum", block.input.format, plan.lanes, terms)),)

@@ -206,6 +206,14 @@ def logic(inputs: int, bits: int = 1) -> Inventory:
     return _one("logic", inputs) * bits if inputs > 1 else Inventory()
 
 
+def mask(flags: int, bits: int) -> Inventory:
+    """``bits`` that are constant unless all of ``flags`` are set, before a sum or a comparison.
+
+    Tables that have inputs left for the flags take them in.
+    """
+    return _one("mask", flags) * bits if flags else Inventory()
+
+
 def mux2(width: int) -> Inventory:
     """One of two words."""
     return mux(2, width)
@@ -845,6 +853,7 @@ _PRICES: dict[str, Callable[..., _Price]] = {
     "compare": _by_width("compare"),
     "compare_place": _by_width("compare_place"),
     "logic": _by_width("logic"),
+    "mask": _by_width("mask"),
     "mux": _by_width("mux"),
     "late_mux": _price_late_mux,
     "counter": _price_counter,

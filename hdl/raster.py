@@ -223,6 +223,18 @@ class Raster:
                 plain *= self.axes[n].windows
         return found
 
+    @cached_property
+    def apart(self) -> frozenset[int]:
+        """Pairs of taps, 0 of the first two, of which never both lie in the frame."""
+        seen = np.ones((1, 1), bool)  # taps, windows
+        for axis in self.axes:
+            inside = np.array([axis.inside(tap) for tap in range(axis.kernel)])
+            seen = (seen[:, None, :, None] & inside[None, :, None]).reshape(
+                len(seen) * axis.kernel, -1
+            )
+        pairs = zip(seen[::2], seen[1::2], strict=False)
+        return frozenset(n for n, (a, b) in enumerate(pairs) if not (a & b).any())
+
     def line(self, n: int, tap: int) -> int:
         """How many delays along an axis a tap lies behind the newest."""
         return self.first_taps[n] + self._trimmed[n].kernel - 1 - tap
@@ -299,7 +311,7 @@ class Raster:
             for window in np.argwhere(every):
                 seen = [axis.inside(tap) for axis, tap in zip(self.axes, window, strict=True)]
                 masks = sum(not windows.all() for windows in seen)
-                total += cost.logic(1 + masks, self.bits(part))
+                total += cost.mask(masks, self.bits(part))
         return total
 
     def events(self) -> Events:

@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from amaranth import Module, Mux, Signal, Value
+from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.hdl import Shape
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
@@ -39,6 +39,8 @@ class Tree:
     words : transfers that follow each other with different channels
     style : "block", "distributed" or "registers", what the ring becomes
     needed : mask of the bits of a result that anyone reads
+    apart : for a maximum, pairs of numbers of a transfer, 0 of the first two, of which one at least
+        is always the lowest of all
     """
 
     kind: str
@@ -49,6 +51,7 @@ class Tree:
     words: int = 1
     style: str = "registers"
     needed: int = (1 << 64) - 1
+    apart: frozenset[int] = frozenset()
 
     @property
     def rounds(self) -> int:
@@ -92,6 +95,11 @@ class Tree:
             return a + b
         return Mux(less(a, b), b, a) if self.kind == "maximum" else Mux(less(b, a), b, a)
 
+    def either(self, a: Value, b: Value) -> Value:
+        """The larger of two numbers of which one is the lowest of all."""
+        both = a | b
+        return Cat(both[:-1], a[-1] & b[-1]).as_signed() if self.number.signed else both
+
     def inventory(self) -> Inventory:
         """What it is made of."""
         lane, terms = Inventory(), [1] * self.fan
@@ -100,7 +108,9 @@ class Tree:
             for n, count in enumerate(joined):
                 width, ends = self.shape(count).width, self.rows == 1 and done == self.rounds - 1
                 lane += cost.register(self._last_bits() if ends else width)
-                if 2 * n + 1 < len(terms):
+                if done == 0 and n in self.apart:
+                    lane += cost.logic(2, width)
+                elif 2 * n + 1 < len(terms):
                     lane += (
                         cost.adder(width)
                         if self.kind == "sum"
@@ -193,8 +203,13 @@ class TreeArray(wiring.Component):
                     joined = Signal(
                         design.shape(count), name=f"joined_{c}_{done}_{n}", reset_less=True
                     )
+                    new = pair[0]
+                    if done == 0 and n in design.apart:
+                        new = design.either(*pair)
+                    elif len(pair) > 1:
+                        new = design.join(*pair)
                     with m.If(enables[done]):
-                        m.d.sync += joined.eq(design.join(*pair) if len(pair) > 1 else pair[0])
+                        m.d.sync += joined.eq(new)
                     players.append(joined)
             numbers += players
         if design.rows == 1:
