@@ -123,6 +123,7 @@ class Raster:
         its delay becomes; "block" if left out
     read : bools, shape (taps * channels,): which numbers of a window anybody reads; the others are
         ``fill`` and cost nothing; all are read if left out
+    largest : whether only the largest of a window counts, and ``fill`` is the lowest number
 
     Members
     -------
@@ -139,11 +140,12 @@ class Raster:
         fill: int = 0,
         styles: Sequence[str] | None = None,
         read: NDArray[np.bool_] | None = None,
+        largest: bool = False,
     ):
         if not can_unroll(axes):
             raise ValueError(f"Raster axes must be such that can_unroll holds, not {list(axes)}")
         self.axes, self.channels, self.number, self.fill = tuple(axes), channels, number, fill
-        self.windows = prod(axis.windows for axis in axes)
+        self.largest, self.windows = largest, prod(axis.windows for axis in axes)
         self.taps = prod(axis.kernel for axis in axes)
         self.parts = self._parts(read)
         trimmed = [_trimmed(axis) for axis in axes]
@@ -225,7 +227,12 @@ class Raster:
 
     @cached_property
     def apart(self) -> frozenset[int]:
-        """Pairs of taps, 0 of the first two, of which never both lie in the frame."""
+        """Pairs of taps, 0 of the first two, that are joined without a comparison.
+
+        Never both lie in the frame, and only the largest number counts.
+        """
+        if not self.largest:
+            return frozenset()
         seen = np.ones((1, 1), bool)  # taps, windows
         for axis in self.axes:
             inside = np.array([axis.inside(tap) for tap in range(axis.kernel)])
@@ -311,7 +318,8 @@ class Raster:
             for window in np.argwhere(every):
                 seen = [axis.inside(tap) for axis, tap in zip(self.axes, window, strict=True)]
                 masks = sum(not windows.all() for windows in seen)
-                total += cost.mask(masks, self.bits(part))
+                if int(np.ravel_multi_index(window, every.shape)) // 2 not in self.apart:
+                    total += cost.mask(masks, self.bits(part))  # else what joins them takes it in
         return total
 
     def events(self) -> Events:
