@@ -87,6 +87,7 @@ ONCE_DEAD = {
     "Linear": (31,),  # rows of unlike shifts, the lowest bit of whose sum carries nowhere
     "Convolution": (32,),  # weights between others that no window meets
     "TransposedConvolution": (54,),  # a bit of the sum that rounding to zero cannot see
+    "AveragePool": (59, 98),  # all but the sign of what saturates to a single bit
     "Nonlinearity": (16, 29, 58),  # what is cut off; a function that never changes
     "Network": (42,),  # bits of a constant times a single bit
 }
