@@ -77,6 +77,9 @@ def arithmetic(bench: Bench) -> None:
         two = f"input [{top}:0] a, input [{top}:0] b, output [{top}:0] y"
         one = f"input [{top}:0] a, input b, output [{top}:0] y"
         bench.add("adder", width, two, "assign y = a + b;")
+        shorter = f"input [{width - 2}:0] a, input [{width - 2}:0] b, output [{top}:0] y"
+        if width > 1:
+            bench.add("carrying_adder", width, shorter, "assign y = a + b;")
         bench.add("subtract", width, two, "assign y = a - b;")
         constant = random.Random(width).getrandbits(width) | 1
         bench.add("constant_adder", width, one, f"assign y = a + {width}'d{constant};")

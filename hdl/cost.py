@@ -148,6 +148,11 @@ def adder(width: int) -> Inventory:
     return _one("adder", width) if width > 0 else Inventory()
 
 
+def carrying_adder(width: int) -> Inventory:
+    """``a + b`` of numbers without a sign, the highest of ``width`` bits being the carry."""
+    return _one("carrying_adder", width) if width > 1 else adder(width)
+
+
 def ended_adder(width: int, above: int) -> Inventory:
     """``a + b`` with a result of ``width`` bits, in the ``above`` highest of which b has ended."""
     return _one("ended_adder", width, above) if width > 0 else Inventory()
@@ -843,6 +848,7 @@ _PRICES: dict[str, Callable[..., _Price]] = {
     "register": _price_register,
     "delay_line": _price_delay_line,
     "adder": _by_width("adder"),
+    "carrying_adder": _by_width("carrying_adder"),
     "subtract": _by_width("subtract"),
     "ended_adder": _price_ended_adder,
     "trial_subtract": _price_trial_subtract,

@@ -100,6 +100,13 @@ class Tree:
         both = a | b
         return Cat(both[:-1], a[-1] & b[-1]).as_signed() if self.number.signed else both
 
+    def _joining(self, width: int, terms: int) -> Inventory:
+        """What makes so many bits of two numbers, of which one stands for so many ``terms``."""
+        if self.kind != "sum":
+            return cost.compare(width) + cost.mux2(width)
+        carries = not self.number.signed and self.shape(terms).width < width
+        return cost.carrying_adder(width) if carries else cost.adder(width)
+
     def inventory(self) -> Inventory:
         """What it is made of."""
         lane, terms = Inventory(), [1] * self.fan
@@ -111,11 +118,7 @@ class Tree:
                 if done == 0 and n in self.apart:
                     lane += cost.logic(2, width)
                 elif 2 * n + 1 < len(terms):
-                    lane += (
-                        cost.adder(width)
-                        if self.kind == "sum"
-                        else cost.compare(width) + cost.mux2(width)
-                    )
+                    lane += self._joining(width, max(terms[2 * n : 2 * n + 2]))
             terms = joined
         total = cost.elastic(self.rounds)
         if self.rows > 1:
