@@ -77,6 +77,9 @@ def arithmetic(bench: Bench) -> None:
         two = f"input [{top}:0] a, input [{top}:0] b, output [{top}:0] y"
         one = f"input [{top}:0] a, input b, output [{top}:0] y"
         bench.add("adder", width, two, "assign y = a + b;")
+        shorter = f"input [{width - 2}:0] a, input [{width - 2}:0] b, output [{top}:0] y"
+        if width > 1:
+            bench.add("carrying_adder", width, shorter, "assign y = a + b;")
         bench.add("subtract", width, two, "assign y = a - b;")
         constant = random.Random(width).getrandbits(width) | 1
         bench.add("constant_adder", width, one, f"assign y = a + {width}'d{constant};")
@@ -107,6 +110,29 @@ def selection(bench: Bench) -> None:
         bench.add("mux", n, ports, body + "endcase\nassign y = r;", COPIES)
     for n in (2, 3, 4, 5, 6, 8, 16, 64):
         bench.add("logic", n, f"input [{n - 1}:0] a, output y", "assign y = &a;")
+
+
+def masking(bench: Bench) -> None:
+    """Sums and largest of two numbers that are 0 but where flags say, by the flags of each.
+
+    A table takes flags in for nothing if it has inputs left, so ``calibrate`` prices them by the
+    difference from numbers without flags: the mean of sums and largest, and of flags that both
+    share, as taps of a row do, and a flag of their own.
+    """
+    top = COPIES - 1
+    for flags in range(4):
+        for own in (0, 1):
+            ports = f"input [{top}:0] a, input [{top}:0] b, output reg [{top + 1}:0] y, "
+            ports += "input of_a, input of_b, input [2:0] of_both"
+            shared = [f"of_both[{n}]" for n in range(flags - own)]
+            c, d = (
+                " & ".join([n, *(f"{{{COPIES}{{{f}}}}}" for f in mine)])
+                for n in "ab"
+                for mine in [[*shared, *([f"of_{n}"] if own and flags else [])]]
+            )
+            body = f"wire [{top}:0] c = {c}, d = {d};\nalways @(posedge clk) y <= "
+            bench.add(f"mask_{own}_largest", flags, ports, f"{body}c < d ? d : c;", 2 * COPIES)
+            bench.add(f"mask_{own}_sum", flags, ports, f"{body}c + d;", 2 * COPIES)
 
 
 def memories(bench: Bench) -> None:
@@ -252,6 +278,7 @@ def calibrate(target: Target, only: str) -> dict[str, list[list[float]]]:
     bench = Bench(only)
     arithmetic(bench)
     selection(bench)
+    masking(bench)
     memories(bench)
     functions(bench, target)
     control(bench)
@@ -264,6 +291,11 @@ def calibrate(target: Target, only: str) -> dict[str, list[list[float]]]:
     for table in [name.removesuffix("_alone") for name in tables if name.endswith("_alone")]:
         means = zip(tables[table][1], tables.pop(f"{table}_alone")[1], strict=True)
         tables[table][1] = [round(sum(pair) / 2, 3) for pair in means]
+    kinds = [tables.pop(name) for name in sorted(tables) if name.startswith("mask_")]
+    if kinds:
+        more = [[lut - kind[1][0] for lut in kind[1]] for kind in kinds]
+        means = [round(max(0.0, sum(pair) / len(pair)), 3) for pair in zip(*more, strict=True)]
+        tables["mask"] = [kinds[0][0], means, [0.0] * len(means)]
     kinds = [tables.pop(name) for name in sorted(tables) if name.startswith("table_")]
     if kinds:
         sizes = sorted({kind[0][0] for kind in kinds})

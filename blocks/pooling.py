@@ -216,11 +216,11 @@ class PoolingBlock(ABC):
         """Whether there is a circuit that takes a whole window in a cycle."""
         return prod(axis.kernel for axis in self._cropped) > 1 and bool(raster_axes(self._cropped))
 
-    def _raster(self, plan: WholeWindows, fill: int) -> Raster:
-        """The windows, with ``fill`` outside the frame."""
+    def _raster(self, plan: WholeWindows, fill: int, largest: bool = False) -> Raster:
+        """The windows, with ``fill`` outside the frame; ``largest`` as of a Raster."""
         axes, channels = raster_axes(self._cropped), self.input.shape[-1]
         styles = [plan.buffer_style] * (len(axes) - 1)
-        return Raster(axes, channels, self.input.format, fill, styles)
+        return Raster(axes, channels, self.input.format, fill, styles, largest=largest)
 
     @property
     def _cropped(self) -> list[WindowAxis]:
@@ -320,8 +320,9 @@ class MaxPool(PoolingBlock):
 @lru_cache(maxsize=256)
 def _largest(block: MaxPool, plan: Plan) -> tuple[Any, ...]:
     if isinstance(plan, WholeWindows):
-        raster = block._raster(plan, block.input.format.min)
-        return raster, Tree("maximum", block.input.format, raster.channels, raster.taps)
+        raster = block._raster(plan, block.input.format.min, largest=True)
+        x, channels = block.input.format, raster.channels
+        return raster, Tree("maximum", x, channels, raster.taps, apart=raster.apart)
     window = block._window(plan)
     terms = int(window.lengths.max())
     return (Windowed(window, Reduction("maximum", block.input.format, plan.lanes, terms)),)

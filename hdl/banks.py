@@ -22,10 +22,10 @@ class Banks:
     """Words of ``width`` numbers that ``writes`` heads write and ``reads`` heads read in a cycle.
 
     Each writing head has a bank of its own, with a copy for each reading head, so that no memory
-    has more than a port to write and one to read. Registers tell for every word which bank has it;
-    where none has since the frame began, the word is the initial one, so nothing is swept. A word
-    that is read as it is written passes the memories by; of two heads that write one word, the
-    later one does.
+    has more than a port to write and one to read; words in registers are one bank for all heads.
+    Registers tell for every word which bank has it; where none has since the frame began, the word
+    is the initial one, so nothing is swept. A word that is read as it is written passes the
+    memories by; of two heads that write one word, the later one does.
 
     Parameters
     ----------
@@ -75,9 +75,14 @@ class Banks:
         return self.width * self.number.width
 
     @property
+    def banks(self) -> int:
+        """How many places a word may be in."""
+        return 1 if self.style == "registers" else self.writes
+
+    @property
     def live(self) -> int:
         """Bits that name a bank, or none."""
-        return self.writes.bit_length()
+        return self.banks.bit_length()
 
     @property
     def spare(self) -> int:
@@ -100,19 +105,18 @@ class Banks:
         reads, writes = self.reads, self.writes
         total = cost.elastic(1) + cost.counter(self.steps) + cost.logic(4)
         total += cost.register(words * self.live) + writes * cost.logic(address + 1, words)
-        total += cost.logic(writes + 2, words * self.live)
+        total += cost.logic(self.banks + 2, words * self.live)
         total += reads * (cost.mux(words, self.live) + cost.register(self.live))
         compared = cost.logic(2 * len(self.sizes) * self.index.width + (not self.complete))
         total += reads * (writes * compared + cost.register(1))
         total += (reads if writes > 1 else 1) * cost.register(word)
         passing = (writes - 1) * cost.mux2(word)
-        total += reads * (passing + cost.mux(writes + 1 + bool(self.tables.width), word))
+        total += reads * (passing + cost.mux(self.banks + 1 + bool(self.tables.width), word))
         if self.style == "registers":
-            more = cost.mux(self.depth, word) + cost.register(word)
-            bank = cost.ram(self.depth, word, "registers") + (reads - 1) * more
+            total += words * (cost.register(word) + cost.logic(writes + 1) + passing)
+            total += reads * (cost.mux(words, word) + cost.register(word))
         else:
-            bank = reads * cost.ram(self.depth, word, self.style)
-        total += writes * bank
+            total += writes * reads * cost.ram(self.depth, word, self.style)
         if self.tables.width:
             rom = cost.rom(self.depth, self.tables.width, "logic", self.tables.words)
             total += reads * (rom + cost.register(int(self.masked)))
@@ -162,18 +166,23 @@ class BankedMemory(wiring.Component):
         ]
         to = list(self._addresses(self.i_write_address.payload, design.writes))
         of = list(self._addresses(self.i_read_address.payload, design.reads))
-        banks = self._banks(m, moving, to, of, written)
         live = [Signal(design.live, name=f"live_{n}") for n in range(len(design.places))]
-        for signal, place in zip(live, design.places, strict=True):
+        kept: list[Value] = []  # the words, if they are registers
+        for n, (signal, place) in enumerate(zip(live, design.places, strict=True)):
             named = [known & (address == place) for address, known, _ in to]
             bank: Value = Const(1, design.live)
-            for head, hit in list(enumerate(named, 1))[1:]:
+            for head, hit in list(enumerate(named, 1))[1 : design.banks]:
                 bank = Mux(hit, head, bank)
             with m.If(moving & (Cat(named).any() | last)):
                 m.d.sync += signal.eq(Mux(last, 0, bank))
-        words = dict(zip(design.places, live, strict=True))
-        none = Const(0, design.live)
-        table = Cat(words.get(place, none) for place in range(design.depth))
+            if design.style == "registers":
+                kept.append(Signal(word, name=f"word_{n}", reset_less=True))
+                with m.If(moving & Cat(named).any()):
+                    m.d.sync += kept[-1].eq(_latest(named, written))
+        banks = (
+            self._found(m, moving, of, kept) if kept else self._banks(m, moving, to, of, written)
+        )
+        table = self._table(live)
         exists = sum(1 << place for place in design.places)
         passers: list[Signal] = []
         for head, (address, known, whole) in enumerate(of):
@@ -183,9 +192,7 @@ class BankedMemory(wiring.Component):
                 there = known & Const(exists, design.depth).bit_select(address, 1)
             m.d.comb += found.eq(Mux(known, table.word_select(address, design.live), 0))
             hit = Cat(there & (whole == other) for _, _, other in to)
-            passing: Value = written[0]
-            for bit, other in zip(hit[1:], written[1:], strict=True):
-                passing = Mux(bit, other, passing)
+            passing = _latest(list(hit), written)
             passed = Signal(name=f"passed_{head}")
             with m.If(moving):
                 m.d.sync += [source.eq(found), passed.eq(hit.any())]
@@ -214,28 +221,40 @@ class BankedMemory(wiring.Component):
         """What each reading head finds in each bank."""
         design = self.design
         found: list[list[Value]] = [[] for _ in of]
-        copies = 1 if design.style == "registers" else design.reads
         for bank, ((address, known, _), value) in enumerate(zip(to, written, strict=True)):
-            for copy in range(copies):
+            for head in range(design.reads):
                 memory = Memory(
                     shape=design.word,
                     depth=design.depth,
                     init=[],
                     attrs={"ram_style": design.style},
                 )
-                m.submodules[f"bank_{bank}_{copy}"] = memory
+                m.submodules[f"bank_{bank}_{head}"] = memory
                 write = memory.write_port()
                 m.d.comb += [
                     write.addr.eq(address),
                     write.data.eq(value),
                     write.en.eq(moving & known),
                 ]
-                heads = range(design.reads) if copies == 1 else [copy]
-                for head in heads:
-                    read = memory.read_port(domain="sync")
-                    m.d.comb += [read.addr.eq(of[head][0]), read.en.eq(moving)]
-                    found[head].append(read.data)
+                read = memory.read_port(domain="sync")
+                m.d.comb += [read.addr.eq(of[head][0]), read.en.eq(moving)]
+                found[head].append(read.data)
         return found
+
+    def _found(self, m: Module, moving, of, kept: list[Value]) -> list[list[Value]]:
+        """What each reading head finds in registers."""
+        table, found = self._table(kept), []
+        for head, (address, _, _) in enumerate(of):
+            data = Signal(self.design.word, name=f"found_{head}", reset_less=True)
+            with m.If(moving):
+                m.d.sync += data.eq(table.word_select(address, len(data)))
+            found.append([data])
+        return found
+
+    def _table(self, values: list[Value]) -> Value:
+        """Something of each word, side by side at its address; 0 where there is no word."""
+        there, none = dict(zip(self.design.places, values, strict=True)), Const(0, len(values[0]))
+        return Cat(there.get(place, none) for place in range(self.design.depth))
 
     def _initial(self, m: Module, head: int, address, known, moving) -> Value:
         """The initial word at an address a cycle ago; 0 if there is none."""
@@ -255,3 +274,11 @@ class BankedMemory(wiring.Component):
         with m.If(moving):
             m.d.sync += inside.eq(known)
         return Mux(inside, Cat(numbers), 0)
+
+
+def _latest(hits: list[Value], words: list[Value]) -> Value:
+    """The word of the last head that hits, the first if no other does."""
+    latest = words[0]
+    for hit, word in zip(hits[1:], words[1:], strict=True):
+        latest = Mux(hit, word, latest)
+    return latest

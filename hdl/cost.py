@@ -151,6 +151,11 @@ def adder(width: int, wired: int = 0) -> Inventory:
     return _one("adder", width, wired) if width > 0 else Inventory()
 
 
+def carrying_adder(width: int) -> Inventory:
+    """``a + b`` of numbers without a sign, the highest of ``width`` bits being the carry."""
+    return _one("carrying_adder", width) if width > 1 else adder(width)
+
+
 def ended_adder(width: int, above: int) -> Inventory:
     """``a + b`` with a result of ``width`` bits, in the ``above`` highest of which b has ended."""
     return _one("ended_adder", width, above) if width > 0 else Inventory()
@@ -214,6 +219,14 @@ def logic(inputs: int, bits: int = 1) -> Inventory:
     return _one("logic", inputs) * bits if inputs > 1 else Inventory()
 
 
+def mask(flags: int, bits: int) -> Inventory:
+    """``bits`` that are constant unless all of ``flags`` are set, before a sum or a comparison.
+
+    Tables that have inputs left for the flags take them in.
+    """
+    return _one("mask", flags) * bits if flags else Inventory()
+
+
 def mux2(width: int) -> Inventory:
     """One of two words."""
     return mux(2, width)
@@ -260,6 +273,8 @@ def saturate(
     excess = (from_width - from_signed) - (to_width - to_signed)
     if overflow == "WRAP" or (excess <= 0 and from_signed <= to_signed):
         return Inventory()
+    if from_signed and to_signed and to_width == 1 and overflow != "SAT_ZERO":
+        return Inventory()  # the sign
     if registered and (not from_signed or overflow == "SAT_ZERO"):
         ways = 2 if from_signed and to_signed else 1  # all ones and all zeros are inside
         return logic(ways * (max(0, excess) + from_signed) + 1)
@@ -860,6 +875,7 @@ _PRICES: dict[str, Callable[..., _Price]] = {
     "delay_line": _price_delay_line,
     "adder": _by_width_and_wires("adder"),
     "subtract": _by_width_and_wires("subtract"),
+    "carrying_adder": _by_width("carrying_adder"),
     "ended_adder": _price_ended_adder,
     "step_adder": _price_step_adder,
     "trial_subtract": _price_trial_subtract,
@@ -870,6 +886,7 @@ _PRICES: dict[str, Callable[..., _Price]] = {
     "compare": _by_width("compare"),
     "compare_place": _by_width("compare_place"),
     "logic": _by_width("logic"),
+    "mask": _by_width("mask"),
     "mux": _by_width("mux"),
     "late_mux": _price_late_mux,
     "counter": _price_counter,

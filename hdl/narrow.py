@@ -173,6 +173,9 @@ class Narrowing:
         exact = drop <= 0 or self.rounding is Rounding.TRN
         low, high = self._rounded
         signs = low < 0 and not self.offset
+        if exact and signs and saturation_range(self.target, self.overflow) == (-1, 0):
+            if self.overflow in (Overflow.SAT, Overflow.SAT_SYM):
+                return sign  # of a single bit
         if exact and not self.target.signed and signs and high <= self.target.max:
             if not self._wraps:  # below zero the sign says all
                 return sign | everything & _shifted((1 << high.bit_length()) - 1, drop)

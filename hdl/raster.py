@@ -104,8 +104,8 @@ class Raster:
     the frame, if there is one, and shifts the window, which leaves after the step at its last tap
     if that is the place of a window. Rows are as long as the pixels or the windows in them, and
     behind the last row there are the steps that windows over the lower padding take. The taps lie
-    at fixed delays: registers along a row, memories for whole rows and for whole slices. Taps
-    outside the frame see pixels of other rows or frames and are masked.
+    at fixed delays: registers along a row, registers or memories for whole rows and for whole
+    slices. Taps outside the frame see pixels of other rows or frames and are masked.
 
     An unrolled convolution or pooling is this, then ``hdl.Parallel`` or a tree on each window::
 
@@ -123,6 +123,7 @@ class Raster:
         its delay becomes; "block" if left out
     read : bools, shape (taps * channels,): which numbers of a window anybody reads; the others are
         ``fill`` and cost nothing; all are read if left out
+    largest : whether only the largest of a window counts, and ``fill`` is the lowest number
 
     Members
     -------
@@ -139,11 +140,12 @@ class Raster:
         fill: int = 0,
         styles: Sequence[str] | None = None,
         read: NDArray[np.bool_] | None = None,
+        largest: bool = False,
     ):
         if not can_unroll(axes):
             raise ValueError(f"Raster axes must be such that can_unroll holds, not {list(axes)}")
         self.axes, self.channels, self.number, self.fill = tuple(axes), channels, number, fill
-        self.windows = prod(axis.windows for axis in axes)
+        self.largest, self.windows = largest, prod(axis.windows for axis in axes)
         self.taps = prod(axis.kernel for axis in axes)
         self.parts = self._parts(read)
         trimmed = [_trimmed(axis) for axis in axes]
@@ -154,7 +156,7 @@ class Raster:
         self.lengths = [max(a.size, (a.windows - 1) * a.stride + 1) for a in self._trimmed]
         kept = [n for n, length in enumerate(self.lengths) if length > 1] or [0]
         self.kept, self.chain_axis = kept, kept[-1]
-        self.styles = {n: ([*styles, "block"])[n] for n in kept[:-1]}
+        self.styles = {n: styles[n] for n in kept[:-1]} | {self.chain_axis: "registers"}
         pitches = [prod(self.lengths[n + 1 :]) for n in range(len(axes))]
         self.delays = [axis.dilation * p for axis, p in zip(self._trimmed, pitches, strict=True)]
         self.pixel_steps = self._raster(pitches, [np.arange(a.size) for a in self._trimmed])
@@ -223,6 +225,23 @@ class Raster:
                 plain *= self.axes[n].windows
         return found
 
+    @cached_property
+    def apart(self) -> frozenset[int]:
+        """Pairs of taps, 0 of the first two, that are joined without a comparison.
+
+        Never both lie in the frame, and only the largest number counts.
+        """
+        if not self.largest:
+            return frozenset()
+        seen = np.ones((1, 1), bool)  # taps, windows
+        for axis in self.axes:
+            inside = np.array([axis.inside(tap) for tap in range(axis.kernel)])
+            seen = (seen[:, None, :, None] & inside[None, :, None]).reshape(
+                len(seen) * axis.kernel, -1
+            )
+        pairs = zip(seen[::2], seen[1::2], strict=False)
+        return frozenset(n for n, (a, b) in enumerate(pairs) if not (a & b).any())
+
     def line(self, n: int, tap: int) -> int:
         """How many delays along an axis a tap lies behind the newest."""
         return self.first_taps[n] + self._trimmed[n].kernel - 1 - tap
@@ -250,17 +269,45 @@ class Raster:
                 found[n] = self.delays[n], bits
         return found
 
+    def routes(self, n: int) -> dict[tuple[int, ...], tuple[tuple[int, ...], int]]:
+        """(part, taps of the axes before one) -> source, and registers between that and the tap.
+
+        The source is the pixel, (part,), or a word of a memory: (part, taps before its axis, line).
+        """
+        if n == 0:
+            return {(part,): ((part,), 0) for part in range(len(self.parts))}
+        before, style, found = self.routes(n - 1), self.styles.get(n - 1), {}
+        for part, column, taps in self.columns(n - 1):
+            source, registers = before[part, *column]
+            for tap in taps:
+                line = self.line(n - 1, tap)
+                route = source, registers
+                if style == "registers":  # those in a row begin with the pixel that comes
+                    first = int(n - 1 == self.chain_axis)
+                    route = source, registers + first + line * self.delays[n - 1]
+                elif style and line:
+                    route = (part, *column, line), 0
+                found[part, *column, tap] = route
+        return found
+
     def inventory(self) -> Inventory:
         """What it is made of."""
         total = cost.register(1) + cost.logic(3, 3)
         total += self.pixel.inventory() + self.window.inventory()
+        read = set(self.routes(len(self.axes)).values())
         for n, (depth, bits) in self.memories().items():
-            total += cost.counter(depth) + cost.ram(depth, bits, self.styles[n])
-        n = self.chain_axis
-        for part, _, taps in self.columns(n):
-            places = [self.line(n, tap) * self.delays[n] for tap in reversed(taps)]
-            for stages in np.diff(places, prepend=-1).tolist():
-                total += cost.delay_line(self.bits(part), stages)
+            if self.styles[n] != "registers":
+                total += cost.counter(depth) + cost.ram(depth, bits, self.styles[n])
+                before = self.routes(n)
+                read |= {
+                    before[part, *column]
+                    for part, column, taps in self.columns(n)
+                    if self.line(n, taps[0])
+                }
+        for source in {source for source, _ in read}:
+            places = sorted(registers for other, registers in read if other == source)
+            for stages in np.diff(places, prepend=0).tolist():
+                total += cost.delay_line(self.bits(source[0]), stages)
         for positions, n in self.counters:
             total += cost.counter(positions) + cost.logic(3)
             for tap in self.used(n) if n >= 0 else ():
@@ -271,7 +318,8 @@ class Raster:
             for window in np.argwhere(every):
                 seen = [axis.inside(tap) for axis, tap in zip(self.axes, window, strict=True)]
                 masks = sum(not windows.all() for windows in seen)
-                total += cost.logic(1 + masks, self.bits(part))
+                if int(np.ravel_multi_index(window, every.shape)) // 2 not in self.apart:
+                    total += cost.mask(masks, self.bits(part))  # else what joins them takes it in
         return total
 
     def events(self) -> Events:
@@ -339,26 +387,18 @@ class RasterWindow(wiring.Component):
         with m.If(free):
             m.d.sync += full.eq(step & window.hit)
 
-        # Columns of pixels, all at the last tap's place in their row: by part and taps.
-        columns: dict[tuple[int, tuple[int, ...]], Any] = {
-            (part, ()): Cat(i.payload[channel] for channel in channels)
+        lines: dict[tuple[int, ...], list[Any]] = {
+            (part,): [Cat(i.payload[channel] for channel in channels)]
             for part, (channels, _) in enumerate(design.parts)
         }
-        for n in range(len(design.axes)):
-            if n in design.kept[:-1]:
-                columns = self._delayed(m, n, columns, step)
-            elif n == design.chain_axis:
-                columns = self._shifted(m, n, columns, step)
-            else:
-                columns = {
-                    (part, (*place, tap)): columns[part, place]
-                    for part, place, taps in design.columns(n)
-                    for tap in taps
-                }
+        for n, style in design.styles.items():
+            if style != "registers" and n in design.memories():
+                self._delayed(m, n, lines, step)
 
         inside, kernel = self._masks(m), [axis.kernel for axis in design.axes]
         m.d.comb += [number.eq(design.fill) for number in o.payload]
-        for (part, place), pixel_value in columns.items():
+        for (part, *place), route in design.routes(len(design.axes)).items():
+            pixel_value = self._at(m, route, lines, step)
             masks = [inside[n, tap] for n, tap in enumerate(place) if (n, tap) in inside]
             start = int(np.ravel_multi_index(place, kernel)) * design.channels
             with m.If(Cat(masks).all()) if masks else nullcontext():
@@ -367,59 +407,48 @@ class RasterWindow(wiring.Component):
                     m.d.comb += o.payload[start + channel].eq(number)
         return m
 
-    def _delayed(self, m: Module, n: int, columns: dict, step) -> dict:
-        """Each column, and as it was one delay, two delays, ... before, from a memory.
+    def _delayed(self, m: Module, n: int, lines: dict, step) -> None:
+        """Columns as they were one delay, two delays, ... before, from a memory.
 
         The memory is a ring of a delay's length; each word moves on from delay to delay. It is read
         a step ahead, at another place than it is written.
         """
         design = self.design
-        fields: dict[tuple, Any] = {(*key, 0): column for key, column in columns.items()}
-        if n in design.memories():
-            depth, width = design.memories()[n]
-            memory = Memory(
-                shape=width, depth=depth, init=[], attrs={"ram_style": design.styles[n]}
-            )
-            m.submodules[f"delay_{n}"] = memory
-            write, read = memory.write_port(), memory.read_port(domain="sync")
-            place, following = (Signal(range(depth), name=f"{s}_{n}") for s in ("place", "next"))
-            m.d.comb += [
-                following.eq(Mux(place == depth - 1, 0, place + 1)),
-                read.addr.eq(following),
-                read.en.eq(step),
-                write.addr.eq(place),
-                write.en.eq(step),
-            ]
-            with m.If(step):
-                m.d.sync += place.eq(following)
-            words, start = [], 0
-            for part, column, taps in design.columns(n):
-                for line in range(1, design.line(n, taps[0]) + 1):
-                    words.append(fields[part, column, line - 1])
-                    fields[part, column, line] = read.data[start : start + design.bits(part)]
-                    start += design.bits(part)
-            m.d.comb += write.data.eq(Cat(words))
-        return {
-            (part, (*column, tap)): fields[part, column, design.line(n, tap)]
-            for part, column, taps in design.columns(n)
-            for tap in taps
-        }
-
-    def _shifted(self, m: Module, n: int, columns: dict, step) -> dict:
-        """Registers along a row for each column."""
-        design, found = self.design, {}
+        depth, width = design.memories()[n]
+        memory = Memory(shape=width, depth=depth, init=[], attrs={"ram_style": design.styles[n]})
+        m.submodules[f"delay_{n}"] = memory
+        write, read = memory.write_port(), memory.read_port(domain="sync")
+        place, following = (Signal(range(depth), name=f"{s}_{n}") for s in ("place", "next"))
+        m.d.comb += [
+            following.eq(Mux(place == depth - 1, 0, place + 1)),
+            read.addr.eq(following),
+            read.en.eq(step),
+            write.addr.eq(place),
+            write.en.eq(step),
+        ]
+        with m.If(step):
+            m.d.sync += place.eq(following)
+        words, start, before = [], 0, design.routes(n)
         for part, column, taps in design.columns(n):
-            value = columns[part, column]
-            places = {design.line(n, tap) * design.delays[n]: tap for tap in taps}
-            for place in range(max(places) + 1):
-                label = "_".join(map(str, ("pixel", part, *column, place)))
-                register = Signal(len(value), name=label, reset_less=True)
-                with m.If(step):
-                    m.d.sync += register.eq(value)
-                value = register
-                if place in places:
-                    found[part, (*column, places[place])] = value
-        return found
+            route = before[part, *column]
+            for line in range(1, design.line(n, taps[0]) + 1):
+                words.append(self._at(m, route, lines, step))
+                route = (part, *column, line), 0
+                lines[route[0]] = [read.data[start : start + design.bits(part)]]
+                start += design.bits(part)
+        m.d.comb += write.data.eq(Cat(words))
+
+    def _at(self, m: Module, route: tuple[tuple[int, ...], int], lines: dict, step):
+        """What comes from a source by so many registers, which are added to its line."""
+        source, registers = route
+        line = lines[source]
+        while len(line) <= registers:
+            label = "_".join(map(str, ("pixel", *source, len(line) - 1)))
+            register = Signal(len(line[-1]), name=label, reset_less=True)
+            with m.If(step):
+                m.d.sync += register.eq(line[-1])
+            line.append(register)
+        return line[registers]
 
     def _masks(self, m: Module) -> dict[tuple[int, int], Any]:
         """(axis, tap) -> whether it lies in the frame, for the window that is offered."""

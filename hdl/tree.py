@@ -4,7 +4,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from amaranth import Module, Mux, Signal, Value
+from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.hdl import Shape
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
@@ -26,8 +26,8 @@ class Tree:
 
     A tree among the numbers that a transfer brings of each channel, a stage a round, then
     accumulators: a register where the next transfer goes on with the same channels, else a ring of
-    memory. The first transfer loads them, so no cycle clears them, and results follow each other
-    without a gap.
+    memory or of registers, in which every step moves all words on. The first transfer loads them,
+    so no cycle clears them, and results follow each other without a gap.
 
     Parameters
     ----------
@@ -39,6 +39,8 @@ class Tree:
     words : transfers that follow each other with different channels
     style : "block", "distributed" or "registers", what the ring becomes
     needed : mask of the bits of a result that anyone reads
+    apart : for a maximum, pairs of numbers of a transfer, 0 of the first two, of which one at least
+        is always the lowest of all
     """
 
     kind: str
@@ -49,6 +51,7 @@ class Tree:
     words: int = 1
     style: str = "registers"
     needed: int = (1 << 64) - 1
+    apart: frozenset[int] = frozenset()
 
     @property
     def rounds(self) -> int:
@@ -92,6 +95,18 @@ class Tree:
             return a + b
         return Mux(less(a, b), b, a) if self.kind == "maximum" else Mux(less(b, a), b, a)
 
+    def either(self, a: Value, b: Value) -> Value:
+        """The larger of two numbers of which one is the lowest of all."""
+        both = a | b
+        return Cat(both[:-1], a[-1] & b[-1]).as_signed() if self.number.signed else both
+
+    def _joining(self, width: int, terms: int) -> Inventory:
+        """What makes so many bits of two numbers, of which one stands for so many ``terms``."""
+        if self.kind != "sum":
+            return cost.compare(width) + cost.mux2(width)
+        carries = not self.number.signed and self.shape(terms).width < width
+        return cost.carrying_adder(width) if carries else cost.adder(width)
+
     def inventory(self) -> Inventory:
         """What it is made of."""
         lane, terms = Inventory(), [1] * self.fan
@@ -100,12 +115,10 @@ class Tree:
             for n, count in enumerate(joined):
                 width, ends = self.shape(count).width, self.rows == 1 and done == self.rounds - 1
                 lane += cost.register(self._last_bits() if ends else width)
-                if 2 * n + 1 < len(terms):
-                    lane += (
-                        cost.adder(width)
-                        if self.kind == "sum"
-                        else cost.compare(width) + cost.mux2(width)
-                    )
+                if done == 0 and n in self.apart:
+                    lane += cost.logic(2, width)
+                elif 2 * n + 1 < len(terms):
+                    lane += self._joining(width, max(terms[2 * n : 2 * n + 2]))
             terms = joined
         total = cost.elastic(self.rounds)
         if self.rows > 1:
@@ -113,12 +126,13 @@ class Tree:
             lane += cost.accumulate(width) if self.kind == "sum" else cost.compare(width)
             total += cost.register(1) + cost.logic(3, 3) + cost.counter(self.rows)
             if self.words > 1:
-                lane += cost.register(self._last_bits())
                 lane += Inventory() if self.kind == "sum" else cost.mux2(width)
-                total += cost.ram(self.words, self.channels * width, self.style)
                 total += cost.counter(self.words)
+            if self.words == 1 or self.style == "registers":
+                lane += cost.register(width) + cost.delay_line(width, self.words - 1)
             else:
-                lane += cost.register(width)
+                lane += cost.register(self._last_bits())
+                total += cost.ram(self.words, self.channels * width, self.style)
         return total + self.channels * lane
 
     def events(self, results: int = 1) -> Events:
@@ -192,8 +206,13 @@ class TreeArray(wiring.Component):
                     joined = Signal(
                         design.shape(count), name=f"joined_{c}_{done}_{n}", reset_less=True
                     )
+                    new = pair[0]
+                    if done == 0 and n in design.apart:
+                        new = design.either(*pair)
+                    elif len(pair) > 1:
+                        new = design.join(*pair)
                     with m.If(enables[done]):
-                        m.d.sync += joined.eq(design.join(*pair) if len(pair) > 1 else pair[0])
+                        m.d.sync += joined.eq(new)
                     players.append(joined)
             numbers += players
         if design.rows == 1:
@@ -228,9 +247,9 @@ class TreeArray(wiring.Component):
         kept: list[Value] = [
             Signal(shape, name=f"result_{c}", reset_less=True) for c in range(design.channels)
         ]
-        before = kept
+        before, written = kept, []
         if design.words > 1:
-            before, write = self._ring(m, shape, step, ends)
+            before, written = self._ring(m, shape, step, ends, kept)
         for c, (number, old, result) in enumerate(zip(numbers, before, kept, strict=True)):
             new = Signal(shape, name=f"new_{c}")
             m.d.comb += self._given(c, result)
@@ -244,31 +263,44 @@ class TreeArray(wiring.Component):
                 m.d.comb += new.eq(Mux(better, number, old) if design.words > 1 else number)
             with m.If(step if design.words > 1 else step & better):
                 m.d.sync += result.eq(new)
-            if design.words > 1:
-                m.d.comb += write[c].eq(new)
+            if written:
+                m.d.comb += written[c].eq(new)
 
-    def _ring(self, m: Module, shape: Shape, step: Value, ends: Value):
-        """A memory of the accumulators, read a step ahead at another place than it is written.
+    def _ring(self, m: Module, shape: Shape, step: Value, ends: Value, kept: list[Value]):
+        """Accumulators behind those of this step, ``kept``: registers that move on, or a memory.
 
-        Returns what it gives for the channels of this step, and what is written of them.
+        The memory is read a step ahead, at another place than it is written. Returns what comes out
+        for the channels of this step, and what is to be written of them, if anything.
         """
         design = self.design
+        word, following = Signal(range(design.words)), Signal(range(design.words))
+        m.d.comb += [
+            ends.eq(word == design.words - 1),
+            following.eq(Mux(ends, 0, word + 1)),
+        ]
+        with m.If(step):
+            m.d.sync += word.eq(following)
+        if design.style == "registers":
+            for n in range(1, design.words):
+                moved = [
+                    Signal(shape, name=f"behind_{c}_{n}", reset_less=True)
+                    for c in range(design.channels)
+                ]
+                with m.If(step):
+                    m.d.sync += [new.eq(old) for new, old in zip(moved, kept, strict=True)]
+                kept = moved
+            return kept, []
         width = shape.width * design.channels
         m.submodules.ring = ring = Memory(
             shape=width, depth=design.words, init=[], attrs={"ram_style": design.style}
         )
         write, read = ring.write_port(), ring.read_port(domain="sync")
-        word, following = Signal(range(design.words)), Signal(range(design.words))
         m.d.comb += [
-            ends.eq(word == design.words - 1),
-            following.eq(Mux(ends, 0, word + 1)),
             read.addr.eq(following),
             read.en.eq(step),
             write.addr.eq(word),
             write.en.eq(step),
         ]
-        with m.If(step):
-            m.d.sync += word.eq(following)
         parts = [slice(c * shape.width, (c + 1) * shape.width) for c in range(design.channels)]
         old = [read.data[part] for part in parts]
         return (

@@ -106,6 +106,7 @@ ONCE_DEAD = {
     # another without its lowest bits; a product that two rows have at different places
     "Convolution": (32, 23, 72),
     "TransposedConvolution": (54,),  # a bit of the sum that rounding to zero cannot see
+    "AveragePool": (59, 98),  # all but the sign of what saturates to a single bit
     "Nonlinearity": (16, 29, 58),  # what is cut off; a function that never changes
     "Rescale": (61, 85),  # low bits that the constants of all channels have alike
     "Network": (42,),  # bits of a constant times a single bit

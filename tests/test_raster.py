@@ -89,6 +89,15 @@ def test_windows_and_cycles(axes, channels, fill):
     check_circuit(lambda: RasterWindow(design), {"i": x}, {"o": y}, design.events(), 3)
 
 
+@pytest.mark.parametrize("name", ["same size", "pooling", "dilation", "volume, padded"])
+@pytest.mark.parametrize("styles", [["registers"] * 2, ["registers", "block"]], ids="+".join)
+def test_rows_and_slices_may_be_registers(name, styles):
+    axes, channels, fill = CASES[name]
+    design = Raster(axes, channels, NUMBER, fill, styles)
+    x, y = frames_of(axes, channels, fill, 3)
+    check_circuit(lambda: RasterWindow(design), {"i": x}, {"o": y}, design.events(), 3)
+
+
 @every_case
 def test_a_frame_takes_a_cycle_a_pixel_and_a_few_for_the_lower_padding(axes, channels, fill):
     design = Raster(axes, channels, NUMBER, fill)

@@ -39,7 +39,8 @@ def test_numbers_and_cycles_under_stalls(function, axes):
     x = random.integers(-128, 128, (3, *FRAME.shape))
     for candidate in block.plans(ECP5):
         plan, lanes = candidate.plan, block.lanes(candidate.plan)
-        if plan.lanes in (1, 3, 6, 12, 24):
+        for style in ("registers", "block") if plan.lanes in (1, 3, 6, 12, 24) else ():
+            plan = Accumulators(plan.lanes, style)
             check_circuit(
                 lambda plan=plan: block.rtl(plan),
                 {"i": x.reshape(-1, lanes["i"]).tolist()},
