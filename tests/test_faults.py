@@ -484,8 +484,8 @@ def test_another_gate_is_caught_by_the_values(change):
 def test_another_number_outside_the_frame_is_caught_by_the_values():
     """Zeros are larger than what is below zero."""
 
-    def zeros(axes, channels, number, fill, styles):
-        return hdl.Raster(axes, channels, number, 0, styles)
+    def zeros(axes, channels, number, fill, styles, largest):
+        return hdl.Raster(axes, channels, number, 0, styles, largest=largest)
 
     blocks.pooling._largest.cache_clear()
     with patched(blocks.pooling, "Raster", zeros):
