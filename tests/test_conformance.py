@@ -207,7 +207,8 @@ def test_a_hundred_configurations(name, start):
 def test_two_hundred_networks(start):
     """Random networks; some with a word less in a buffer too, which are slower and not wrong."""
     random = [CATALOGUE["Network"].configuration(n) for n in range(start, start + 25)]
-    for configuration in random[::5]:
+    searched = [c for c in random if all(c.plan.depths.values())]  # the others have wires
+    for configuration in searched[::4]:
         slower = ask.no_buffer_has_a_word_too_many(configuration.block, configuration.plan)
         random += [Configuration(configuration.block, plan) for plan in slower[:1]]
     networks = ask.subjects("Network", random)
