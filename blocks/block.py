@@ -206,7 +206,7 @@ def divisors(n: int) -> list[int]:
 
 
 def check_mapping(plan: Any, rom: str = "", ram: str = "") -> None:
-    """Raise an error unless a plan's numbers are ints, and its memories of a style that there is.
+    """Raise an error unless a plan's counts are ints, and its memories of a style that there is.
 
     Parameters
     ----------
@@ -215,10 +215,9 @@ def check_mapping(plan: Any, rom: str = "", ram: str = "") -> None:
     styles = {rom: ROM_STYLES, ram: RAM_STYLES}
     for field in fields(plan):
         what, value = f"{type(plan).__name__} {field.name}", getattr(plan, field.name)
-        if field.type is bool and type(value) is not bool:
-            raise TypeError(f"{what} must be a bool, not {value!r}")
-        if field.type is int and type(value) is not int:
-            raise TypeError(f"{what} must be an int, not {value!r}")
+        kind, wanted = (bool, "a bool") if field.type is bool else (int, "an int")
+        if field.name not in styles and type(value) is not kind:
+            raise TypeError(f"{what} must be {wanted}, not {value!r}")
         if field.name in styles and value not in styles[field.name]:
             known = ", ".join(styles[field.name])
             raise ValueError(f"{what} must be one of {known}, not {value!r}")

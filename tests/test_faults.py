@@ -203,7 +203,7 @@ PORTS = dict.fromkeys(BINARY, "i_a") | {
 }  # of the first input; the others have i
 LINEAR = ["Linear folded", "Linear unrolled", "Linear held"]
 CONVOLUTIONS = ["Convolution folded", "Convolution unrolled", "TransposedConvolution"]
-BIASED = [*("Weight", "Neuron"), *LINEAR, *CONVOLUTIONS, "Network"]
+BIASED = ["Weight", "Neuron", *LINEAR, *CONVOLUTIONS, "Network"]
 WEIGHTED = BIASED
 FOLDED = ["Neuron", "Linear folded", "Convolution folded", "TransposedConvolution", "Network"]
 WINDOWS = ["Convolution folded", "TransposedConvolution", "MaxPool", "AveragePool"]
