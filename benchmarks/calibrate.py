@@ -185,6 +185,7 @@ initial begin
 always @(posedge clk) if (en) y <= m[a];"""
         share = hdl.cost.decisions(tuple(tables.words), width, target.lut_size)
         bench.add(f"table_{n}", bits, ports, body, share)
+        bench.add(f"table_{n}_alone", bits, ports, body, share, slow=False)
 
 
 @functools.cache
@@ -287,7 +288,7 @@ def calibrate(target: Target, only: str) -> dict[str, list[list[float]]]:
     tops = ["slow_path", *(top for top, *_ in bench.places)]
     results = synthesise_many("".join(bench.text), tops, target)
     tables = bench.tables(results)
-    # Memories and saturation are on the slowest path in some designs, not in others.
+    # Memories, tables and saturation are on the slowest path in some designs, not in others.
     for table in [name.removesuffix("_alone") for name in tables if name.endswith("_alone")]:
         means = zip(tables[table][1], tables.pop(f"{table}_alone")[1], strict=True)
         tables[table][1] = [round(sum(pair) / 2, 3) for pair in means]

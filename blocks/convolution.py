@@ -422,8 +422,10 @@ class ConvolutionBlock(ABC):
 
     def cost(self, plan: Plan, target: Target) -> Cost:
         """What it takes on a target."""
-        parts = [part for part in self.design(plan) if part is not None]
-        return sum((part.inventory().cost(target) for part in parts), Cost())
+        raster, *others = self.design(plan)
+        held = isinstance(plan, Unrolled) and plan.held
+        windows = raster.inventory(held).cost(target) if raster else Cost()
+        return sum((part.inventory().cost(target) for part in others), windows)
 
 
 Design = tuple[Raster | None, Any, Requantisation]

@@ -290,8 +290,8 @@ class Raster:
                 found[part, *column, tap] = route
         return found
 
-    def inventory(self) -> Inventory:
-        """What it is made of."""
+    def inventory(self, held: bool = False) -> Inventory:
+        """What it is made of; ``held``: registers take every window, and a mask is their reset."""
         total = cost.register(1) + cost.logic(3, 3)
         total += self.pixel.inventory() + self.window.inventory()
         read = set(self.routes(len(self.axes)).values())
@@ -314,6 +314,8 @@ class Raster:
                 inside = self.axes[n].inside(tap)
                 ends = int(not inside[0]) + int(not inside[-1])
                 total += cost.logic((positions - 1).bit_length(), ends)
+        if held:
+            return total
         for part, (_, every) in enumerate(self.parts):
             for window in np.argwhere(every):
                 seen = [axis.inside(tap) for axis, tap in zip(self.axes, window, strict=True)]
