@@ -60,14 +60,14 @@ def test_verilog_has_no_unknown_values_in_icarus(name):
     ask.verilog_equals_reference(first(name, 4), "icarus")
 
 
-def check_synthesis(name: str, subjects: list[ask.Subject], target: str) -> None:
-    """Question 4, look-up tables included."""
+def check_synthesis(name: str, subjects: list[ask.Subject], target: str, fewest: int = 1) -> None:
+    """Question 4, look-up tables included; the median of ``fewest`` large designs or more."""
     pairs = ask.synthesis_equals_cost(subjects, Target.named(target), is_composed(name))
     large = [(estimate, found) for estimate, found in pairs if found > 200]
     errors = [abs(estimate - found) / found for estimate, found in large]
-    if errors:
+    if len(errors) >= fewest:
         assert np.median(errors) <= (0.25 if is_composed(name) else 0.15), pairs
-        assert max(errors) <= 0.40, pairs
+    assert max(errors, default=0) <= 0.40, pairs
 
 
 @pytest.mark.parametrize("target", ["ecp5", "xilinx7"])
@@ -199,7 +199,7 @@ def test_a_hundred_configurations(name, start):
         ask.verilog_equals_reference(together)
         ask.verilog_is_clean(together)
     for first, target in enumerate(("ecp5", "xilinx7")):
-        check_synthesis(name, fifty[first::2], target)
+        check_synthesis(name, fifty[first::2], target, fewest=5)
 
 
 @pytest.mark.full
