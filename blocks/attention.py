@@ -375,7 +375,7 @@ def gate_configuration(random: np.random.Generator, index: int) -> Configuration
 
 def attention_configuration(random: np.random.Generator, index: int) -> Configuration:
     """Of every second one attention is hard; masks, biases, several heads and groups by turns."""
-    queries, keys, depth, width = (int(n) for n in random.integers(1, 4 + index // 4, 4))
+    queries, keys, depth, width = (int(n) for n in random.integers(1, 4 + min(index // 4, 12), 4))
     hard = index % 2 == 1
     heads = groups = 1
     if index:
