@@ -85,7 +85,8 @@ def _turn(tensor: Tensor):
 
 
 def matmul_configuration(random: np.random.Generator, index: int) -> Configuration:
-    sizes = [1] * 3 if index == 0 else [int(n) for n in random.integers(1, 4 + index // 4, 3)]
+    most = 3 + min(index // 4, 12)
+    sizes = [1] * 3 if index == 0 else [int(n) for n in random.integers(1, most + 1, 3)]
     rows, inner, columns = sizes
     lead = (2,) if index % 5 == 4 else ()
     turned = bool(index & 1), bool(index & 2)
