@@ -76,11 +76,13 @@ class Composition:
         target = target or Reduce(x, function, axes, x.format).exact_format
         return self.add(name, Reduce(x, function, axes, target, *modes), source)
 
-    def multiplied(self, name: str, a: str, b: str) -> str:
-        """Exact products; last axes of b may be 1 where a's are not."""
+    def multiplied(
+        self, name: str, a: str, b: str, target: Format | None = None, *modes: Any
+    ) -> str:
+        """Products, exact without ``target``; last axes of b may be 1 where a's are not."""
         left, right = self.tensors[a], self.tensors[b]
-        exact = product_format(left.format, right.format, name)
-        return self.add(name, Mul(left, right, exact), a, b)
+        target = target or product_format(left.format, right.format, name)
+        return self.add(name, Mul(left, right, target, *modes), a, b)
 
     def spread(self, name: str, source: str, shape: tuple[int, ...]) -> str:
         """Numbers repeated along axes of length 1 up to ``shape``."""

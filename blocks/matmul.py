@@ -70,8 +70,12 @@ def matmul(
         a = net.reshaped("a_numbers", a, (*lead, rows, inner, 1))
         b = net.reshaped("b_rows", "b", (*lead, 1, inner, columns))
         b, axis = net.spread("b_each", b, (*lead, rows, inner, columns)), -2
-    product = net.multiplied("product", b, a)
-    total = net.reduced("sum", product, "sum", output_format, rounding, overflow, axis=axis)
+    narrowed = output_format, rounding, overflow
+    if inner == 1:  # no sum
+        total = net.multiplied("product", b, a, *narrowed)
+    else:
+        product = net.multiplied("product", b, a)
+        total = net.reduced("sum", product, "sum", *narrowed, axis=axis)
     return net.network(y=net.reshaped("y", total, (*lead, rows, columns)))
 
 
