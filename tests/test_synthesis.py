@@ -160,6 +160,15 @@ def test_placement_of_other_families_is_refused():
         synthesise(CIRCUITS, "sum", Target.named("gowin"), place=True)
 
 
+def test_placement_on_another_device_is_refused():
+    small = replace(Target.named("ecp5"), device="LFE5U-12F")
+    with refused(
+        ValueError,
+        "Synthesis place of ecp5 must have device LFE5U-85F or LFE5UM5G-85F, not 'LFE5U-12F'",
+    ):
+        synthesise(CIRCUITS, "sum", small, place=True)
+
+
 def test_tool_errors_become_one_sentence():
     with refused(
         RuntimeError,
