@@ -45,13 +45,21 @@ class Bench:
         ports: str,
         body: str,
         divisor: float = 1,
-        slow: bool = True,
+        alone: bool = False,
     ) -> None:
-        """A module that measures ``table`` at ``size``; what it costs counts ``1 / divisor``."""
+        """A module that measures ``table`` at ``size``; what it costs counts ``1 / divisor``.
+
+        ``alone``: another one measures ``table_alone``, with nothing slower beside it.
+        """
         if not table.startswith(self.only):
             return
-        if slow:
-            ports, body = f"{ports}, {_PORTS}", f"{body}\n{_PATH}"
+        self._module(table, size, f"{ports}, {_PORTS}", f"{body}\n{_PATH}", divisor, True)
+        if alone:
+            self._module(f"{table}_alone", size, ports, body, divisor, False)
+
+    def _module(
+        self, table: str, size: float, ports: str, body: str, divisor: float, slow: bool
+    ) -> None:
         top = f"{table}_at_{len(self.places)}"
         self.text.append(f"module {top}(input clk, input rst, {ports});\n{body}\nendmodule\n")
         self.places.append((top, table, size, divisor, slow))
@@ -153,16 +161,14 @@ always @(posedge clk) if (en) y <= m[c];
 """
         ports = f"input en, output reg [{COLUMNS - 1}:0] y"
         by_data = f"{ports}, input [{bits - 1}:0] c"
-        bench.add("lookup", depth, by_data, memory, COLUMNS)
-        bench.add("lookup_alone", depth, by_data, memory, COLUMNS, slow=False)
+        bench.add("lookup", depth, by_data, memory, COLUMNS, alone=True)
         if depth > 256:
             continue
         following = f"c == {depth - 1} ? {bits}'d0 : c + {bits}'d1"
         counting = f"""reg [{bits - 1}:0] c;
 always @(posedge clk) if (rst) c <= 0; else if (en) c <= {following};
 {memory}"""
-        bench.add("rom", depth, ports, counting, COLUMNS)
-        bench.add("rom_alone", depth, ports, counting, COLUMNS, slow=False)
+        bench.add("rom", depth, ports, counting, COLUMNS, alone=True)
 
 
 def functions(bench: Bench, target: Target) -> None:
@@ -184,8 +190,7 @@ initial begin
 {words}end
 always @(posedge clk) if (en) y <= m[a];"""
         share = hdl.cost.decisions(tuple(tables.words), width, target.lut_size)
-        bench.add(f"table_{n}", bits, ports, body, share)
-        bench.add(f"table_{n}_alone", bits, ports, body, share, slow=False)
+        bench.add(f"table_{n}", bits, ports, body, share, alone=True)
 
 
 @functools.cache
@@ -258,8 +263,7 @@ def _saturation(bench: Bench, kind: str, overflow: str, width: int, excess: int)
     kept = f"{{{sign}, a[{magnitude - 1}:0]}}" if to_signed else f"a[{magnitude - 1}:0]"
     ports = f"input [{source - 1}:0] a, output [{width - 1}:0] y"
     body = f"assign y = ({above} | {below}) ? {outside} : {kept};"
-    bench.add(f"saturate_{kind}_{overflow}_{width}", excess, ports, body)
-    bench.add(f"saturate_{kind}_{overflow}_{width}_alone", excess, ports, body, slow=False)
+    bench.add(f"saturate_{kind}_{overflow}_{width}", excess, ports, body, alone=True)
 
 
 def multiplication(bench: Bench, target: Target) -> None:

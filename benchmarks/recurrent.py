@@ -195,8 +195,10 @@ def prompt(network: Network) -> NetworkPlan:
 
     def of(node: Node) -> Any:
         size = next(iter(node.block.outputs.values())).size
+        if node.name == "h_sums":
+            return Unrolled(adders_per_stage=3, narrow_stages=0, held=True)
         if isinstance(node.block, Linear):
-            return Unrolled(*((3, 0) if node.name == "h_sums" else (2, 1)), held=True)
+            return Unrolled(adders_per_stage=2, narrow_stages=1, held=True)
         if isinstance(node.block, Add | Mul):
             return Prompt(size, 0)
         return (TableLanes if isinstance(node.block, Nonlinearity) else Lanes)(min(size, units))
