@@ -116,11 +116,17 @@ class Inventory:
     __rmul__ = __mul__
 
     def cost(self, target: Target) -> Cost:
-        """What the circuit costs on ``target``."""
+        """What the circuit costs on ``target``; TypeError if that is none."""
+        _check_target(target)
         total = _Price()
         for operator, count in self.operators:
             total = total.plus(_PRICES[operator.kind](target, *operator.parameters), count)
         return total.rounded()
+
+
+def _check_target(target: Any) -> None:
+    if not isinstance(target, Target):
+        raise TypeError(f"cost target must be a Target, not {target!r}")
 
 
 # Builders of inventories, in the order of the prices below.
@@ -515,6 +521,7 @@ def memory_style(
     memory that is written, "logic" or "block" for one that is not; never one that the target
     lacks. ``by_data`` as of :func:`rom`.
     """
+    _check_target(target)
     blocks, _ = _mapped(_BLOCK[target.name], depth, width, writable)
     block = "block" if read == "sync" else "registers" if writable else "logic"
     if not writable:

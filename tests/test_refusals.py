@@ -693,6 +693,15 @@ def test_only_blocks_and_their_parts_are_saved():
         save(set())
 
 
+@pytest.mark.parametrize("name", KINDS)
+def test_no_block_is_priced_but_on_a_target(name):
+    made = CATALOGUE[name].configuration(3)
+    with refused(TypeError, "cost target must be a Target, not 'ecp5'"):
+        made.block.cost(made.plan, "ecp5")
+    with refused(TypeError, "cost target must be a Target, not 'ecp5'"):
+        [candidate.cost for candidate in made.block.plans("ecp5")]
+
+
 UNREACHED = {
     # said of foreign circuits, of which test_verilog.py has some, and where a tool fails
     "Placement of {} must have one clock port, not {}",
