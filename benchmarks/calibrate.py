@@ -113,9 +113,15 @@ def selection(bench: Bench) -> None:
     for n in (2, 3, 4, 5, 6, 8, 12, 16, 32):
         bits = (n - 1).bit_length()
         ports = f"input [{n * COPIES - 1}:0] a, input [{bits - 1}:0] s, output [{COPIES - 1}:0] y"
-        ways = "".join(f"{k}: r = a[{k * COPIES} +: {COPIES}];\n" for k in range(n))
-        body = f"reg [{COPIES - 1}:0] r;\nalways @* case (s)\n{ways}default: r = {COPIES}'bx;\n"
-        bench.add("mux", n, ports, body + "endcase\nassign y = r;", COPIES)
+        words = [
+            "{" + ", ".join(f"a[{k * COPIES + bit}]" for k in reversed(range(n))) + "}"
+            for bit in range(COPIES)
+        ]
+        body = "".join(
+            f"wire [{n - 1}:0] words_{bit} = {word};\nassign y[{bit}] = words_{bit}[s];\n"
+            for bit, word in enumerate(words)
+        )
+        bench.add("mux", n, ports, body, COPIES, alone=True)
     for n in (2, 3, 4, 5, 6, 8, 16, 64):
         bench.add("logic", n, f"input [{n - 1}:0] a, output y", "assign y = &a;")
 

@@ -110,8 +110,8 @@ class Banks:
         compared = cost.logic(2 * len(self.sizes) * self.index.width + (not self.complete))
         total += reads * (writes * compared + cost.register(1))
         total += (reads if writes > 1 else 1) * cost.register(word)
-        passing = (writes - 1) * cost.mux2(word)
-        total += reads * (passing + cost.mux(self.banks + 1 + bool(self.tables.width), word))
+        passing = cost.flag_mux(writes, word)
+        total += reads * (passing + cost.flag_mux(self.banks + 1 + bool(self.tables.width), word))
         if self.style == "registers":
             total += words * (cost.register(word) + cost.logic(writes + 1) + passing)
             total += reads * (cost.mux(words, word) + cost.register(word))
@@ -182,7 +182,7 @@ class BankedMemory(wiring.Component):
         banks = (
             self._found(m, moving, of, kept) if kept else self._banks(m, moving, to, of, written)
         )
-        table = self._table(live)
+        table = self._table(live, Const(0, design.live))
         exists = sum(1 << place for place in design.places)
         passers: list[Signal] = []
         for head, (address, known, whole) in enumerate(of):
@@ -190,7 +190,7 @@ class BankedMemory(wiring.Component):
             there: Value = Const(1, 1)  # whether there is a word at this address
             if not design.complete:
                 there = known & Const(exists, design.depth).bit_select(address, 1)
-            m.d.comb += found.eq(Mux(known, table.word_select(address, design.live), 0))
+            m.d.comb += found.eq(Mux(known, _select(table, address), 0))
             hit = Cat(there & (whole == other) for _, _, other in to)
             passing = _latest(list(hit), written)
             passed = Signal(name=f"passed_{head}")
@@ -243,18 +243,31 @@ class BankedMemory(wiring.Component):
 
     def _found(self, m: Module, moving, of, kept: list[Value]) -> list[list[Value]]:
         """What each reading head finds in registers."""
-        table, found = self._table(kept), []
+        table, found = self._table(kept), []  # where there is no word, nobody looks
         for head, (address, _, _) in enumerate(of):
             data = Signal(self.design.word, name=f"found_{head}", reset_less=True)
             with m.If(moving):
-                m.d.sync += data.eq(table.word_select(address, len(data)))
+                m.d.sync += data.eq(_select(table, address))
             found.append([data])
         return found
 
-    def _table(self, values: list[Value]) -> Value:
-        """Something of each word, side by side at its address; 0 where there is no word."""
-        there, none = dict(zip(self.design.places, values, strict=True)), Const(0, len(values[0]))
-        return Cat(there.get(place, none) for place in range(self.design.depth))
+    def _table(self, values: list[Value], none: Value | None = None) -> list[Value]:
+        """Something of each word at its address; elsewhere ``none``, or that of another word.
+
+        This one is where an index that is too large has lost its lowest ones: then tables choose
+        between as few words as there are.
+        """
+        design = self.design
+        there = dict(zip(design.places, values, strict=True))
+        if none is not None:
+            return [there.get(place, none) for place in range(design.depth)]
+        nearest = np.zeros(1, np.int64)
+        for size, bits in zip(design.sizes, design.bits, strict=True):
+            indices = list(range(1 << bits))
+            for index in indices[size:]:
+                indices[index] = indices[index & (index - 1)]
+            nearest = ((nearest << bits).reshape(-1, 1) + indices).ravel()
+        return [there[place] for place in nearest.tolist()]
 
     def _initial(self, m: Module, head: int, address, known, moving) -> Value:
         """The initial word at an address a cycle ago; 0 if there is none."""
@@ -274,6 +287,12 @@ class BankedMemory(wiring.Component):
         with m.If(moving):
             m.d.sync += inside.eq(known)
         return Mux(inside, Cat(numbers), 0)
+
+
+def _select(words: list[Value], address: Value) -> Value:
+    """The word at an address, bit by bit: trees of choices between two."""
+    columns = (Cat(word[bit] for word in words) for bit in range(len(words[0])))
+    return Cat(column.bit_select(address, 1) for column in columns)
 
 
 def _latest(hits: list[Value], words: list[Value]) -> Value:

@@ -248,6 +248,11 @@ def late_mux(n: int, width: int) -> Inventory:
     return _one("late_mux", n) * width if n > 1 and width > 0 else Inventory()
 
 
+def flag_mux(n: int, width: int) -> Inventory:
+    """One of ``n`` words: the first that has its flag set, or the last, which has none."""
+    return _one("flag_mux", n) * width if n > 1 and width > 0 else Inventory()
+
+
 def counter(n: int) -> Inventory:
     """Counts 0 to ``n - 1`` and again, with an enable; its register included."""
     return _one("counter", n) if n > 1 else Inventory()
@@ -713,6 +718,11 @@ def _price_late_mux(target: Target, n: int) -> _Price:
     return _Price(lut=-(-(2 * n - 2) // (target.lut_size - 1)))
 
 
+def _price_flag_mux(target: Target, n: int) -> _Price:
+    """A table takes the result of the one before, and words with their flags."""
+    return _Price(lut=-(-(n - 1) // ((target.lut_size - 1) // 2)))
+
+
 def _price_counter(target: Target, n: int) -> _Price:
     bits = (n - 1).bit_length()
     power = "counter_power" if n & (n - 1) == 0 else "counter"
@@ -896,6 +906,7 @@ _PRICES: dict[str, Callable[..., _Price]] = {
     "mask": _by_width("mask"),
     "mux": _by_width("mux"),
     "late_mux": _price_late_mux,
+    "flag_mux": _price_flag_mux,
     "counter": _price_counter,
     "level": _price_level,
     "elastic": _price_elastic,
