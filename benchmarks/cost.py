@@ -93,7 +93,8 @@ def catalogue(kind: str, count: int, target: Target) -> Batch:
     """
     entry = CATALOGUE[kind]
     texts, estimates = [], {}
-    for n, made in enumerate(entry.some(range(count))):
+    for n in range(count):
+        made = entry.configuration(n)
         estimate = made.block.cost(made.plan, target)
         if estimate != Cost():
             name = f"{kind}_{n}"  # Gate and gate are two kinds

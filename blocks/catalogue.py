@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The catalogue of all blocks: one suite asks the same questions of each entry."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
@@ -139,13 +139,11 @@ class Entry:
     configurations : random generator, index -> Configuration; the first few are degenerate, and
         sizes grow with the index
     parts : other classes that are saved with it: its plans, and what its fields hold
-    every : of how many configurations one is looked at, for a circuit as large as many others
     """
 
     kind: Any
     configurations: Callable[[np.random.Generator, int], Configuration]
     parts: tuple[type, ...] = ()
-    every: int = 1
 
     @property
     def composed(self) -> bool:
@@ -165,10 +163,6 @@ class Entry:
             if index == 0 or self.composed or _alive(made.block):
                 break
         return made
-
-    def some(self, indices: range) -> Iterator[Configuration]:
-        """Those configurations of a row that are looked at, the first among them."""
-        return (self.configuration(index) for index in indices[:: self.every])
 
 
 def _results(block: Any, frames: list[Any]) -> tuple[Any, ...]:
@@ -451,7 +445,7 @@ CATALOGUE: dict[str, Entry] = {
         Entry(content_addressing, content_addressing_configuration),
         Entry(location_addressing, location_addressing_configuration),
         Entry(soft_write, soft_write_configuration),
-        Entry(neural_turing_machine, neural_turing_machine_configuration, every=11),
+        Entry(neural_turing_machine, neural_turing_machine_configuration),
         Entry(Network, network_configuration, (NetworkPlan,)),
     )
 }

@@ -624,7 +624,7 @@ def recur_configuration(random: np.random.Generator, index: int) -> Configuratio
     if index % 4 == 2:
         sequences, finals = (), (*sequences, *finals)
     steps, kept = int(random.integers(1, 5)), index % 5 == 1 and index % 4 != 3
-    if not kept and index % 4 != 3:
+    if not kept and not all(state is None for state in initial):
         steps = max(2, steps)  # a single step from a constant state is no loop but constants
     streams = 1 + (index % 4 == 1)
     loop = Recur(cell, steps, tuple(initial), sequences, finals, streams, kept)

@@ -559,7 +559,9 @@ def location_addressing_configuration(random: np.random.Generator, index: int) -
     share = Format(int(random.integers(3, 7)), int(random.integers(3, 7)), False)
     shift = Tensor((heads, 3 if index % 3 else 5), share)
     gate = Tensor((heads,), Format(4, 4, False))
-    mixed = Format(int(random.integers(5, 9)), int(random.integers(5, 9)), False)
+    width, frac = (int(n) for n in random.integers(5, 9, 2))
+    whole = max(t.format.width - t.format.frac for t in (content, former))
+    mixed = Format(width, max(frac, width - whole), False)  # no larger than both
     network = location_addressing(content, former, gate, shift, mixed, weighting, 1 + index % 2)
     return Configuration(network, plan(network, Target.named("ecp5"), 1 << 10))
 

@@ -132,8 +132,10 @@ class FunctionUnit:
     def unread(self) -> int:
         """Low bits of a place above its segment's start that are cut off where it is multiplied.
 
-        Every slope of a line that is 0 or one power of two chooses it or nothing.
+        Every slope of a line that is 0 or one power of two chooses it or nothing; tables have none.
         """
+        if not self.form.degree:
+            return self.form.longest
         if self.form.degree != 1 or not set(self.form.coefficients[1] >> self.zeros) <= {0, 1}:
             return 0
         cut = self.form.cut + self.registers["product"].zeros - self.zeros

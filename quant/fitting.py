@@ -178,15 +178,21 @@ class _Goal:
             positive = self.samples.rounded[-self.input_format.min :]
             rounded = np.append(positive, limits.wanted[-1] >> GUARD)[:count]
             values = np.clip(rounded, limits.low, limits.high)
-            half = self._spec(limits, np.arange(count), values[None], _TABLE)
+            half = self._table(limits, values)
             if self._is_faithful(half) and (free or (half.results == results).all()):
                 yield half
                 results = half.results
                 break
-        whole = len(results)
-        nothing = np.zeros(whole, np.int64)
-        limits = _Limits(nothing, nothing, nothing, None, False)
-        yield self._spec(limits, np.arange(whole), results[None], _TABLE)
+        nothing = np.zeros(len(results), np.int64)
+        yield self._table(_Limits(nothing, nothing, nothing, None, False), results)
+
+    def _table(self, limits: _Limits, values: Ints) -> Approximation:
+        """A value for every place, or for as many places in a row as always have the same."""
+        length = 1
+        while 2 * length < len(values) and _alike(values, 2 * length):
+            length *= 2
+        starts = np.arange(0, len(values), length)
+        return self._spec(limits, starts, values[None, starts], _TABLE)
 
     def polynomials(self, degree: int) -> Iterator[Approximation]:
         """The best for each length of the longest segment."""
@@ -314,6 +320,11 @@ def _bends(spec: Approximation) -> bool:
     highest = spec.coefficients[-1]
     largest = int(np.abs(highest >> _trailing_zeros(highest)).max())
     return largest > (1 if spec.degree > 1 else 0)
+
+
+def _alike(values: Ints, length: int) -> bool:
+    """Whether in each ``length`` values, from the first on, all are the same."""
+    return bool((values == values[np.arange(len(values)) // length * length]).all())
 
 
 def _trailing_zeros(values: Ints) -> int:

@@ -8,7 +8,7 @@ configuration and the difference if it is not, so that faults can be injected an
 import importlib.util
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,7 @@ import numpy as np
 from oracle_numbers import Within
 from oracles import exact
 
-from blocks import Network, NetworkPlan, Node
+from blocks import Add, Network, NetworkPlan, Node
 from blocks.configurations import Configuration, draw_frames
 from blocks.saving import load, save
 from hdl import Deadlock, Events, Schedule, Target, synthesise_many, verilog
@@ -93,6 +93,13 @@ class Subject:
     @cached_property
     def verilog(self) -> str:
         return verilog(self.circuit, self.name)
+
+    @property
+    def doubled(self) -> int:
+        """Lanes of Adds of a tensor to itself: only a network sees that such sums are even."""
+        nodes = self.block.flat.nodes if isinstance(self.block, Network) else ()
+        adds = (node for node in nodes if isinstance(node.block, Add) and len({*node.sources}) == 1)
+        return sum(node.block.lanes(self.plan.plans[node.name])["o"] for node in adds)
 
     @property
     def monitors(self) -> dict[str, str]:
@@ -248,6 +255,9 @@ def no_buffer_has_a_word_too_many(network: Network, plan: NetworkPlan) -> list[N
     return slower
 
 
+TEXT = 500_000
+"""Most characters of Verilog in a run of yosys, but for a single design."""
+
 COMPOSED_SHARE = 0.9
 """Least share of the estimated register bits that what is composed of other blocks has."""
 
@@ -259,10 +269,12 @@ def synthesis_equals_cost(
 
     Blocks are priced one by one. Where some know of their numbers what others do not (a row of
     shares sums to one), synthesis finds a few bits fewer: of what is ``composed`` of other blocks
-    the estimate is an upper bound.
+    the estimate is an upper bound. Adds of a tensor to itself may each lose a bit a lane.
     """
-    text = "".join(subject.verilog for subject in subjects)
-    counted = synthesise_many(text, [subject.name for subject in subjects], target)
+    counted = {}
+    for run in _runs(subjects):
+        text = "".join(subject.verilog for subject in run)
+        counted |= synthesise_many(text, [subject.name for subject in run], target)
     pairs = []
     for subject in subjects:
         estimate, found = subject.block.cost(subject.plan, target), counted[subject.name].cost
@@ -273,13 +285,24 @@ def synthesis_equals_cost(
             assert COMPOSED_SHARE * most <= found.register_bits <= most, where
             pairs.append((estimate.lut, found.lut))
             continue
-        assert estimate.register_bits == found.register_bits, where
+        assert 0 <= estimate.register_bits - found.register_bits <= subject.doubled, where
         if target.name.startswith("xilinx"):
             assert abs(estimate.ff - found.ff) <= 0.03 * found.ff, where
         else:
-            assert estimate.ff == found.ff, where
+            assert 0 <= estimate.ff - found.ff <= subject.doubled, where
         pairs.append((estimate.lut, found.lut))
     return pairs
+
+
+def _runs(subjects: Sequence[Subject]) -> Iterator[list[Subject]]:
+    """For runs of yosys, which begins slowly but walks through all text for every module of it."""
+    run: list[Subject] = []
+    for subject in subjects:
+        if run and sum(len(other.verilog) for other in (*run, subject)) > TEXT:
+            yield run
+            run = []
+        run.append(subject)
+    yield run
 
 
 def verilog_is_clean(subjects: Sequence[Subject]) -> None:
