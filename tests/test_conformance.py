@@ -104,7 +104,8 @@ ONCE_DEAD = {
     "AveragePool": (59, 98),  # all but the sign of what saturates to a single bit
     "Nonlinearity": (16, 29, 58),  # what is cut off; a function that never changes
     "Rescale": (61, 85),  # low bits that the constants of all channels have alike
-    "Network": (42,),  # bits of a constant times a single bit
+    # bits of a constant times a single bit; the lowest of a place whose table does not need it
+    "Network": (42, 31),
 }
 """Configurations that once held a bit which synthesis found dead, and which."""
 

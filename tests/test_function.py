@@ -267,6 +267,15 @@ def test_a_jump_is_a_segment_boundary_or_a_table():
     assert table.results.tolist() == noise.tolist()
 
 
+@pytest.mark.parametrize("length", [1, 2, 8])
+def test_a_table_has_one_value_for_neighbours_that_are_always_equal(length):
+    values = np.arange(64) // length * 3 - 90
+    stairs = Function.of(lambda x: float(values[int(x * 16) + 32]), "stairs")
+    form = approximate(stairs, S(6, 4), S(8, 0), 0)
+    assert form.starts.tolist() == [*range(0, 64, length)]
+    assert form.results.tolist() == values.tolist()
+
+
 def test_a_function_that_wraps_is_a_table():
     forms = candidates(FUNCTIONS["exp"], S(6, 3), U(5, 2), overflow="WRAP")
     assert [form.degree for form in forms] == [0]

@@ -34,6 +34,7 @@ BUMP = Function.of(bump, "bump", Symmetry(1))
 # function, input, output, degree: mirrored or not, odd or even, clamped or not, falling, rising
 CASES = {
     "tanh table": ("tanh", S(8, 5), S(8, 7), 0),
+    "softsign table of pairs": ("softsign", S(7, 8), S(3, 3), 0),
     "tanh lines": ("tanh", S(12, 8), S(12, 11), 1),
     "tanh parabolas": ("tanh", S(12, 8), S(12, 11), 2),
     "sigmoid lines": ("sigmoid", S(10, 6), U(10, 10), 1),
