@@ -35,7 +35,7 @@ class Bench:
 
     def __init__(self, only: str) -> None:
         self.only = only
-        self.text = [f"module slow_path({_PORTS});\n{_PATH}\nendmodule\n"]
+        self.designs = {"slow_path": f"module slow_path({_PORTS});\n{_PATH}\nendmodule\n"}
         self.places: list[tuple[str, str, float, float, bool]] = []
 
     def add(
@@ -61,7 +61,8 @@ class Bench:
         self, table: str, size: float, ports: str, body: str, divisor: float, slow: bool
     ) -> None:
         top = f"{table}_at_{len(self.places)}"
-        self.text.append(f"module {top}(input clk, input rst, {ports});\n{body}\nendmodule\n")
+        text = f"module {top}(input clk, input rst, {ports});\n{body}\nendmodule\n"
+        self.designs[top] = text
         self.places.append((top, table, size, divisor, slow))
 
     def tables(self, results: dict[str, Synthesis]) -> dict[str, list[list[float]]]:
@@ -295,9 +296,7 @@ def calibrate(target: Target, only: str) -> dict[str, list[list[float]]]:
     control(bench)
     saturation(bench)
     multiplication(bench, target)
-    tops = ["slow_path", *(top for top, *_ in bench.places)]
-    results = synthesise_many("".join(bench.text), tops, target)
-    tables = bench.tables(results)
+    tables = bench.tables(synthesise_many(bench.designs, target))
     # Memories, tables and saturation are on the slowest path in some designs, not in others.
     for table in [name.removesuffix("_alone") for name in tables if name.endswith("_alone")]:
         means = zip(tables[table][1], tables.pop(f"{table}_alone")[1], strict=True)

@@ -61,16 +61,16 @@ class Compared:
 
 @dataclass(frozen=True)
 class Batch:
-    """Designs of one Verilog text, synthesised in one run, and their estimates by name."""
+    """Designs, their Verilog and their estimates by name."""
 
     target: Target
-    verilog: str
+    verilog: dict[str, str]
     estimates: dict[str, Cost]
     composed: frozenset[str] = frozenset()
 
     def compared(self) -> list[Compared]:
         """Estimates beside counts."""
-        found = synthesise_many(self.verilog, self.estimates, self.target)
+        found = synthesise_many(self.verilog, self.target)
         return [
             Compared(name, cost, found[name].cost, name in self.composed)
             for name, cost in self.estimates.items()
@@ -83,25 +83,23 @@ def demo(unroll: bool, target: Target) -> Batch:
     built = build(MODEL, calibration=calibration(), unroll=unroll, target=target.name, name=name)
     project = built.project
     estimate = sum((cost for _, cost in block_costs(project, target)), Cost())
-    return Batch(target, project.verilog, {name: estimate})
+    return Batch(target, {name: project.verilog}, {name: estimate})
 
 
 def catalogue(kind: str, count: int, target: Target) -> Batch:
-    """Configurations of a block; those that are wires alone leave nothing to compare.
-
-    Each kind is a run of its own: yosys walks through the whole text again for every module of it.
-    """
+    """Configurations of a block; those that are wires alone leave nothing to compare."""
     entry = CATALOGUE[kind]
-    texts, estimates = [], {}
+    texts: dict[str, str] = {}
+    estimates: dict[str, Cost] = {}
     for n in range(count):
         made = entry.configuration(n)
         estimate = made.block.cost(made.plan, target)
         if estimate != Cost():
             name = f"{kind}_{n}"  # Gate and gate are two kinds
             estimates[name] = estimate
-            texts.append(verilog(made.block.rtl(made.plan), name))
+            texts[name] = verilog(made.block.rtl(made.plan), name)
     composed = frozenset(estimates if entry.composed else ())
-    return Batch(target, "".join(texts), estimates, composed)
+    return Batch(target, texts, estimates, composed)
 
 
 def compared(count: int, console: Console) -> dict[str, list[Compared]]:

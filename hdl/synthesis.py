@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -90,6 +90,7 @@ _REGISTERS = (
     "design -push-copy; simplemap t:$*dff*; opt_clean; tee -q -o {} stat -json; design -pop"
 )
 _BATCH = "bitblocks_batch_of_tops"
+_RUN_CHARACTERS = 500_000  # of Verilog in a run of several designs
 _CACHED = 4000  # results kept before the oldest go
 _PLACER_SECONDS = 3600
 
@@ -133,12 +134,28 @@ def synthesise(verilog: str, top: str, target: Target, place: bool = False) -> S
     return _synthesise(verilog, (top,), target, place)[top]
 
 
-def synthesise_many(verilog: str, tops: Iterable[str], target: Target) -> dict[str, Synthesis]:
-    """Synthesise several top modules of one text in one run of yosys, each as if alone.
+def synthesise_many(designs: Mapping[str, str], target: Target) -> dict[str, Synthesis]:
+    """Synthesise designs, Verilog by the name of the top module, each as if alone.
 
+    Several go through one run of yosys, which begins slowly but walks through all of its text for
+    every module of it; so no two of them may have a module of the same name.
     Raises RuntimeError with the tool's last words if it fails.
     """
-    return _synthesise(verilog, tuple(tops), target, False)
+    results: dict[str, Synthesis] = {}
+    for run in _runs(designs):
+        results |= _synthesise("\n".join(run.values()), tuple(run), target, False)
+    return results
+
+
+def _runs(designs: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    run: dict[str, str] = {}
+    for top, text in designs.items():
+        if run and sum(map(len, run.values())) + len(text) > _RUN_CHARACTERS:
+            yield run
+            run = {}
+        run[top] = text
+    if run:
+        yield run
 
 
 def count(cells: dict[str, int], target: Target, absorbed: tuple[int, int] = (0, 0)) -> Cost:
@@ -172,8 +189,6 @@ def _synthesise(
 ) -> dict[str, Synthesis]:
     if not isinstance(target, Target):
         raise TypeError(f"Synthesis target must be a Target, not {type(target).__name__}")
-    if not tops:
-        return {}
     for top in tops:
         if not isinstance(top, str):
             raise TypeError(f"Synthesis top must be a string, not {type(top).__name__}")
@@ -181,8 +196,6 @@ def _synthesise(
             raise ValueError(f"Synthesis top must be a plain identifier, not {top!r}")
         if not re.search(rf"\bmodule\s+\\?{top}\b", verilog):
             raise ValueError(f"Synthesis top must be a module of the text, not {top!r}")
-    if len(set(tops)) != len(tops):
-        raise ValueError(f"Synthesis tops must differ, not {', '.join(tops)}")
     if place:
         _placer(target)  # refuses before the long work
     path = _cache_path(verilog, tops, target, place)

@@ -8,7 +8,7 @@ configuration and the difference if it is not, so that faults can be injected an
 import importlib.util
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -255,9 +255,6 @@ def no_buffer_has_a_word_too_many(network: Network, plan: NetworkPlan) -> list[N
     return slower
 
 
-TEXT = 500_000
-"""Most characters of Verilog in a run of yosys, but for a single design."""
-
 COMPOSED_SHARE = 0.9
 """Least share of the estimated register bits that what is composed of other blocks has."""
 
@@ -271,10 +268,7 @@ def synthesis_equals_cost(
     shares sums to one), synthesis finds a few bits fewer: of what is ``composed`` of other blocks
     the estimate is an upper bound. Adds of a tensor to itself may each lose a bit a lane.
     """
-    counted = {}
-    for run in _runs(subjects):
-        text = "".join(subject.verilog for subject in run)
-        counted |= synthesise_many(text, [subject.name for subject in run], target)
+    counted = synthesise_many({subject.name: subject.verilog for subject in subjects}, target)
     pairs = []
     for subject in subjects:
         estimate, found = subject.block.cost(subject.plan, target), counted[subject.name].cost
@@ -292,17 +286,6 @@ def synthesis_equals_cost(
             assert 0 <= estimate.ff - found.ff <= subject.doubled, where
         pairs.append((estimate.lut, found.lut))
     return pairs
-
-
-def _runs(subjects: Sequence[Subject]) -> Iterator[list[Subject]]:
-    """For runs of yosys, which begins slowly but walks through all text for every module of it."""
-    run: list[Subject] = []
-    for subject in subjects:
-        if run and sum(len(other.verilog) for other in (*run, subject)) > TEXT:
-            yield run
-            run = []
-        run.append(subject)
-    yield run
 
 
 def verilog_is_clean(subjects: Sequence[Subject]) -> None:

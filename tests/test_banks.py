@@ -6,7 +6,7 @@ import pytest
 from refusal import refused
 
 from blocks import Heads, Memory
-from hdl import Target, synthesise_many, verilog
+from hdl import Target, synthesise, verilog
 from quant import Format
 from sim import Design, StreamPort, from_bytes, simulate_bulk, to_bytes
 
@@ -71,7 +71,7 @@ def test_a_large_memory_lies_in_block_ram():
         (candidate,) = memory.plans(target)
         assert candidate.plan == Heads("block")
         text = verilog(memory.rtl(candidate.plan), "memory")
-        found = synthesise_many(text, ["memory"], target)["memory"].cost
+        found = synthesise(text, "memory", target).cost
         assert found.bram == candidate.cost.bram > 0
         assert found.ff == candidate.cost.ff
 

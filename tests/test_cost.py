@@ -211,12 +211,12 @@ PRIMITIVES = {
 @pytest.mark.parametrize("name", Target.names())
 def test_primitives_cost_what_synthesis_finds(name):
     target = Target.named(name)
-    text = ""
+    texts = {}
     tops = [top for top in PRIMITIVES if target.lut_ram or top != "small"]
     for top in tops:
         _, ports, body = PRIMITIVES[top]
-        text += f"module {top}(input clk, input rst, input en, {ports});\n{body}\nendmodule\n"
-    found = synthesise_many(text, tops, target)
+        texts[top] = f"module {top}(input clk, input rst, input en, {ports});\n{body}\nendmodule\n"
+    found = synthesise_many(texts, target)
     for top in tops:
         estimate, real = PRIMITIVES[top][0].cost(target), found[top].cost
         exact = ("ff", "dsp", "bram", "ff_in_dsp", "ff_in_srl")

@@ -276,8 +276,8 @@ def test_costs_are_those_of_synthesis(target):
         FunctionUnit(form_of(name), 1 + n % 2, ("logic", "block")[n % 3 == 1])
         for n, name in enumerate(PRICED)
     ]
-    text = "\n".join(verilog(FunctionArray(d), f"u{n}") for n, d in enumerate(designs))
-    found = synthesise_many(text, [f"u{n}" for n in range(len(designs))], target)
+    texts = {f"u{n}": verilog(FunctionArray(d), f"u{n}") for n, d in enumerate(designs)}
+    found = synthesise_many(texts, target)
     errors = []
     for n, (name, design) in enumerate(zip(PRICED, designs, strict=True)):
         price, made = design.inventory().cost(target), found[f"u{n}"].cost
@@ -304,8 +304,8 @@ def test_slopes_of_one_bit_leave_out_what_they_cut_off():
     for design, y in zip(designs, results_of(designs, text=text), strict=True):
         np.testing.assert_array_equal(y, design.form.results)
     made = [f"u{n}" for n in range(len(designs))]
-    text = "\n".join(verilog(FunctionArray(d), u) for u, d in zip(made, designs, strict=True))
-    found = synthesise_many(text, made, Target.named("ecp5"))
+    texts = {u: verilog(FunctionArray(d), u) for u, d in zip(made, designs, strict=True)}
+    found = synthesise_many(texts, Target.named("ecp5"))
     for unit, design, same in zip(made, designs, alike, strict=True):
         price = design.inventory().cost(Target.named("ecp5"))
         excess = price.ff - found[unit].ff  # of lengths that differ, the longest may have slope 0
@@ -347,8 +347,8 @@ def test_costs_of_many_forms_are_those_of_synthesis():
         if form.degree == 0 or form.longest > 2
     ]
     assert len(designs) > 60
-    text = "\n".join(verilog(FunctionArray(d), f"u{n}") for n, d in enumerate(designs))
-    found = synthesise_many(text, [f"u{n}" for n in range(len(designs))], target)
+    texts = {f"u{n}": verilog(FunctionArray(d), f"u{n}") for n, d in enumerate(designs)}
+    found = synthesise_many(texts, target)
     for n, design in enumerate(designs):
         price, made = design.inventory().cost(target), found[f"u{n}"].cost
         wanted = (made.ff, made.dsp, made.bram)

@@ -197,8 +197,8 @@ def test_inventory_equals_synthesis(target):
         if n % 3 == 0:
             read = reads(axes, channels, 0.5)
             made[f"part_{n}"] = Raster(axes, channels, NUMBER, fill, ["block"] * 2, read)
-    text = "".join(verilog(RasterWindow(d), name) for name, d in made.items())
-    counted = synthesise_many(text, made, target)
+    texts = {name: verilog(RasterWindow(d), name) for name, d in made.items()}
+    counted = synthesise_many(texts, target)
     for name, design in made.items():
         estimate, found = design.inventory().cost(target), counted[name].cost
         assert (estimate.register_bits, estimate.ff) == (found.register_bits, found.ff), design.axes

@@ -225,8 +225,8 @@ def test_inventory_equals_synthesis(target):
     names = [name for n, name in enumerate(CASES) if n > 1 and n % 2]
     made = [design(*CASES[name], 2, next(styles), next(tables)) for name in names]
     made = {f"case_{n}": d for n, d in enumerate(made)}
-    text = "".join(verilog(RearrangeArray(d), name) for name, d in made.items())
-    counted = synthesise_many(text, made, target)
+    texts = {name: verilog(RearrangeArray(d), name) for name, d in made.items()}
+    counted = synthesise_many(texts, target)
     for name, d in made.items():
         estimate, found = d.inventory().cost(target), counted[name].cost
         where = f"{name} {[type(part).__name__ for part in d.parts]}"

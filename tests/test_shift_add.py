@@ -295,8 +295,8 @@ def test_bits_are_cut_only_above_those_that_are_kept():
 def test_flip_flops_equal_synthesis():
     made = {f"graph_{n}": pipeline(KINDS[n % 9], n, 5) for n in range(18)}
     made |= {f"cut_{n}": cut(pipeline(KINDS[n % 9], n, 5), n) for n in range(18, 36)}
-    text = "".join(verilog(ShiftAdd(one), name) for name, one in made.items())
-    results = synthesise_many(text, list(made), Target.named("ecp5"))
+    texts = {name: verilog(ShiftAdd(one), name) for name, one in made.items()}
+    results = synthesise_many(texts, Target.named("ecp5"))
     assert {n: results[n].ff for n in made} == {n: one.flip_flops for n, one in made.items()}
 
 
