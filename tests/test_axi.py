@@ -4,6 +4,7 @@
 import random
 import re
 
+import numpy as np
 import pytest
 from amaranth import Module, Value, signed, unsigned
 from amaranth.lib import data, stream, wiring
@@ -11,7 +12,11 @@ from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
 from verilog_bench import lint
 
+import bitblocks
 import hdl
+from bitblocks.resources import axi_inventory
+from blocks import Tensor, rnn
+from hdl import synthesise, verilog
 from hdl.axi import AxiStreamPort, AxiTop
 from quant import Format
 
@@ -275,3 +280,19 @@ def test_ports_that_do_not_fit_the_component_are_refused():
     message = r"^AxiTop input x must have as many bits as the stream, 5, not 10$"
     with pytest.raises(ValueError, match=message):
         AxiTop(Slice(signed(5)), {"x": AxiStreamPort("i", S5, 2, 1)}, {"y": good})
+
+
+@pytest.mark.parametrize("kept", [False, True], ids=["frames", "marked frames"])
+def test_the_top_costs_what_synthesis_counts_beside_its_network(kept):
+    sixths, eighths = Format(6, 3), Format(8, 3)
+    weight, recurrent = np.arange(-4, 4).reshape(2, 4), np.array([[6, 1], [2, 3]])
+    formats = sixths, sixths, eighths, eighths
+    x = Tensor((3, 4), sixths)
+    layer = rnn(x, weight, recurrent, np.array([0, 3]), *formats, activation="relu", kept=kept)
+    project = bitblocks.build(layer, None, interval=64).project
+    target = project.target
+    whole = synthesise(project.verilog, project.name, target).cost
+    inside = synthesise(verilog(project.network.rtl(project.plan), "core"), "core", target).cost
+    price = axi_inventory(project).cost(target)
+    assert price.ff == whole.ff - inside.ff
+    assert abs(price.lut - (whole.lut - inside.lut)) <= 4
