@@ -186,7 +186,9 @@ def test_saved_equals_original(name):
 @pytest.mark.parametrize("start", [0, 50])
 @pytest.mark.parametrize("name", CATALOGUE)
 def test_a_hundred_configurations(name, start):
-    """Each is synthesised for one of two targets, which halves what takes most of the time."""
+    """Each is synthesised for one target: every fourth for xilinx7, where it takes three times as
+    long as for ecp5.
+    """
     fifty = chosen(name, range(start, start + 50))
     for first in range(0, 50, TOGETHER):
         together = fifty[first : first + TOGETHER]
@@ -194,8 +196,10 @@ def test_a_hundred_configurations(name, start):
             ask.reference_equals_an_independent_statement(subject)
         ask.verilog_equals_reference(together)
         ask.verilog_is_clean(together)
-    for first, target in enumerate(("ecp5", "xilinx7")):
-        check_synthesis(name, fifty[first::2], target, fewest=5)
+    fourth = fifty[1::4]
+    others = [subject for subject in fifty if subject not in fourth]
+    for asked, target in ((others, "ecp5"), (fourth, "xilinx7")):
+        check_synthesis(name, asked, target, fewest=5)
 
 
 @pytest.mark.full
