@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A table that several heads write and read in the same cycle."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 
 import numpy as np
 from amaranth import Cat, Const, Module, Mux, Signal, Value
@@ -55,14 +56,31 @@ class Banks:
         self.reads, self.writes, self.steps, self.style = reads, writes, steps, style
         self.bits = [(size - 1).bit_length() for size in sizes]
         self.index = Format(max(1, *self.bits), 0, False)
-        places = np.zeros(sizes, np.int64)
-        for axis, bits in enumerate(self.bits):
-            index = np.arange(sizes[axis]).reshape(-1, *[1] * (len(sizes) - axis - 1))
-            places = (places << bits) + index
-        self.places = places.ravel().tolist()
+        self.places = self._combined(map(range, sizes))
         table = np.zeros((self.depth, width), np.int64)
         table[self.places] = initial.reshape(-1, width)
         self.tables = Tables(list(table.T), "logic")
+
+    def _combined(self, indices: Iterable[Sequence[int]]) -> list[int]:
+        """Addresses of all combinations of the indices of each dimension, in raster order."""
+        places = [0]
+        for own, bits in zip(indices, self.bits, strict=True):
+            places = [(place << bits) + index for place in places for index in own]
+        return places
+
+    @cached_property
+    def nearest(self) -> list[int]:
+        """Of every address one with a word: an index that is too large has lost its lowest ones.
+
+        So tables that look words up choose between as few as there are.
+        """
+        indices = []
+        for size, bits in zip(self.sizes, self.bits, strict=True):
+            own = list(range(1 << bits))
+            for index in own[size:]:
+                own[index] = own[index & (index - 1)]
+            indices.append(own)
+        return self._combined(indices)
 
     @property
     def depth(self) -> int:
@@ -182,7 +200,8 @@ class BankedMemory(wiring.Component):
         banks = (
             self._found(m, moving, of, kept) if kept else self._banks(m, moving, to, of, written)
         )
-        table = self._table(live, Const(0, design.live))
+        at, none = dict(zip(design.places, live, strict=True)), Const(0, design.live)
+        table = [at.get(place, none) for place in range(design.depth)]
         exists = sum(1 << place for place in design.places)
         passers: list[Signal] = []
         for head, (address, known, whole) in enumerate(of):
@@ -243,31 +262,14 @@ class BankedMemory(wiring.Component):
 
     def _found(self, m: Module, moving, of, kept: list[Value]) -> list[list[Value]]:
         """What each reading head finds in registers."""
-        table, found = self._table(kept), []  # where there is no word, nobody looks
+        at, found = dict(zip(self.design.places, kept, strict=True)), []
+        table = [at[place] for place in self.design.nearest]
         for head, (address, _, _) in enumerate(of):
             data = Signal(self.design.word, name=f"found_{head}", reset_less=True)
             with m.If(moving):
                 m.d.sync += data.eq(_select(table, address))
             found.append([data])
         return found
-
-    def _table(self, values: list[Value], none: Value | None = None) -> list[Value]:
-        """Something of each word at its address; elsewhere ``none``, or that of another word.
-
-        This one is where an index that is too large has lost its lowest ones: then tables choose
-        between as few words as there are.
-        """
-        design = self.design
-        there = dict(zip(design.places, values, strict=True))
-        if none is not None:
-            return [there.get(place, none) for place in range(design.depth)]
-        nearest = np.zeros(1, np.int64)
-        for size, bits in zip(design.sizes, design.bits, strict=True):
-            indices = list(range(1 << bits))
-            for index in indices[size:]:
-                indices[index] = indices[index & (index - 1)]
-            nearest = ((nearest << bits).reshape(-1, 1) + indices).ravel()
-        return [there[place] for place in nearest.tolist()]
 
     def _initial(self, m: Module, head: int, address, known, moving) -> Value:
         """The initial word at an address a cycle ago; 0 if there is none."""
