@@ -297,7 +297,7 @@ def calibrate(target: Target, only: str) -> dict[str, list[list[float]]]:
     saturation(bench)
     multiplication(bench, target)
     tables = bench.tables(synthesise_many(bench.designs, target))
-    # Memories, tables and saturation are on the slowest path in some designs, not in others.
+    # Choices, memories, tables, saturation are on the slowest path in some designs, not in others.
     for table in [name.removesuffix("_alone") for name in tables if name.endswith("_alone")]:
         means = zip(tables[table][1], tables.pop(f"{table}_alone")[1], strict=True)
         tables[table][1] = [round(sum(pair) / 2, 3) for pair in means]

@@ -284,10 +284,10 @@ def test_ports_that_do_not_fit_the_component_are_refused():
 
 @pytest.mark.parametrize("kept", [False, True], ids=["frames", "marked frames"])
 def test_the_top_costs_what_synthesis_counts_beside_its_network(kept):
-    sixths, eighths = Format(6, 3), Format(8, 3)
+    number, sums = Format(6, 3), Format(8, 3)
     weight, recurrent = np.arange(-4, 4).reshape(2, 4), np.array([[6, 1], [2, 3]])
-    formats = sixths, sixths, eighths, eighths
-    x = Tensor((3, 4), sixths)
+    formats = number, number, sums, sums
+    x = Tensor((3, 4), number)
     layer = rnn(x, weight, recurrent, np.array([0, 3]), *formats, activation="relu", kept=kept)
     project = bitblocks.build(layer, None, interval=64).project
     target = project.target

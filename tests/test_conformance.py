@@ -4,6 +4,7 @@
 Question 6, refusals, is asked in test_blocks.py and test_network.py, where the messages stand.
 """
 
+from collections.abc import Iterable
 from dataclasses import fields, replace
 from functools import cache
 
@@ -28,7 +29,7 @@ def is_composed(name: str) -> bool:
     return CATALOGUE[name].composed
 
 
-def chosen(name: str, indices: range) -> list[ask.Subject]:
+def chosen(name: str, indices: Iterable[int]) -> list[ask.Subject]:
     return ask.subjects(name, [CATALOGUE[name].configuration(n) for n in indices])
 
 
@@ -81,8 +82,7 @@ ONCE_WRONG = {
 
 @pytest.mark.parametrize("name", ONCE_WRONG)
 def test_circuits_that_once_differed(name):
-    wrong = [CATALOGUE[name].configuration(n) for n in ONCE_WRONG[name]]
-    ask.verilog_equals_reference(ask.subjects(name, wrong))
+    ask.verilog_equals_reference(chosen(name, ONCE_WRONG[name]))
 
 
 ONCE_DEAD = {
@@ -112,9 +112,9 @@ ONCE_DEAD = {
 
 @pytest.mark.parametrize("name", ONCE_DEAD)
 def test_no_register_holds_what_is_known_before_synthesis(name):
-    """Those of an odd number are asked on xilinx7 too, as in the campaign."""
+    """Those of an odd number are asked on xilinx7 too."""
     numbers = ONCE_DEAD[name]
-    dead = ask.subjects(name, [CATALOGUE[name].configuration(n) for n in numbers])
+    dead = chosen(name, numbers)
     ask.synthesis_equals_cost(dead, Target.named("ecp5"))
     odd = [subject for n, subject in zip(numbers, dead, strict=True) if n % 2]
     ask.synthesis_equals_cost(odd, Target.named("xilinx7"))
