@@ -94,9 +94,11 @@ def write_folder(
     output = output.resolve()
     check_folder(output, force, replaceable)
     with _written(output, output):
-        made = _make_parents(output.parent)
         partial = output.parent / _partial_name()
+        missing = _missing(output.parent)
         try:
+            for folder in missing:
+                folder.mkdir(exist_ok=True)
             partial.mkdir()
             for name, content in contents.items():
                 path = partial / name
@@ -105,8 +107,8 @@ def write_folder(
             _put(partial, output, force)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
-            for folder in reversed(made):
-                with suppress(OSError):  # not empty any more
+            for folder in reversed(missing):
+                with suppress(OSError):  # not made yet, or not empty any more
                     folder.rmdir()
             raise
 
@@ -137,16 +139,13 @@ def _exchange(one: Path, other: Path) -> bool:
     return swap(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0
 
 
-def _make_parents(folder: Path) -> list[Path]:
-    """Make ``folder``; what was made, outermost first."""
+def _missing(folder: Path) -> list[Path]:
+    """The folders to be made for ``folder`` to be there, outermost first."""
     missing = []
     while not folder.exists():
         missing.append(folder)
         folder = folder.parent
-    missing.reverse()
-    for path in missing:
-        path.mkdir(exist_ok=True)
-    return missing
+    return missing[::-1]
 
 
 def _partial_name() -> str:
