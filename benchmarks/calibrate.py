@@ -99,6 +99,10 @@ def arithmetic(bench: Bench) -> None:
         bench.add("accumulate", width, ports, body)
         ports = f"input [{top}:0] a, input [{top}:0] b, output y"
         bench.add("compare", width, ports, "assign y = a < b;")
+        if width in hdl.cost.CHAINED:
+            again = hdl.cost.CHAINED.stop + 1 - width
+            a, b = (f"{{{n}, {{{again}{{{n}[0]}}}}}}" for n in "ab")
+            bench.add("chained_compare", width, ports, f"assign y = {a} < {b};")
         ports = f"input [{top}:0] a, output y"
         bench.add("compare_place", width, ports, f"assign y = a >= {width}'d{constant};")
     for width in (*range(3, 13), 16, 32):

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 import quant
 from hdl import ZERO, Elementwise, Inventory, LaneFunction, Narrowing, Step, Target, less
-from hdl.cost import Product, adder, compare, logic, subtract
+from hdl.cost import CHAINED, Product, adder, compare, logic, subtract
 from hdl.elementwise import product_of
 from hdl.narrow import trailing_zeros
 from quant import Format, Ints, Kernel, Overflow, PlainKernel, ProductKernel, Rounding, SumKernel
@@ -371,6 +371,11 @@ class Mul(Binary):
         needed = self._narrowing.needed
         return (product_of(self.input_a.format, self.input_b.format, needed),)
 
+    @property
+    def _read(self) -> int:
+        """High bits decide nothing where the product wraps."""
+        return min(self.input_b.format.width, self._narrowing.needed.bit_length())
+
     def kernel(self) -> Kernel:
         """The reference on tiles of floats."""
         if self._shared > 1:
@@ -400,7 +405,7 @@ class Extreme(Binary):
 
         def choose(a: Value, b: Value) -> Value:
             coarse, fine = (a, b) if gain_a else (b, a)  # where these look equal fine is not below
-            below = less(fine.shift_right(cut), coarse.shift_right(cut))
+            below = less(fine.shift_right(cut), coarse.shift_right(cut), chained=True)
             return Mux(below, fine, coarse) if self._smallest else Mux(below, coarse, fine)
 
         return choose
@@ -410,7 +415,8 @@ class Extreme(Binary):
         signed = a.signed or b.signed
         ends = a.width + gain_a - a.signed, b.width + gain_b - b.signed
         width = max(1, max(ends) + signed - self._cut)
-        return compare(width + (width % 2 if width > 1 else 0))  # less() makes it even
+        even = width + (width % 2 if width > 1 else 0)  # as less() makes it
+        return compare(width if width in CHAINED else even, chained=True)
 
     def _choice(self, registered: bool) -> tuple[int, ...]:
         a, b = zip((self.input_a.format, self.input_b.format), self._gains, strict=True)

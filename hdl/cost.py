@@ -118,10 +118,7 @@ class Inventory:
     def cost(self, target: Target) -> Cost:
         """What the circuit costs on ``target``; TypeError if that is none."""
         _check_target(target)
-        total = _Price()
-        for operator, count in self.operators:
-            total = total.plus(_PRICES[operator.kind](target, *operator.parameters), count)
-        return total.rounded()
+        return _price(self, target).rounded()
 
 
 def _check_target(target: Any) -> None:
@@ -215,9 +212,14 @@ def compare_place(width: int) -> Inventory:
     return _one("compare_place", width) if width > 1 else Inventory()
 
 
-def compare(width: int) -> Inventory:
+CHAINED = range(3, 5)
+"""Bits of the comparisons that are a carry chain on ecp5 only if their lowest bit is repeated."""
+
+
+def compare(width: int, chained: bool = False) -> Inventory:
     """``a < b`` of ``width`` bits."""
-    return _one("compare", width) if width > 0 else Inventory()
+    kind = "chained_compare" if chained and width in CHAINED else "compare"
+    return _one(kind, width) if width > 0 else Inventory()
 
 
 def logic(inputs: int, bits: int = 1) -> Inventory:
@@ -310,6 +312,12 @@ def rounding(width: int, dropped: int, mode: str = "RND") -> Inventory:
         return Inventory()
     result = increment(max(1, width - dropped + 1))
     return result if mode == "RND" else result + logic(min(width, dropped) + 1)
+
+
+def tabulated(inputs: int, outputs: int, logic: Inventory) -> Inventory:
+    """``logic`` without registers, a table an output where a table takes all of its ``inputs``."""
+    few = inputs <= 6  # of the largest tables
+    return _one("tabulated", inputs, outputs, logic) if few and logic.operators else logic
 
 
 class Product(NamedTuple):
@@ -651,6 +659,13 @@ def _between(grid: Sequence[float], values: Sequence[float], size: float) -> flo
     return max(0.0, values[n] + slope * (size - grid[n]))
 
 
+def _price(inventory: Inventory, target: Target) -> _Price:
+    total = _Price()
+    for operator, count in inventory.operators:
+        total = total.plus(_PRICES[operator.kind](target, *operator.parameters), count)
+    return total
+
+
 def _price_register(target: Target, bits: int) -> _Price:
     return _Price(ff=bits)
 
@@ -812,10 +827,7 @@ def _price_block_memory(target: Target, depth: int, width: int, written: bool) -
 
 def _price_distributed_memory(target: Target, depth: int, width: int) -> _Price:
     if not target.lut_ram:  # synthesis takes registers there
-        total = _Price()
-        for operator, count in _memory_of_registers(depth, width).operators:
-            total = total.plus(_PRICES[operator.kind](target, *operator.parameters), count)
-        return total
+        return _price(_memory_of_registers(depth, width), target)
     tables, rows = _mapped(_DISTRIBUTED[target.name], depth, width, True)
     lut = width * _measured(target, "mux", rows).lut + rows if rows > 1 else 0
     return _Price(lut=tables + lut)
@@ -829,10 +841,29 @@ def _price_logic_rom(
     return _Price(lut=share * width * _measured(target, table, depth).lut)
 
 
+def _price_tabulated(target: Target, inputs: int, outputs: int, logic: Inventory) -> _Price:
+    """A carry chain stays one."""
+    whole = _price(logic, target)
+    if whole.carry or inputs > target.lut_size:
+        return whole
+    return whole._replace(lut=min(whole.lut, outputs))
+
+
 def _price_table(target: Target, depth: int, width: int, contents: tuple[int, ...]) -> _Price:
     largest = _calibration()[target.name]["table"][0][-1]  # beyond, the share stays about the same
     share = _measured(target, "table", min((depth - 1).bit_length(), largest)).lut
-    return _Price(lut=share * decisions(contents, width, target.lut_size))
+    at_once = share * decisions(contents, width, target.lut_size)
+    return _Price(lut=min(at_once, _numbered_decisions(contents, width, target.lut_size)))
+
+
+@functools.cache
+def _numbered_decisions(contents: tuple[int, ...], width: int, size: int) -> int:
+    """Look-up tables of the number of a run of equal words, and of the word with that number."""
+    first = [n for n, word in enumerate(contents) if not n or word != contents[n - 1]]
+    numbers = np.searchsorted(first, np.arange(len(contents)), side="right") - 1
+    words = tuple(contents[n] for n in first)
+    bits = (len(first) - 1).bit_length()
+    return decisions(tuple(numbers.tolist()), bits, size) + decisions(words, width, size)
 
 
 _OPPOSITE = bytes.maketrans(b"\0\1", b"\1\0")
@@ -898,9 +929,11 @@ _PRICES: dict[str, Callable[..., _Price]] = {
     "trial_subtract": _price_trial_subtract,
     "constant_adder": _by_width("constant_adder"),
     "negate": _by_width("negate"),
+    "tabulated": _price_tabulated,
     "increment": _by_width("increment"),
     "accumulate": _by_width("accumulate"),
     "compare": _by_width("compare"),
+    "chained_compare": _by_width("chained_compare"),
     "compare_place": _by_width("compare_place"),
     "logic": _by_width("logic"),
     "mask": _by_width("mask"),

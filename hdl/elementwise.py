@@ -14,6 +14,7 @@ from amaranth.lib.wiring import In, Out, connect, flipped
 from quant import Format, Ints
 
 from .cost import (
+    CHAINED,
     Inventory,
     Product,
     elastic,
@@ -102,19 +103,24 @@ def source_register(
     return result
 
 
-def less(a: Value, b: Value) -> Value:
+def less(a: Value, b: Value, chained: bool = False) -> Value:
     """``a < b``, signs having changed places: one carry chain, no logic in front of or behind it.
 
     The choice between two words takes a third of the look-up tables on ecp5 that way. There the
     carry leaves a cell of two bits as it is, but only logic finds it after the first of them: of an
     odd number of bits the lowest comes twice.
+
+    A chain of two such cells becomes tables, which is less, but on the slowest path several for
+    each reader; ``chained``: the lowest bit comes again until there are three cells.
     """
     signed = a.shape().signed or b.shape().signed
     width = max(len(n) + (signed and not n.shape().signed) for n in (a, b))
     x, y = (_extended(n, width) for n in (a, b))
-    odd = width % 2 if width > 1 else 0
+    again = width % 2 if width > 1 else 0
+    if chained and width in CHAINED:
+        again = CHAINED.stop + 1 - width
     tops = (y[-1], x[-1]) if signed else (x[-1], y[-1])
-    x, y = (Cat(n[:odd], n[:-1], top) for n, top in zip((x, y), tops, strict=True))
+    x, y = (Cat(n[:1].replicate(again), n[:-1], top) for n, top in zip((x, y), tops, strict=True))
     return x < y
 
 
@@ -302,7 +308,15 @@ class Elementwise:
         kinds = Counter((p % len(self.functions), self.first(p) < p) for p in range(self.lanes))
         lanes = (n * self.functions[f].inventory(formats, again) for (f, again), n in kinds.items())
         total = sum(lanes, elastic(self.stages))
-        return total if self.hold is None else total + self.hold.inventory()
+        if self.hold is None:
+            return total
+        factors = [
+            product_of(formats[0], formats[-1], needed)
+            for function in self.functions
+            for step, needed in function.needed
+            if step.product
+        ]
+        return total + self.hold.inventory(factors)
 
     def events(self, words: int) -> Events:
         """Transfers of the ports, ``words`` a frame."""

@@ -10,7 +10,7 @@ import quant
 from quant import Format, Overflow, Rounding
 from quant.narrow import round_shift, saturation_range
 
-from .cost import Inventory, constant_adder, register, rounding, saturate
+from .cost import Inventory, constant_adder, register, rounding, saturate, tabulated
 from .cost import logic as gates
 from .stream import shape
 
@@ -230,12 +230,14 @@ class Narrowing:
         )
         if self.offset and (drop == 0 or self.rounding is Rounding.TRN):
             logic += constant_adder(width)  # else it joins the adder that rounds
-        if low < target.min or high > target.max:
+        fitted = low < target.min or high > target.max
+        if fitted:
             signs = low < 0, target.width, target.signed
             logic += saturate(width, *signs, self.overflow, registered)
             if registered and low >= 0 and drop < 0 and not self.unchanging:
                 logic += gates(width - target.width)  # bits below the value, which nothing resets
-        return logic
+        outputs = self.stored.width + (registered and fitted)  # a gate sets or resets some
+        return tabulated(self.needed.bit_count(), outputs, logic)
 
     def value(self, value: Value) -> Value:
         """The narrowed number without a register."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Streams whose words come out in another order: dropped, repeated, permuted, with constants."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -76,9 +77,10 @@ class Stretch:
         self.last, self.places, self.bits, self.fill = last, places, bits, fill
         self.countdown = Countdown(last, places, table_style)
 
-    def inventory(self) -> Inventory:
-        """What it is made of."""
-        stage = cost.elastic(1) + cost.register(self.bits) + cost.logic(3)
+    def inventory(self, products: Sequence[cost.Product] = ()) -> Inventory:
+        """What it is made of; ``products`` are the multipliers that alone read it, if any are."""
+        word = cost.operand_register(self.bits, products) if products else cost.register(self.bits)
+        stage = cost.elastic(1) + word + cost.logic(3)
         if self.fill is not None:
             stage += cost.logic(2, self.bits) + cost.logic(1 + self.countdown.width)
         return stage + self.countdown.inventory()
