@@ -20,8 +20,6 @@ from hdl import synthesise, verilog
 from hdl.axi import AxiStreamPort, AxiTop
 from quant import Format
 
-pytestmark = pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
-
 S5, U9, S12 = Format(5, 2), Format(9, 0, signed=False), Format(12, 4)
 
 

@@ -22,8 +22,6 @@ import hdl
 from hdl import yosys
 from hdl.names import LONGEST, RESERVED, legal_name
 
-pytestmark = pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
-
 
 def make(name):
     if name.startswith("random_"):
