@@ -2,9 +2,10 @@
 """Convolutions over frames of any number of spatial axes, channels last."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -75,7 +76,61 @@ def grouped_sums(
 
 
 @dataclass(frozen=True, eq=False)
-class Convolution(Layer):
+class _Convolved(Layer, ABC):
+    """What Convolution and TransposedConvolution share; ``rule``: what holds where outputs are."""
+
+    weight: Floats
+    bias: Floats
+    stride: Shape
+    dilation: Shape
+    padding: Padding
+    groups: int = 1
+
+    rule: ClassVar[str]
+    decides = WEIGHTED
+    rectifiable = True
+
+    @property
+    def kernel(self) -> Shape:
+        return self.weight.shape[1:-1]
+
+    @abstractmethod
+    def outputs(self, spatial: Shape) -> Shape:
+        """Places along each spatial axis of the result; may be less than 1."""
+
+    @abstractmethod
+    def sums(self, x: Any, weight: Any, dot: Dot) -> Any:
+        """The sums of products, as :func:`bitblocks.quantisation.weighted` asks."""
+
+    def spatial(self, x: Any) -> Shape:
+        """The lengths of the spatial axes of frames."""
+        return x.shape[x.ndim - 1 - len(self.kernel) : -1]
+
+    def shape(self, source: Shape) -> Shape:
+        name, inputs = f"{type(self).__name__} {self.name}", self.weight.shape[-1] * self.groups
+        if len(source) != len(self.kernel) + 1 or source[-1] != inputs:
+            raise InputError(
+                f"{name} input must have {len(self.kernel)} spatial axes and {inputs} channels, "
+                f"not shape {source}"
+            )
+        outputs = self.outputs(source[:-1])
+        if min(outputs) < 1:
+            raise InputError(f"{name} {self.rule} of shape {source}")
+        return (*outputs, len(self.weight))
+
+    def evaluate(self, x: Floats) -> Floats:
+        return self.sums(x, self.weight, ordered_product) + self.bias
+
+    def scaled(self, weight: Floats, bias: Floats) -> Self | None:
+        factor, offset = per_channel(weight), per_channel(bias)
+        if factor is None or offset is None:
+            return None
+        columns = factor.reshape(-1, *(1,) * (self.weight.ndim - 1))
+        return replace(self, weight=self.weight * columns, bias=self.bias * factor + offset)
+
+
+@dataclass(frozen=True, eq=False)
+class Convolution(_Convolved):
     """A Linear on every window of a frame; shape (*spatial, inputs) -> (*spatial, outputs).
 
     Parameters
@@ -87,46 +142,16 @@ class Convolution(Layer):
     groups : output channels and input channels are split into so many, each seeing only its own
     """
 
-    weight: Floats
-    bias: Floats
-    stride: Shape
-    dilation: Shape
-    padding: Padding
-    groups: int = 1
+    rule = "window must fit into its padded input"
 
-    decides = WEIGHTED
-    rectifiable = True
-
-    @property
-    def kernel(self) -> Shape:
-        return self.weight.shape[1:-1]
-
-    def _outputs(self, spatial: Shape) -> Shape:
+    def outputs(self, spatial: Shape) -> Shape:
         return window_outputs(spatial, self.kernel, self.stride, self.dilation, self.padding)
 
-    def shape(self, source: Shape) -> Shape:
-        inputs = self.weight.shape[-1] * self.groups
-        if len(source) != len(self.kernel) + 1 or source[-1] != inputs:
-            raise InputError(
-                f"Convolution {self.name} input must have {len(self.kernel)} spatial axes and "
-                f"{inputs} channels, not shape {source}"
-            )
-        outputs = self._outputs(source[:-1])
-        if min(outputs) < 1:
-            raise InputError(
-                f"Convolution {self.name} window must fit into its padded input of shape {source}"
-            )
-        return (*outputs, len(self.weight))
-
     def sums(self, x: Any, weight: Any, dot: Dot) -> Any:
-        """The sums of products of every window, as :func:`bitblocks.quantisation.weighted` asks."""
-        spatial = x.shape[x.ndim - 1 - len(self.kernel) : -1]
-        outputs = self._outputs(spatial)
+        spatial = self.spatial(x)
+        outputs = self.outputs(spatial)
         where = (spatial, outputs, self.kernel, self.stride, self.dilation, self.padding)
         return grouped_sums(x, weight, self.groups, outputs, list(window_taps(*where)), dot)
-
-    def evaluate(self, x: Floats) -> Floats:
-        return self.sums(x, self.weight, ordered_product) + self.bias
 
     def quantise(self, stage: Stage) -> Decision:
         found = weighted(stage, self.weight, self.bias, self.sums)
@@ -139,9 +164,6 @@ class Convolution(Layer):
             **found.arguments,
         )
         return stage.decision(block, found.low, found.high, block.sum_format)
-
-    def scaled(self, weight: Floats, bias: Floats) -> "Convolution | None":
-        return _scaled(self, weight, bias)
 
     def fed_scaled(self, weight: Floats, bias: Floats) -> "Convolution | None":
         factor, offset = per_channel(weight), per_channel(bias)
@@ -165,17 +187,8 @@ class Convolution(Layer):
         )
 
 
-def _scaled(layer: Any, weight: Floats, bias: Floats) -> Any:
-    """A layer with channels of its own whose results are scaled and moved channel by channel."""
-    factor, offset = per_channel(weight), per_channel(bias)
-    if factor is None or offset is None:
-        return None
-    columns = factor.reshape(-1, *(1,) * (layer.weight.ndim - 1))
-    return replace(layer, weight=layer.weight * columns, bias=layer.bias * factor + offset)
-
-
 @dataclass(frozen=True, eq=False)
-class TransposedConvolution(Layer):
+class TransposedConvolution(_Convolved):
     """Every place of a frame adds a window to the result, ``stride`` places from the next.
 
     Tap k of place i goes to place ``i * stride + k * dilation - before`` of the result, if that is
@@ -190,50 +203,20 @@ class TransposedConvolution(Layer):
     groups : output channels and input channels are split into so many, each seeing only its own
     """
 
-    weight: Floats
-    bias: Floats
-    stride: Shape
-    dilation: Shape
-    padding: Padding
-    groups: int = 1
+    rule = "must leave something"
 
-    decides = WEIGHTED
-    rectifiable = True
-
-    @property
-    def kernel(self) -> Shape:
-        return self.weight.shape[1:-1]
-
-    def _outputs(self, spatial: Shape) -> Shape:
+    def outputs(self, spatial: Shape) -> Shape:
         axes = zip(spatial, self.kernel, self.stride, self.dilation, self.padding, strict=True)
         return tuple((n - 1) * s + reach(k, d) - b - a for n, k, s, d, (b, a) in axes)
 
-    def shape(self, source: Shape) -> Shape:
-        inputs = self.weight.shape[-1] * self.groups
-        if len(source) != len(self.kernel) + 1 or source[-1] != inputs:
-            raise InputError(
-                f"TransposedConvolution {self.name} input must have {len(self.kernel)} spatial "
-                f"axes and {inputs} channels, not shape {source}"
-            )
-        outputs = self._outputs(source[:-1])
-        if min(outputs) < 1:
-            raise InputError(
-                f"TransposedConvolution {self.name} must leave something of shape {source}"
-            )
-        return (*outputs, len(self.weight))
-
     def sums(self, x: Any, weight: Any, dot: Dot) -> Any:
-        """The sums of products, as :func:`bitblocks.quantisation.weighted` asks."""
-        spatial = x.shape[x.ndim - 1 - len(self.kernel) : -1]
-        outputs = self._outputs(spatial)
+        spatial = self.spatial(x)
+        outputs = self.outputs(spatial)
         turned = window_taps(  # a window of the result lies on the frame as on its own padding
             outputs, spatial, self.kernel, self.stride, self.dilation, self.padding
         )
         taps = [(tap, inner, outer) for tap, outer, inner in turned]
         return grouped_sums(x, weight, self.groups, outputs, taps, dot)
-
-    def evaluate(self, x: Floats) -> Floats:
-        return self.sums(x, self.weight, ordered_product) + self.bias
 
     def quantise(self, stage: Stage) -> Decision:
         found = weighted(stage, self.weight, self.bias, self.sums)
@@ -247,6 +230,3 @@ class TransposedConvolution(Layer):
             **found.arguments,
         )
         return stage.decision(block, found.low, found.high, block.sum_format)
-
-    def scaled(self, weight: Floats, bias: Floats) -> "TransposedConvolution | None":
-        return _scaled(self, weight, bias)
