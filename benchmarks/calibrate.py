@@ -277,16 +277,37 @@ def _saturation(bench: Bench, kind: str, overflow: str, width: int, excess: int)
     bench.add(f"saturate_{kind}_{overflow}_{width}", excess, ports, body, alone=True)
 
 
-def multiplication(bench: Bench, target: Target) -> None:
-    """Signed products in logic, by the wider operand, a table for each narrower one."""
-    for narrow in (1, 2, 3, 4, 8, 16):
-        for wide in (1, 2, 3, 4, 6, 8, 16, 24):
-            product = hdl.cost.Product(wide, True, narrow, True, wide + narrow)
-            if wide < narrow or hdl.cost.hard_multipliers(product, target):
+def squarers(bench: Bench, target: Target) -> None:
+    """Numbers times themselves in logic, by their bits."""
+    for width in (1, 2, 3, 4, 6, 8, 12, 16, 24):
+        for sign in (True, False):
+            if hdl.cost.hard_multipliers(
+                hdl.cost.Product(width, sign, width, sign, 2 * width), target
+            ):
                 continue
-            ports = f"input signed [{wide - 1}:0] a, input signed [{narrow - 1}:0] b, "
-            ports += f"output signed [{wide + narrow - 1}:0] y"
-            bench.add(f"soft_{narrow}", wide, ports, "assign y = a * b;")
+            reg = "signed " * sign
+            ports = f"input {reg}[{width - 1}:0] a, output {reg}[{2 * width - 1}:0] y"
+            kind = "signed" if sign else "unsigned"
+            bench.add(f"squarer_{kind}", width, ports, "assign y = a * a;")
+
+
+SOFT_ROWS = (1, 2, 3, 4, 6, 8, 12, 16)
+SOFT_COLUMNS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24)
+
+
+def multiplication(bench: Bench, target: Target) -> None:
+    """Products in logic by the wider operand, a table for each narrower one, signed and not."""
+    for narrow in SOFT_ROWS:
+        for wide in SOFT_COLUMNS:
+            for sign in (True, False):
+                product = hdl.cost.Product(wide, sign, narrow, sign, wide + narrow)
+                if wide < narrow or hdl.cost.hard_multipliers(product, target):
+                    continue
+                kind = "signed" if sign else "unsigned"
+                reg = "signed " * sign
+                ports = f"input {reg}[{wide - 1}:0] a, input {reg}[{narrow - 1}:0] b, "
+                ports += f"output {reg}[{wide + narrow - 1}:0] y"
+                bench.add(f"soft_{kind}_{narrow}", wide, ports, "assign y = a * b;")
 
 
 def calibrate(target: Target, only: str) -> dict[str, list[list[float]]]:
@@ -300,6 +321,7 @@ def calibrate(target: Target, only: str) -> dict[str, list[list[float]]]:
     control(bench)
     saturation(bench)
     multiplication(bench, target)
+    squarers(bench, target)
     tables = bench.tables(synthesise_many(bench.designs, target))
     # Choices, memories, tables, saturation are on the slowest path in some designs, not in others.
     for table in [name.removesuffix("_alone") for name in tables if name.endswith("_alone")]:

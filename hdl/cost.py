@@ -353,6 +353,11 @@ def multiplier(
     return _one("multiplier", product, inputs)
 
 
+def squarer(width: int, signed: bool, y_width: int) -> Inventory:
+    """``a * a``, ``y_width`` bits of it, without any register."""
+    return _one("squarer", Product(width, signed, width, signed, y_width))
+
+
 def product_register(product: Product, skipped: int = 0) -> Inventory:
     """The register of the kept bits right behind a multiplier, where nobody else reads these.
 
@@ -439,7 +444,9 @@ def ram(depth: int, width: int, style: str = "block", read: str = "sync") -> Inv
 
 
 def _memory_of_registers(depth: int, width: int) -> Inventory:
-    decode = logic(max(1, (depth - 1).bit_length()) + 1, depth)
+    bits = max(1, (depth - 1).bit_length())
+    shared = max(0, bits - 3)  # upper address bits are decoded once for eight words
+    decode = logic(bits - shared + 1, depth) + logic(shared + 1, (1 << shared) * (shared > 0))
     return register(depth * width) + mux(depth, width) + decode
 
 
@@ -765,14 +772,14 @@ def _price_multiplier(target: Target, product: Product, inputs: int | None) -> _
     hard, adders, _ = _multipliers(product, target)
     if hard:
         return _measured(target, "adder", adders)._replace(dsp=hard) if adders else _Price(dsp=hard)
-    signed = product.a_signed or product.b_signed
-    a = product.a_width + (signed and not product.a_signed)
-    b = product.b_width + (signed and not product.b_signed)
+    signed = product.a_signed and product.b_signed
+    kind = "soft_signed_" if signed else "soft_unsigned_"
+    a = product.a_width + (product.a_signed and not signed)  # the sign takes a row more
+    b = product.b_width + (product.b_signed and not signed)
     a, b = max(a, b), min(a, b)
-    rows = sorted(
-        int(name.split("_")[1]) for name in _calibration()[target.name] if "soft_" in name
-    )
-    columns = [_measured(target, f"soft_{row}", a) for row in rows]
+    tables = [name for name in _calibration()[target.name] if name.startswith(kind)]
+    rows = sorted(int(name.removeprefix(kind)) for name in tables)
+    columns = [_measured(target, f"{kind}{row}", a) for row in rows]
     whole = _Price(
         _between(rows, [c.lut for c in columns], b), _between(rows, [c.carry for c in columns], b)
     )
@@ -781,6 +788,14 @@ def _price_multiplier(target: Target, product: Product, inputs: int | None) -> _
     if inputs is not None and inputs <= target.lut_size:  # a table for each bit
         lut = min(lut, product.y_width)
     return _Price(lut, whole.carry * kept)
+
+
+def _price_squarer(target: Target, product: Product) -> _Price:
+    if _is_hard(product, target):
+        return _price_multiplier(target, product, None)
+    kind = "signed" if product.a_signed else "unsigned"
+    whole = _measured(target, f"squarer_{kind}", product.a_width)
+    return whole._replace(lut=whole.lut * product.y_width / (2 * product.a_width))
 
 
 def _price_product_register(target: Target, product: Product) -> _Price:
@@ -945,6 +960,7 @@ _PRICES: dict[str, Callable[..., _Price]] = {
     "elastic": _price_elastic,
     "saturate": _price_saturate,
     "multiplier": _price_multiplier,
+    "squarer": _price_squarer,
     "product_register": _price_product_register,
     "operand_register": _price_operand_register,
     "product_adder": _price_product_adder,

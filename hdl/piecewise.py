@@ -20,7 +20,7 @@ from .cost import (
     constant_adder,
     ended_adder,
     logic,
-    multiplier,
+    squarer,
     subtract,
 )
 from .elementwise import Step, at_least, bit_sources
@@ -141,7 +141,7 @@ class Pieces:
         if self._squared:
             sides = number.width, number.signed
             top = max(number.min**2, number.max**2)
-            total += multiplier(*sides, *sides, top.bit_length())
+            total += squarer(*sides, top.bit_length())
         if self._graph is not None:
             total += graph_inventory(self._graph, width)
         moving = {p for p in self.polynomials if any(p[1:])}

@@ -81,7 +81,7 @@ _FLIP_FLOP = {
 _SYNTHESIS = {
     "ecp5": "synth_ecp5 -no-rw-check",
     "ice40": "synth_ice40 -no-rw-check",
-    "gowin": "synth_gowin -noiopads -no-rw-check",
+    "gowin": "synth_gowin -noiopads -no-rw-check -nowidelut",
     "xilinx7": "synth_xilinx -family xc7 -flatten -noiopad",
     "xilinxup": "synth_xilinx -family xcup -flatten -noiopad",
 }
