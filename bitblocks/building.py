@@ -33,6 +33,9 @@ DEFAULT_TARGET = "ecp5"
 BENCH_FRAMES = 8
 """Frames in the vectors of the test bench that travels with a design."""
 
+LAST_STEP = "writing the build directory"
+"""What ``progress`` of :func:`build` is told before the folder appears in one step."""
+
 
 @dataclass(frozen=True)
 class Built:
@@ -158,7 +161,7 @@ def build(
     contents["results/build.json"] = pretty({"blocks": list(built.rows)}).encode()
     progress("writing the test bench")
     contents |= bench_files(project)
-    progress("writing the build directory")
+    progress(LAST_STEP)
     write_project(contents, output, force)
     placed = replace(project, path=Path(output))
     return replace(built, project=placed)

@@ -39,6 +39,12 @@ def main() -> None:
     sys.exit(status)
 
 
+def settle() -> None:
+    """Begin the last act of a command, which nothing interrupts; another process stays as it is."""
+    if signal.getsignal(signal.SIGINT) is _interrupt:
+        _ignore_signals()
+
+
 def _ignore_signals() -> None:
     for number in (*_SIGNALS, signal.SIGALRM):
         signal.signal(number, signal.SIG_IGN)

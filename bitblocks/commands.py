@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from bitblocks.command import DIFFERENT, say
+from bitblocks.command import DIFFERENT, say, settle
 from bitblocks.errors import InputError
 
 app = typer.Typer(
@@ -67,6 +67,12 @@ def build(
     from bitblocks import building, tables
 
     with _progress() as progress:
+
+        def told(step: str) -> None:
+            progress(step)
+            if step == building.LAST_STEP:
+                settle()
+
         built = building.build(
             model,
             output,
@@ -84,7 +90,7 @@ def build(
             target=target,
             name=name,
             force=force,
-            progress=progress,
+            progress=told,
         )
     tables.show_build(built)
     return 0
