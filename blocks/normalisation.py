@@ -240,7 +240,7 @@ def _ungrouped(net: Composition, z: str, groups: int, apart: tuple[int, ...]) ->
 
 
 def _parts(random: np.random.Generator, index: int) -> tuple[Tensor, Ints, Ints, Format, Format]:
-    count = 1 if index == 6 else int(random.integers(2, 5 + index // 3))
+    count = 1 if index == 0 else int(random.integers(2, 5 + index // 3))
     shape = (int(random.integers(1, 4)), count)
     width = int(random.integers(3, 8))
     x = Tensor(shape, Format(width, width - int(random.integers(2, 4)), bool(index % 2)))
